@@ -1,0 +1,118 @@
+//! Digests, and the one way genmake hashes more than one thing at once.
+
+use std::fmt;
+
+use sha2::{Digest as _, Sha256};
+
+/// A sha256.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Digest([u8; 32]);
+
+impl Digest {
+    /// The digest of some bytes: what `sha256sum` prints.
+    pub fn of(bytes: impl AsRef<[u8]>) -> Digest {
+        Digest(Sha256::digest(bytes.as_ref()).into())
+    }
+
+    /// Reads 64 hexadecimal digits, lower case; `None` for anything else.
+    pub fn parse(text: &str) -> Option<Digest> {
+        let digit = |b: u8| match b {
+            b'0'..=b'9' => Some(b - b'0'),
+            b'a'..=b'f' => Some(b - b'a' + 10),
+            _ => None,
+        };
+        let text = text.as_bytes();
+        if text.len() != 64 {
+            return None;
+        }
+        let mut bytes = [0; 32];
+        for (byte, pair) in bytes.iter_mut().zip(text.chunks_exact(2)) {
+            *byte = digit(pair[0])? << 4 | digit(pair[1])?;
+        }
+        Some(Digest(bytes))
+    }
+
+    /// The first 12 hexadecimal digits, for people.
+    pub fn short(&self) -> String {
+        let mut text = self.to_string();
+        text.truncate(12);
+        text
+    }
+
+    /// The 32 bytes.
+    pub fn bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+}
+
+impl fmt::Display for Digest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+impl fmt::Debug for Digest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.short())
+    }
+}
+
+impl serde::Serialize for Digest {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> serde::Deserialize<'de> for Digest {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Digest, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        Digest::parse(&text).ok_or_else(|| serde::de::Error::custom("not a sha256"))
+    }
+}
+
+/// Hashes a sequence of fields so that no two different sequences give the same bytes: each field is framed by its
+/// length, and the whole starts with a kind that holds a version. Change what goes in, and the kind's number with it.
+pub struct Framed(Sha256);
+
+impl Framed {
+    /// Starts a digest of this kind, such as `genmake-action-1`.
+    pub fn new(kind: &str) -> Framed {
+        Framed(Sha256::new()).field(kind.as_bytes())
+    }
+
+    /// Adds one field.
+    #[must_use]
+    pub fn field(mut self, bytes: impl AsRef<[u8]>) -> Framed {
+        let bytes = bytes.as_ref();
+        self.0.update((bytes.len() as u64).to_le_bytes());
+        self.0.update(bytes);
+        self
+    }
+
+    /// The digest of all fields so far.
+    pub fn finish(self) -> Digest {
+        Digest(self.0.finalize().into())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn is_sha256_and_reads_its_own_text() {
+        let digest = Digest::of("abc");
+        assert_eq!(digest.to_string(), "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
+        assert_eq!(Digest::parse(&digest.to_string()), Some(digest));
+        assert_eq!(Digest::parse("BA78"), None);
+        assert_eq!(Digest::parse(&"g".repeat(64)), None);
+    }
+
+    #[test]
+    fn framing_tells_fields_apart() {
+        let one = Framed::new("t-1").field("ab").field("c").finish();
+        let other = Framed::new("t-1").field("a").field("bc").finish();
+        assert_ne!(one, other);
+        assert_ne!(one, Framed::new("t-2").field("ab").field("c").finish());
+    }
+}

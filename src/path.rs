@@ -1,0 +1,310 @@
+//! Paths as genmake knows them: relative to the root, `/` between parts, no `..`.
+//!
+//! Knows nothing of disks: whether a symlink leads out of the root is asked where files are written.
+
+use std::borrow::Borrow;
+use std::collections::BTreeSet;
+use std::fmt;
+use std::sync::Arc;
+
+use globset::{GlobBuilder, GlobMatcher};
+
+/// A path relative to the project root, normalised: `/` between parts, no empty part, no `.`, no `..`.
+///
+/// Ordered by its bytes. Cheap to clone.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RelPath(Arc<str>);
+
+/// Why a text is not a path inside the root.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BadPath {
+    /// Nothing is left after `.` and empty parts are taken out.
+    Empty,
+    /// Starts with `/`, a drive letter or `\\`.
+    Absolute,
+    /// `..` leads above the root.
+    Escapes,
+    /// Holds a NUL or another control character.
+    Control,
+    /// A part is longer than the 255 bytes that file systems allow, or the whole longer than 4,096.
+    TooLong,
+    /// A part is `.git` or `.genmake`, in any case: those belong to git and to genmake.
+    Reserved,
+    /// A backslash: on one system a separator, on another a letter.
+    Backslash,
+}
+
+impl fmt::Display for BadPath {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            BadPath::Empty => "is empty",
+            BadPath::Absolute => "is absolute; paths are relative to the Genfile's folder",
+            BadPath::Escapes => "leads outside the root",
+            BadPath::Control => "holds a control character",
+            BadPath::TooLong => "is longer than file systems allow",
+            BadPath::Reserved => "lies in `.git` or `.genmake`",
+            BadPath::Backslash => "holds a backslash; use `/`",
+        })
+    }
+}
+
+impl RelPath {
+    /// Normalises `text`: `./a//b/../c` is `a/c`.
+    ///
+    /// # Errors
+    /// [`BadPath`] where the text does not name a place below the root.
+    pub fn new(text: &str) -> Result<RelPath, BadPath> {
+        let bytes = text.as_bytes();
+        if text.starts_with('/') || (bytes.len() > 1 && bytes[1] == b':' && bytes[0].is_ascii_alphabetic()) {
+            return Err(BadPath::Absolute);
+        }
+        if text.chars().any(char::is_control) {
+            return Err(BadPath::Control);
+        }
+        if text.contains('\\') {
+            return Err(BadPath::Backslash);
+        }
+        let mut parts: Vec<&str> = Vec::new();
+        for part in text.split('/') {
+            match part {
+                "" | "." => {}
+                ".." => {
+                    if parts.pop().is_none() {
+                        return Err(BadPath::Escapes);
+                    }
+                }
+                part if part.len() > 255 => return Err(BadPath::TooLong),
+                part => parts.push(part),
+            }
+        }
+        if parts.is_empty() {
+            return Err(BadPath::Empty);
+        }
+        let path = parts.join("/");
+        if path.len() > 4096 { Err(BadPath::TooLong) } else { Ok(RelPath(path.into())) }
+    }
+
+    /// As [`RelPath::new`], and refuses `.git` and `.genmake`: where nothing of the Genfile's may be written.
+    ///
+    /// # Errors
+    /// [`BadPath`] where the text is no place for an output.
+    pub fn output(text: &str) -> Result<RelPath, BadPath> {
+        let path = RelPath::new(text)?;
+        let reserved = |part: &str| part.eq_ignore_ascii_case(".git") || part.eq_ignore_ascii_case(".genmake");
+        if path.0.split('/').any(reserved) { Err(BadPath::Reserved) } else { Ok(path) }
+    }
+
+    /// The path as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// The folder part, `""` for a file in the root.
+    pub fn dir(&self) -> &str {
+        self.0.rfind('/').map_or("", |at| &self.0[..at])
+    }
+
+    /// The last part.
+    pub fn name(&self) -> &str {
+        self.0.rfind('/').map_or(&*self.0, |at| &self.0[at + 1..])
+    }
+
+    /// The name without its extension; `.gitignore` is a stem without an extension.
+    pub fn stem(&self) -> &str {
+        let name = self.name();
+        match name.rfind('.') {
+            Some(at) if at > 0 => &name[..at],
+            _ => name,
+        }
+    }
+
+    /// The extension without its dot, `""` if there is none.
+    pub fn ext(&self) -> &str {
+        let name = self.name();
+        match name.rfind('.') {
+            Some(at) if at > 0 => &name[at + 1..],
+            _ => "",
+        }
+    }
+
+    /// `name` in the same folder.
+    ///
+    /// # Errors
+    /// As [`RelPath::new`].
+    pub fn beside(&self, name: &str) -> Result<RelPath, BadPath> {
+        match self.dir() {
+            "" => RelPath::new(name),
+            dir => RelPath::new(&format!("{dir}/{name}")),
+        }
+    }
+
+    /// Whether this path lies below `folder`.
+    pub fn is_below(&self, folder: &RelPath) -> bool {
+        self.0.len() > folder.0.len() && self.0.starts_with(&*folder.0) && self.0.as_bytes()[folder.0.len()] == b'/'
+    }
+
+    /// The folders above this path, nearest first, without the root.
+    pub fn parents(&self) -> impl Iterator<Item = &str> {
+        let mut rest: &str = &self.0;
+        std::iter::from_fn(move || {
+            let at = rest.rfind('/')?;
+            rest = &rest[..at];
+            Some(rest)
+        })
+    }
+}
+
+impl fmt::Display for RelPath {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Debug for RelPath {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}", &*self.0)
+    }
+}
+
+impl Borrow<str> for RelPath {
+    fn borrow(&self) -> &str {
+        &self.0
+    }
+}
+
+impl AsRef<std::path::Path> for RelPath {
+    fn as_ref(&self) -> &std::path::Path {
+        std::path::Path::new(&*self.0)
+    }
+}
+
+/// The files that patterns are matched against, in byte order.
+pub type Listing = BTreeSet<RelPath>;
+
+/// One glob: `*` and `?` stay within a folder, `**` crosses folders, and no wildcard matches a leading dot.
+#[derive(Debug, Clone)]
+pub struct Pattern {
+    text: String,
+    matcher: GlobMatcher,
+    /// The pattern's parts that begin with a dot: only these may match a hidden part of a path.
+    dotted: Vec<GlobMatcher>,
+}
+
+impl Pattern {
+    /// Compiles `text`.
+    ///
+    /// # Errors
+    /// What is wrong with the glob, in words.
+    pub fn new(text: &str) -> Result<Pattern, String> {
+        let text = text.strip_prefix("./").unwrap_or(text);
+        let compile = |text: &str| -> Result<GlobMatcher, String> {
+            let glob = GlobBuilder::new(text).literal_separator(true).backslash_escape(false).build();
+            glob.map(|glob| glob.compile_matcher()).map_err(|e| e.kind().to_string())
+        };
+        if text.starts_with('/') || text.split('/').any(|part| part == "..") {
+            return Err("a glob is relative to the root and cannot hold `..`".to_owned());
+        }
+        let matcher = compile(text)?;
+        let dotted = text.split('/').filter(|part| part.starts_with('.')).filter_map(|part| compile(part).ok()).collect();
+        Ok(Pattern { text: text.to_owned(), matcher, dotted })
+    }
+
+    /// Whether the text holds a wildcard, so that it is a glob and not a path.
+    pub fn is_glob(text: &str) -> bool {
+        text.contains(['*', '?', '[', '{'])
+    }
+
+    /// The folder below which everything that can match lies, `""` for the root.
+    pub fn base(&self) -> &str {
+        let wild = self.text.find(['*', '?', '[', '{']).unwrap_or(self.text.len());
+        self.text[..wild].rfind('/').map_or("", |at| &self.text[..at])
+    }
+
+    /// How many folders below [`Pattern::base`] can matter; `None` without bound.
+    pub fn depth(&self) -> Option<usize> {
+        let below = if self.base().is_empty() { &self.text[..] } else { &self.text[self.base().len() + 1..] };
+        if below.contains("**") { None } else { Some(below.matches('/').count()) }
+    }
+
+    /// Whether `path` matches.
+    pub fn matches(&self, path: &RelPath) -> bool {
+        if !self.matcher.is_match(path.as_str()) {
+            return false;
+        }
+        let mut dotted = self.dotted.iter();
+        path.as_str().split('/').filter(|part| part.starts_with('.')).all(|part| dotted.any(|p| p.is_match(part)))
+    }
+
+    /// Those of `listing` that match, in byte order.
+    pub fn select<'a>(&'a self, listing: &'a Listing) -> impl Iterator<Item = &'a RelPath> {
+        let base = self.base();
+        let from = if base.is_empty() { None } else { Some(base) };
+        let start = match from {
+            Some(base) => std::ops::Bound::Included(base),
+            None => std::ops::Bound::Unbounded,
+        };
+        listing
+            .range::<str, _>((start, std::ops::Bound::Unbounded))
+            .take_while(move |path| path.as_str().starts_with(base))
+            .filter(|path| self.matches(path))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn path(text: &str) -> RelPath {
+        RelPath::new(text).unwrap()
+    }
+
+    #[test]
+    fn paths_are_normalised_and_kept_inside() {
+        assert_eq!(path("./a//b/../c.txt").as_str(), "a/c.txt");
+        for (text, why) in [
+            ("", BadPath::Empty),
+            ("a/..", BadPath::Empty),
+            ("/etc/passwd", BadPath::Absolute),
+            ("C:/x", BadPath::Absolute),
+            ("../x", BadPath::Escapes),
+            ("a/../../x", BadPath::Escapes),
+            ("a\0b", BadPath::Control),
+            ("a\\b", BadPath::Backslash),
+        ] {
+            assert_eq!(RelPath::new(text), Err(why), "{text:?}");
+        }
+        assert_eq!(RelPath::new(&"a".repeat(256)), Err(BadPath::TooLong));
+        assert_eq!(RelPath::output("a/.GIT/config"), Err(BadPath::Reserved));
+        assert_eq!(RelPath::output(".genmake/state"), Err(BadPath::Reserved));
+        assert!(RelPath::output(".gitignore").is_ok());
+    }
+
+    #[test]
+    fn parts_of_a_path() {
+        let p = path("docs/guide.tar.gz");
+        assert_eq!((p.dir(), p.name(), p.stem(), p.ext()), ("docs", "guide.tar.gz", "guide.tar", "gz"));
+        let p = path(".gitignore");
+        assert_eq!((p.dir(), p.stem(), p.ext()), ("", ".gitignore", ""));
+        assert_eq!(path("a/b/c").parents().collect::<Vec<_>>(), ["a/b", "a"]);
+    }
+
+    #[test]
+    fn globs_stay_in_folders_and_skip_dots() {
+        let listing: Listing =
+            ["a.md", "docs/a.md", "docs/.x.md", "docs/de/a.md", ".github/ci.yml"].iter().map(|t| path(t)).collect();
+        let select = |glob: &str| -> Vec<String> {
+            Pattern::new(glob).unwrap().select(&listing).map(ToString::to_string).collect()
+        };
+        assert_eq!(select("*.md"), ["a.md"]);
+        assert_eq!(select("docs/*.md"), ["docs/a.md"]);
+        assert_eq!(select("**/*.md"), ["a.md", "docs/a.md", "docs/de/a.md"]);
+        assert_eq!(select("docs/.*.md"), ["docs/.x.md"]);
+        assert_eq!(select(".github/*"), [".github/ci.yml"]);
+        assert_eq!(select("{docs,other}/*.md"), ["docs/a.md"]);
+        assert!(Pattern::new("a[").is_err());
+        assert!(Pattern::new("../*").is_err());
+        assert_eq!(Pattern::new("docs/*.md").unwrap().depth(), Some(0));
+        assert_eq!(Pattern::new("docs/*/x/*.md").unwrap().depth(), Some(2));
+        assert_eq!(Pattern::new("docs/**/*.md").unwrap().depth(), None);
+    }
+}
