@@ -1,0 +1,57 @@
+//! Data files: text into values, by the file's extension.
+
+use serde_json::Value;
+
+use crate::error::{Code, Error, Place, Source};
+use crate::path::RelPath;
+use crate::yaml;
+
+/// Whether a file of this name is read as data.
+pub fn is_data(path: &RelPath) -> bool {
+    matches!(path.ext(), "yaml" | "yml" | "json" | "toml")
+}
+
+/// Reads a data file. Maps keep the order of the file.
+///
+/// # Errors
+/// [`Code::Unreadable`], pointing at the mistake; also for a file whose extension names no data.
+pub fn parse(path: &RelPath, text: &str) -> Result<Value, Error> {
+    let wrong = |what: String, at: std::ops::Range<usize>| {
+        let place = Place { source: Source::new(path.as_str(), text), span: at };
+        Error::new(Code::Unreadable, what).at(place)
+    };
+    match path.ext() {
+        "yaml" | "yml" => {
+            yaml::data(text).map_err(|e| wrong(format!("`{path}` is not YAML: {}", e.message), e.span))
+        }
+        "json" => serde_json::from_str(text).map_err(|e| {
+            let at = Source { name: String::new(), text: text.to_owned() }.offset(e.line(), e.column());
+            wrong(format!("`{path}` is not JSON: {e}"), at..at)
+        }),
+        "toml" => toml::from_str(text).map_err(|e: toml::de::Error| {
+            wrong(format!("`{path}` is not TOML: {}", e.message()), e.span().unwrap_or(0..0))
+        }),
+        _ => Err(Error::new(Code::Unreadable, format!("`{path}` is no data file"))
+            .hint("data files end in .yaml, .yml, .json or .toml")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn three_formats_one_value() {
+        let parse = |name: &str, text: &str| super::parse(&RelPath::new(name).unwrap(), text);
+        let want = json!({"b": {"x": [1, "two"]}, "a": true});
+        assert_eq!(parse("f.yaml", "b: {x: [1, two]}\na: true\n").unwrap(), want);
+        assert_eq!(parse("f.json", r#"{"b": {"x": [1, "two"]}, "a": true}"#).unwrap(), want);
+        assert_eq!(parse("f.toml", "a = true\n[b]\nx = [1, \"two\"]\n").unwrap(), json!({"a": true, "b": {"x": [1, "two"]}}));
+        let error = parse("f.json", "{\n  \"a\": }").unwrap_err();
+        assert_eq!(error.to_string().split(' ').next(), Some("f.json:2:8:"));
+        assert!(parse("f.toml", "a = ").unwrap_err().place.is_some());
+        assert!(parse("f.yaml", "a: [").unwrap_err().place.is_some());
+        assert!(parse("f.md", "").unwrap_err().message.contains("no data file"));
+    }
+}

@@ -1,0 +1,318 @@
+//! YAML as it was written: a tree whose every node knows its place. The only module that names the YAML library.
+//!
+//! Knows nothing of the Genfile's language.
+
+use std::fmt;
+use std::ops::Range;
+
+use serde::Deserialize;
+use serde::de::{MapAccess, SeqAccess, Visitor};
+use serde_json::Value;
+use serde_yaml::Spanned;
+use serde_yaml::options::DuplicateKeyPolicy;
+
+/// A node and its place in the text, in bytes.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Node {
+    /// Where it stands.
+    pub span: Range<usize>,
+    /// What it is.
+    pub kind: Kind,
+}
+
+/// What a node is.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Kind {
+    /// A scalar: null, a boolean, a number or a string.
+    Scalar(Value),
+    /// A sequence.
+    List(Vec<Node>),
+    /// A map, in the order written. Keys are scalars, as text.
+    Map(Vec<(Key, Node)>),
+}
+
+/// A map's key and its place.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Key {
+    /// Where it stands.
+    pub span: Range<usize>,
+    /// The key as text.
+    pub name: String,
+}
+
+/// What is wrong with a YAML text.
+#[derive(Debug, Clone, PartialEq)]
+pub struct YamlError {
+    /// The same key twice in one map: its name.
+    pub duplicate: Option<String>,
+    /// In words.
+    pub message: String,
+    /// Where, in bytes.
+    pub span: Range<usize>,
+}
+
+/// The largest text that is read as a Genfile, in bytes.
+pub const MAX_GENFILE: usize = 8 << 20;
+
+/// Parses a Genfile: no anchors beyond a few, a bounded number of nodes. A duplicate key is an error of its own, and the
+/// tree is still made (the first of the two counts), so that other mistakes can be shown in the same run.
+///
+/// # Errors
+/// The first thing the parser stumbles over.
+pub fn genfile(text: &str) -> Result<(Node, Option<YamlError>), YamlError> {
+    let parse = |policy| parse(text, policy, 250_000);
+    match parse(DuplicateKeyPolicy::Error) {
+        Ok(node) => Ok((node, None)),
+        Err(e) if e.duplicate.is_some() => Ok((parse(DuplicateKeyPolicy::FirstWins)?, Some(e))),
+        Err(e) => Err(e),
+    }
+}
+
+/// Parses a data file; duplicate keys are errors.
+///
+/// # Errors
+/// The first thing the parser stumbles over.
+pub fn data(text: &str) -> Result<Value, YamlError> {
+    Ok(parse(text, DuplicateKeyPolicy::Error, 20_000_000)?.to_value())
+}
+
+/// Writes a value as YAML, ending in a line break.
+pub fn write(value: &Value) -> String {
+    serde_yaml::to_string(value).unwrap_or_default()
+}
+
+fn parse(text: &str, duplicate_keys: DuplicateKeyPolicy, max_nodes: usize) -> Result<Node, YamlError> {
+    let body = text.strip_prefix('\u{feff}').unwrap_or(text);
+    let shift = text.len() - body.len();
+    let options = serde_yaml::options! {
+        duplicate_keys: duplicate_keys,
+        strict_booleans: true,
+        with_snippet: false,
+        budget: serde_yaml::budget! {
+            max_events: max_nodes * 3,
+            max_nodes: max_nodes,
+            max_depth: 128,
+            max_aliases: 1_000,
+            max_anchors: 1_000,
+            max_merge_keys: 1_000,
+            max_total_scalar_bytes: 64 << 20,
+        },
+        alias_limits: serde_yaml::alias_limits! { max_total_replayed_events: 50_000 },
+    };
+    if body.trim().is_empty() {
+        return Ok(Node { span: 0..0, kind: Kind::Scalar(Value::Null) });
+    }
+    let places = Places { text: body, shift };
+    match serde_yaml::from_str_with_options::<Written>(body, options) {
+        Ok(written) => Ok(places.node(written)),
+        Err(e) => Err(places.error(&e)),
+    }
+}
+
+impl Node {
+    /// The value without places. Keys stay in the order written.
+    pub fn to_value(&self) -> Value {
+        match &self.kind {
+            Kind::Scalar(value) => value.clone(),
+            Kind::List(items) => Value::Array(items.iter().map(Node::to_value).collect()),
+            Kind::Map(entries) => Value::Object(entries.iter().map(|(k, v)| (k.name.clone(), v.to_value())).collect()),
+        }
+    }
+
+    /// What people call this kind of node.
+    pub fn type_name(&self) -> &'static str {
+        match &self.kind {
+            Kind::Scalar(Value::Null) => "nothing",
+            Kind::Scalar(Value::Bool(_)) => "a boolean",
+            Kind::Scalar(Value::Number(_)) => "a number",
+            Kind::Scalar(_) => "a string",
+            Kind::List(_) => "a list",
+            Kind::Map(_) => "a map",
+        }
+    }
+}
+
+/// A node as the library hands it over.
+struct Written(Spanned<Bare>);
+
+impl<'de> Deserialize<'de> for Written {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Written, D::Error> {
+        Spanned::deserialize(deserializer).map(Written)
+    }
+}
+
+enum Bare {
+    Scalar(Value),
+    List(Vec<Written>),
+    Map(Vec<(Written, Written)>),
+}
+
+impl<'de> Deserialize<'de> for Bare {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Bare, D::Error> {
+        struct Any;
+        impl<'de> Visitor<'de> for Any {
+            type Value = Bare;
+            fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
+                f.write_str("any YAML value")
+            }
+            fn visit_unit<E>(self) -> Result<Bare, E> {
+                Ok(Bare::Scalar(Value::Null))
+            }
+            fn visit_none<E>(self) -> Result<Bare, E> {
+                Ok(Bare::Scalar(Value::Null))
+            }
+            fn visit_some<D: serde::Deserializer<'de>>(self, d: D) -> Result<Bare, D::Error> {
+                Bare::deserialize(d)
+            }
+            fn visit_bool<E>(self, v: bool) -> Result<Bare, E> {
+                Ok(Bare::Scalar(v.into()))
+            }
+            fn visit_i64<E>(self, v: i64) -> Result<Bare, E> {
+                Ok(Bare::Scalar(v.into()))
+            }
+            fn visit_u64<E>(self, v: u64) -> Result<Bare, E> {
+                Ok(Bare::Scalar(v.into()))
+            }
+            fn visit_f64<E>(self, v: f64) -> Result<Bare, E> {
+                Ok(Bare::Scalar(v.into()))
+            }
+            fn visit_str<E>(self, v: &str) -> Result<Bare, E> {
+                Ok(Bare::Scalar(v.into()))
+            }
+            fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Bare, A::Error> {
+                let mut items = Vec::new();
+                while let Some(item) = seq.next_element()? {
+                    items.push(item);
+                }
+                Ok(Bare::List(items))
+            }
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Bare, A::Error> {
+                let mut entries = Vec::new();
+                while let Some(entry) = map.next_entry()? {
+                    entries.push(entry);
+                }
+                Ok(Bare::Map(entries))
+            }
+        }
+        deserializer.deserialize_any(Any)
+    }
+}
+
+/// Turns the library's locations into byte ranges of the text as it was read.
+struct Places<'a> {
+    text: &'a str,
+    shift: usize,
+}
+
+impl Places<'_> {
+    fn span(&self, location: serde_yaml::Location) -> Range<usize> {
+        let start = location.span().byte_offset().unwrap_or(0) as usize;
+        let len = location.span().byte_len().unwrap_or(0) as usize;
+        // A block collection reaches over many lines: point at its first line only.
+        let start = self.text.floor_char_boundary(start.min(self.text.len()));
+        let end = self.text.floor_char_boundary((start + len).min(self.text.len()));
+        let line_end = self.text[start..end].find('\n').map_or(end, |at| start + at);
+        start + self.shift..line_end.max(start) + self.shift
+    }
+
+    fn node(&self, Written(spanned): Written) -> Node {
+        let span = self.span(spanned.referenced);
+        let kind = match spanned.value {
+            Bare::Scalar(value) => Kind::Scalar(value),
+            Bare::List(items) => Kind::List(items.into_iter().map(|item| self.node(item)).collect()),
+            Bare::Map(entries) => {
+                Kind::Map(entries.into_iter().map(|(key, value)| (self.key(key), self.node(value))).collect())
+            }
+        };
+        Node { span, kind }
+    }
+
+    fn key(&self, written: Written) -> Key {
+        let node = self.node(written);
+        let name = match node.to_value() {
+            Value::String(text) => text,
+            other => other.to_string(),
+        };
+        Key { span: node.span, name }
+    }
+
+    fn error(&self, error: &serde_yaml::Error) -> YamlError {
+        let error = error.without_snippet();
+        let duplicate = match error {
+            serde_yaml::Error::DuplicateMappingKey { key, .. } => Some(key.clone().unwrap_or_default()),
+            _ => None,
+        };
+        let span = error.location().map_or(0..0, |location| {
+            let span = self.span(location);
+            if !span.is_empty() || location.line() == 0 {
+                return span;
+            }
+            // Errors of the scanner carry a line and column only.
+            let start: usize =
+                self.text.split_inclusive('\n').take(location.line() as usize - 1).map(str::len).sum::<usize>();
+            let line = self.text[start.min(self.text.len())..].lines().next().unwrap_or("");
+            let column = (location.column() as usize).saturating_sub(1);
+            let at = line.char_indices().nth(column).map_or(line.len(), |(at, _)| at);
+            self.shift + start + at..self.shift + start + at
+        });
+        let mut message = error.to_string();
+        // The library puts the place at the end of its words; ours is shown by the diagnostic.
+        if let Some(at) = message.find(" at line ") {
+            message.truncate(at);
+        }
+        YamlError { duplicate, message, span }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn nodes_know_their_places() {
+        let text = "a: 1\nb:\n  - x\n  - {c: true}\n";
+        let (node, duplicate) = genfile(text).unwrap();
+        assert_eq!(duplicate, None);
+        assert_eq!(node.to_value(), json!({"a": 1, "b": ["x", {"c": true}]}));
+        let Kind::Map(entries) = &node.kind else { panic!("a map") };
+        assert_eq!(&text[entries[0].0.span.clone()], "a");
+        assert_eq!(&text[entries[0].1.span.clone()], "1");
+        let Kind::List(items) = &entries[1].1.kind else { panic!("a list") };
+        assert_eq!(&text[items[0].span.clone()], "x");
+    }
+
+    #[test]
+    fn a_duplicate_key_is_found_and_the_rest_is_still_read() {
+        let text = "rules:\n  a: 1\n  a: 2\n";
+        let (node, duplicate) = genfile(text).unwrap();
+        let duplicate = duplicate.unwrap();
+        assert_eq!(duplicate.duplicate.as_deref(), Some("a"));
+        assert_eq!(duplicate.span.start, text.rfind('a').unwrap());
+        assert_eq!(node.to_value(), json!({"rules": {"a": 1}}));
+    }
+
+    #[test]
+    fn keys_are_text_and_yes_is_a_word() {
+        assert_eq!(data("1: yes\ntrue: on\n").unwrap(), json!({"1": "yes", "true": "on"}));
+    }
+
+    #[test]
+    fn places_survive_a_byte_order_mark_and_wide_letters() {
+        let text = "\u{feff}é: ü\nb: [\n";
+        assert!(genfile(text).is_err());
+        let text = "\u{feff}é: ü\nb: x\n";
+        let (node, _) = genfile(text).unwrap();
+        let Kind::Map(entries) = &node.kind else { panic!("a map") };
+        assert_eq!(&text[entries[1].1.span.clone()], "x");
+    }
+
+    #[test]
+    fn bombs_are_refused() {
+        let laughs = "a: &a [x,x,x,x,x,x,x,x,x]\nb: &b [*a,*a,*a,*a,*a,*a,*a,*a,*a]\nc: &c [*b,*b,*b,*b,*b,*b,*b,*b,*b]\nd: &d [*c,*c,*c,*c,*c,*c,*c,*c,*c]\ne: &e [*d,*d,*d,*d,*d,*d,*d,*d,*d]\nf: &f [*e,*e,*e,*e,*e,*e,*e,*e,*e]\n";
+        assert!(genfile(laughs).is_err());
+        assert!(genfile(&"[".repeat(200_000)).is_err());
+        assert!(genfile(&"{a: ".repeat(3_000)).is_err());
+        assert!(genfile("a: 1\n---\nb: 2\n").is_err());
+    }
+}
