@@ -1,0 +1,187 @@
+//! Handlebars, strict: the one expression language of Genfile strings, templates and prompts.
+//!
+//! Pure: text and values in, text out. Every helper is registered in [`helpers`]. Unknown variables are errors, in `{{#if}}`
+//! too where the name is one that genmake gives (`vars.x`, `inputs.x`); below `item.value` and other data a name may be
+//! missing in `{{#if}}` and `{{default}}`, because data has optional fields.
+
+mod helpers;
+mod names;
+
+use handlebars::{Handlebars, RenderError, RenderErrorReason, Template as Compiled};
+use serde_json::Value;
+
+/// The partials that ship with genmake.
+const BUILTIN: [(&str, &str); 1] = [("generated", include_str!("../../templates/partials/generated.hbs"))];
+
+/// Why an expression or template cannot be used.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ExprError {
+    /// What is wrong.
+    pub why: Why,
+    /// The partial in which it is wrong; `None` in the text itself.
+    pub partial: Option<String>,
+    /// Line and column, from 1, where known.
+    pub at: Option<(usize, usize)>,
+}
+
+/// What is wrong with an expression.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Why {
+    /// It does not parse: what the parser says.
+    Syntax(String),
+    /// A variable that is not there.
+    Variable(String),
+    /// A helper that is not there.
+    Helper(String),
+    /// A partial that is not there.
+    Partial(String),
+    /// A helper was used wrongly: how.
+    Use(String),
+}
+
+impl ExprError {
+    /// What is wrong, in words.
+    pub fn message(&self) -> String {
+        match &self.why {
+            Why::Syntax(what) => format!("not a Handlebars expression: {what}"),
+            Why::Variable(name) => format!("unknown variable `{name}`"),
+            Why::Helper(name) => format!("unknown helper `{name}`"),
+            Why::Partial(name) => format!("unknown partial `{name}`"),
+            Why::Use(what) => what.clone(),
+        }
+    }
+}
+
+/// A text with expressions, compiled once and rendered for each task.
+pub struct Template {
+    /// `None` where the text holds no expression at all.
+    registry: Option<Handlebars<'static>>,
+    text: String,
+    /// The names that genmake must give, wherever the text uses them: also in a branch that is not taken.
+    names: Vec<names::Use>,
+}
+
+/// The name that a text goes by in its own registry; no partial can have it.
+const MAIN: &str = "\u{0}main";
+
+impl Template {
+    /// Compiles `text` with the partials that stand beside it, as (name, text).
+    ///
+    /// # Errors
+    /// The first place that does not parse.
+    pub fn new(text: &str, partials: &[(String, String)]) -> Result<Template, ExprError> {
+        if !text.contains("{{") && !text.contains('\\') {
+            return Ok(Template { registry: None, text: text.to_owned(), names: Vec::new() });
+        }
+        let mut registry = Handlebars::new();
+        registry.register_escape_fn(handlebars::no_escape);
+        registry.set_strict_mode(true);
+        helpers::register(&mut registry);
+        for (name, partial) in BUILTIN {
+            registry.register_template(name, compile(partial, Some(name))?);
+        }
+        for (name, partial) in partials {
+            registry.register_template(name, compile(partial, Some(name))?);
+        }
+        let main = compile(text, None)?;
+        let names = names::used(&main, &|name| helpers::names().contains(&name));
+        registry.register_template(MAIN, main);
+        Ok(Template { registry: Some(registry), text: text.to_owned(), names })
+    }
+
+    /// The text as written.
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+
+    /// Renders with the names of `scope`, a map.
+    ///
+    /// # Errors
+    /// The first expression that cannot be rendered.
+    pub fn render(&self, scope: &Value) -> Result<String, ExprError> {
+        let Some(registry) = &self.registry else { return Ok(self.text.clone()) };
+        if let Some(missing) = self.names.iter().find(|name| !name.is_given(scope)) {
+            return Err(ExprError { why: Why::Variable(missing.raw.clone()), partial: None, at: Some(missing.at) });
+        }
+        registry.render(MAIN, scope).map_err(|e| render_error(&e))
+    }
+}
+
+fn compile(text: &str, partial: Option<&str>) -> Result<Compiled, ExprError> {
+    Compiled::compile_with_name(text, partial.unwrap_or(MAIN).to_owned()).map_err(|e| ExprError {
+        // The reason goes on with a drawing of its own place; ours is shown by the diagnostic.
+        why: Why::Syntax(e.reason().to_string().lines().next().unwrap_or_default().to_owned()),
+        partial: partial.map(str::to_owned),
+        at: e.pos(),
+    })
+}
+
+fn render_error(error: &RenderError) -> ExprError {
+    let why = match error.reason() {
+        RenderErrorReason::MissingVariable(name) => Why::Variable(name.clone().unwrap_or_default()),
+        RenderErrorReason::HelperNotFound(name) => Why::Helper(name.clone()),
+        RenderErrorReason::PartialNotFound(name) => Why::Partial(name.clone()),
+        RenderErrorReason::InvalidJsonIndex(name) => Why::Variable(name.clone()),
+        RenderErrorReason::NestedError(inner) => Why::Use(inner.to_string()),
+        other => Why::Use(other.to_string()),
+    };
+    ExprError {
+        why,
+        partial: error.template_name.clone().filter(|name| name != MAIN),
+        at: error.line_no.zip(error.column_no),
+    }
+}
+
+/// The names of all helpers, for hints.
+pub fn helper_names() -> Vec<&'static str> {
+    helpers::names()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn render(text: &str, scope: Value) -> Result<String, ExprError> {
+        Template::new(text, &[("part".to_owned(), "<{{vars.a}}>".to_owned())])?.render(&scope)
+    }
+
+    fn fails(text: &str, scope: Value) -> Why {
+        render(text, scope).unwrap_err().why
+    }
+
+    #[test]
+    fn unknown_names_are_errors_with_their_place() {
+        let scope = || json!({"vars": {"a": "x"}, "inputs": {}, "item": {"path": "a.md", "value": {"b": 1}}});
+        assert_eq!(render("{{vars.a}} {{> part}}", scope()).unwrap(), "x <x>");
+        let error = render("one\n  {{vars.nope}}", scope()).unwrap_err();
+        assert_eq!((error.why, error.at), (Why::Variable("vars.nope".into()), Some((2, 3))));
+        assert_eq!(fails("{{snake_cas vars.a}}", scope()), Why::Helper("snake_cas".into()));
+        assert_eq!(fails("{{> nope}}", scope()), Why::Partial("nope".into()));
+        assert!(matches!(fails("{{vars.a", scope()), Why::Syntax(_)));
+        assert_eq!(fails("{{#if vars.nope}}x{{/if}}", scope()), Why::Variable("vars.nope".into()));
+        assert_eq!(fails("{{#unless nope}}x{{/unless}}", scope()), Why::Variable("nope".into()));
+        assert_eq!(fails("{{#if inputs.nope}}x{{/if}}", scope()), Why::Variable("inputs.nope".into()));
+        assert_eq!(fails("{{#if item.nope}}x{{/if}}", scope()), Why::Variable("item.nope".into()));
+        assert_eq!(fails("{{snake_case vars.nope}}", scope()), Why::Variable("vars.nope".into()));
+        assert_eq!(fails("{{#each vars.nope}}x{{/each}}", scope()), Why::Variable("vars.nope".into()));
+        assert_eq!(fails("{{#each vars.nope}}x{{else}}y{{/each}}", scope()), Why::Variable("vars.nope".into()));
+        assert_eq!(fails("{{#with vars.nope}}x{{else}}y{{/with}}", scope()), Why::Variable("vars.nope".into()));
+    }
+
+    #[test]
+    fn data_may_lack_a_field_where_it_is_asked_about() {
+        let scope = || json!({"item": {"path": "a", "value": {"list": [{"on": true}, {}]}}, "vars": {"v": 1}});
+        assert_eq!(render("{{#if item.value.nope}}x{{else}}y{{/if}}", scope()).unwrap(), "y");
+        assert_eq!(render("{{#each item.value.list}}{{#if on}}1{{else}}0{{/if}}{{/each}}", scope()).unwrap(), "10");
+        assert_eq!(render("{{default item.value.nope \"d\"}}", scope()).unwrap(), "d");
+        assert_eq!(render("{{#each item.value.list}}{{@root.vars.v}}{{/each}}", scope()).unwrap(), "11");
+        assert_eq!(fails("{{item.value.nope}}", scope()), Why::Variable("item.value.nope".into()));
+        assert_eq!(fails("{{#each item.value.list}}{{vars.v}}{{/each}}", scope()), Why::Variable("vars.v".into()));
+    }
+
+    #[test]
+    fn nothing_is_escaped() {
+        assert_eq!(render("{{vars.a}}", json!({"vars": {"a": "<&\"'>"}})).unwrap(), "<&\"'>");
+    }
+}

@@ -1,0 +1,126 @@
+//! Which of genmake's own names a template uses: `vars.x`, `inputs.x`, `item.x`, at any depth of blocks.
+//!
+//! The library finds a missing name only where it renders it, and `{{#if}}` takes it for false. A name that genmake gives
+//! is either there or a mistake, whatever branch is taken; a field of data may be missing.
+
+use handlebars::template::{HelperTemplate, Parameter, Template, TemplateElement};
+use handlebars::{Path, PathSeg};
+use serde_json::Value;
+
+/// A name as used in a template.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Use {
+    /// As written.
+    pub raw: String,
+    /// Its parts, seen from the root.
+    parts: Vec<String>,
+    /// Line and column of the expression, from 1.
+    pub at: (usize, usize),
+}
+
+impl Use {
+    /// Whether `scope` has it, as far as genmake gives names: data may lack fields.
+    pub fn is_given(&self, scope: &Value) -> bool {
+        let Some(first) = self.parts.first() else { return true };
+        let Some(value) = scope.get(first) else { return false };
+        let fixed = match first.as_str() {
+            "vars" | "inputs" | "outputs" | "env" => true,
+            // An item that stands for a file or a part of one; from a literal list it is data.
+            "item" => value.get("path").is_some(),
+            _ => false,
+        };
+        match self.parts.get(1) {
+            Some(second) if fixed => match value {
+                Value::Object(map) => map.contains_key(second),
+                Value::Array(list) => second.parse::<usize>().is_ok_and(|i| i < list.len()),
+                _ => true,
+            },
+            _ => true,
+        }
+    }
+}
+
+/// All names that `template` looks up from the root.
+pub(super) fn used(template: &Template, is_helper: &dyn Fn(&str) -> bool) -> Vec<Use> {
+    let mut walk = Walk { found: Vec::new(), is_helper, at: (1, 1) };
+    walk.template(template, 0);
+    walk.found
+}
+
+struct Walk<'a> {
+    found: Vec<Use>,
+    is_helper: &'a dyn Fn(&str) -> bool,
+    at: (usize, usize),
+}
+
+impl Walk<'_> {
+    /// `depth` counts the blocks around that change what a bare name means.
+    fn template(&mut self, template: &Template, depth: usize) {
+        for (i, element) in template.elements.iter().enumerate() {
+            if let Some(mapping) = template.mapping.get(i) {
+                self.at = (mapping.0, mapping.1);
+            }
+            self.element(element, depth);
+        }
+    }
+
+    fn element(&mut self, element: &TemplateElement, depth: usize) {
+        match element {
+            TemplateElement::Expression(helper) | TemplateElement::HtmlExpression(helper) => self.helper(helper, depth),
+            TemplateElement::HelperBlock(helper) => {
+                self.helper(helper, depth);
+                let moves = matches!(&helper.name, Parameter::Name(name) if name == "each" || name == "with");
+                let at = self.at;
+                if let Some(inner) = &helper.template {
+                    self.template(inner, depth + usize::from(moves));
+                }
+                if let Some(inverse) = &helper.inverse {
+                    self.template(inverse, depth);
+                }
+                self.at = at;
+            }
+            TemplateElement::PartialExpression(partial) | TemplateElement::PartialBlock(partial) => {
+                for param in partial.params.iter().chain(partial.hash.values()) {
+                    self.parameter(param, depth);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn helper(&mut self, helper: &HelperTemplate, depth: usize) {
+        if helper.params.is_empty() && helper.hash.is_empty() && !helper.block {
+            self.parameter(&helper.name, depth);
+        }
+        for param in helper.params.iter().chain(helper.hash.values()) {
+            self.parameter(param, depth);
+        }
+    }
+
+    fn parameter(&mut self, parameter: &Parameter, depth: usize) {
+        match parameter {
+            Parameter::Path(Path::Relative((segments, raw))) => self.path(raw, segments, depth),
+            Parameter::Subexpression(inner) => self.element(inner.as_element(), depth),
+            _ => {}
+        }
+    }
+
+    fn path(&mut self, raw: &str, segments: &[PathSeg], depth: usize) {
+        let rest = raw.strip_prefix("@root.").or_else(|| raw.strip_prefix("@root/"));
+        let up = if rest.is_some() { depth } else { raw.matches("../").count() };
+        let bare = rest.unwrap_or(raw).trim_start_matches("../");
+        if up < depth || bare.starts_with("this") || bare.starts_with(['.', '@']) {
+            return;
+        }
+        let parts: Vec<String> = segments
+            .iter()
+            .filter_map(|segment| match segment {
+                PathSeg::Named(name) => Some(name.clone()),
+                _ => None,
+            })
+            .collect();
+        if !(parts.len() == 1 && (self.is_helper)(&parts[0])) {
+            self.found.push(Use { raw: raw.to_owned(), parts, at: self.at });
+        }
+    }
+}
