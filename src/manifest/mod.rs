@@ -1,0 +1,135 @@
+//! The Genfile's language: text into a checked model, with all mistakes found in one pass.
+//!
+//! Reads no file but the text it is given. Paths, globs and selectors are looked at when rules become tasks, in `graph`.
+
+mod check;
+mod model;
+mod read;
+
+use crate::error::{Code, Error, Place, Source};
+use crate::yaml;
+
+pub use check::params;
+pub use model::{
+    Api, Batching, Check, Expr, Foreach, Input, Manifest, Provider, Recipe, Rule, expr_error, known_names,
+};
+
+/// Reads a Genfile. What could be understood is returned beside what is wrong, so that later stages can add their own
+/// findings; nothing may be built from it unless nothing is wrong.
+///
+/// # Errors
+/// The text is no YAML, or too large, so that there is nothing to go on with.
+pub fn load(name: &str, text: &str) -> Result<(Manifest, Vec<Error>), Error> {
+    if text.len() > yaml::MAX_GENFILE {
+        let size = text.len() >> 20;
+        return Err(Error::new(Code::Yaml, format!("`{name}` is {size} MB large; a Genfile has at most 8 MB"))
+            .hint("move data into files of its own and run over them with `foreach: FILE#/pointer/*`"));
+    }
+    let source = Source::new(name, text);
+    let place = |span| Place { source: source.clone(), span };
+    let (node, duplicate) = yaml::genfile(text).map_err(|e| {
+        Error::new(Code::Yaml, format!("`{name}` is not YAML: {}", e.message)).at(place(e.span)).hint(
+            "in YAML a string that starts with `{{` or `*`, or that holds `: `, stands in quotes",
+        )
+    })?;
+    let duplicate = duplicate.map(|e| {
+        let key = e.duplicate.unwrap_or_default();
+        Error::new(Code::DuplicateKey, format!("`{key}` stands twice in one map"))
+            .at(place(e.span))
+            .hint("rename one of them or take it out")
+    });
+    let (manifest, mut found) = check::check(source.clone(), &node);
+    found.extend(duplicate);
+    Ok((manifest, found))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use expect_test::{Expect, expect};
+
+    fn check(text: &str, expect: Expect) {
+        let found = match load("Genfile", text) {
+            Ok((_, found)) => found,
+            Err(e) => vec![e],
+        };
+        let Err(errors) = crate::error::Errors::unless_empty(found) else {
+            expect.assert_eq("fine");
+            return;
+        };
+        let lines: Vec<String> = errors
+            .0
+            .iter()
+            .map(|e| format!("{}: {e}{}\n", e.code.as_str(), e.hints.iter().map(|h| format!(" ({h})")).collect::<String>()))
+            .collect();
+        expect.assert_eq(&lines.concat());
+    }
+
+    #[test]
+    fn all_mistakes_are_found_at_once() {
+        check(
+            r#"
+versoin: 1
+version: 2
+vars: [a]
+provider: nobody
+providers:
+  p: {api: opnai, key: sk-123, timeout: soon, in_flight: 0}
+  q: {api: openai, base_url: "ftp://x"}
+  r: {api: gemini}
+batching: {max_batch_size: many, similarity_threshold: 2}
+budget: {}
+rules:
+  a: {tempalte: x.hbs, output: a}
+  b: {template: x.hbs, prompt: y.prompt, output: b, outputs: {x: y}}
+  c: {template: x.hbs}
+  d: {template: "{{x", output: "{{y"}
+  e: {template: x, output: e, inputs: [1, {path: x, optonal: true}], check: [jsn, syntax], params: {temprature: 1}}
+  f: 3
+  f: {template: x, output: f, provider: zz}
+"#,
+            expect![[r#"
+                genmake::unknown_key: Genfile:2:1: unknown key `versoin` in the Genfile (did you mean `version`?)
+                genmake::bad_value: Genfile:3:10: `version` is 1, not 2 (this genmake reads version 1 of the language)
+                genmake::wrong_type: Genfile:4:7: `vars` takes a map, and this is a list
+                genmake::unknown_provider: Genfile:5:11: no provider `nobody` (providers are declared under `providers:`)
+                genmake::bad_value: Genfile:7:12: `opnai` is no api (did you mean `openai`?)
+                genmake::unknown_key: Genfile:7:19: `key` would put a secret into the Genfile (put it into the environment and name the variable: `key_env: OPENAI_API_KEY`)
+                genmake::bad_value: Genfile:7:41: `timeout` is a duration, and `soon` is not: expected number at 0 (write it as `120s`, `2m` or `1h 30m`)
+                genmake::bad_value: Genfile:7:58: `in_flight` is a whole number from 1 to 1000, not 0
+                genmake::bad_value: Genfile:8:30: `base_url` is an address that starts with `http://` or `https://`
+                genmake::unsupported: Genfile:9:12: `api: gemini` is not supported by this version of genmake (this version speaks `openai`)
+                genmake::wrong_type: Genfile:10:28: `max_batch_size` takes a whole number, and this is a string
+                genmake::bad_value: Genfile:10:56: `similarity_threshold` is a number from 0 to 1, not 2
+                genmake::unsupported: Genfile:11:1: `budget` of the Genfile is not supported by this version of genmake (leave it out, or use a newer genmake)
+                genmake::missing_key: Genfile:13:3: rule `a` has no recipe (a rule has one of `template` and `prompt`)
+                genmake::unknown_key: Genfile:13:7: unknown key `tempalte` in rule `a` (did you mean `template`?)
+                genmake::conflict: Genfile:14:24: rule `b` has two recipes, `template` and `prompt` (a rule has exactly one; make two rules of it)
+                genmake::conflict: Genfile:14:53: rule `b` has both `output` and `outputs` (keep one of them)
+                genmake::missing_key: Genfile:15:3: rule `c` has no output (say where its result goes: `output: PATH`)
+                genmake::bad_expression: Genfile:16:17: not a Handlebars expression: invalid handlebars syntax: expected identifier, helper_parameter, or trailing_tilde_to_omit_whitespace (an expression is `{{NAME}}` or `{{HELPER NAME}}`; a literal `{{` is written `\{{`)
+                genmake::bad_expression: Genfile:16:32: not a Handlebars expression: invalid handlebars syntax: expected identifier, helper_parameter, or trailing_tilde_to_omit_whitespace (an expression is `{{NAME}}` or `{{HELPER NAME}}`; a literal `{{` is written `\{{`)
+                genmake::unknown_key: Genfile:17:53: unknown key `optonal` in an input (did you mean `optional`?)
+                genmake::bad_value: Genfile:17:78: `jsn` is no check (did you mean `json`?)
+                genmake::unsupported: Genfile:17:83: the check `syntax` is not supported by this version of genmake (this version knows `json`, `yaml`, `toml`)
+                genmake::unknown_key: Genfile:17:101: unknown parameter `temprature` (did you mean `temperature`?)
+                genmake::wrong_type: Genfile:18:6: rule `f` takes a map, and this is a number
+                genmake::duplicate_key: Genfile:19:3: `f` stands twice in one map (rename one of them or take it out)
+            "#]],
+        );
+    }
+
+    #[test]
+    fn what_is_no_genfile_is_said() {
+        check("", expect![[r#"
+            genmake::wrong_type: Genfile:1:1: the Genfile takes a map, and this is nothing
+        "#]]);
+        check("rules: {}", expect![[r#"
+            genmake::missing_key: Genfile:1:1: the Genfile has no `version` (write `version: 1` as its first line)
+        "#]]);
+        check("version: 1\nrules: {}\nvars: {a: 1, b: \"{{vars.a}}x\", c: \"{{vars.d}}\"}", expect![[r#"
+            genmake::undefined: Genfile:3:38: unknown variable `vars.d` (did you mean `vars.a`?)
+        "#]]);
+        check("version: 1\nrules:\n  a: {template: t, output: o}\n", expect!["fine"]);
+    }
+}

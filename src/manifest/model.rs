@@ -1,0 +1,286 @@
+//! The Genfile as the later stages know it: checked, with defaults filled in.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::{Map, Value};
+
+use crate::error::{Code, Error, Place, Source, did_you_mean};
+use crate::expr::{ExprError, Template, Why, helper_names};
+
+/// A whole Genfile.
+#[derive(Debug)]
+pub struct Manifest {
+    /// The text it came from.
+    pub source: Arc<Source>,
+    /// `vars`, with the expressions in them rendered.
+    pub vars: Map<String, Value>,
+    /// The default provider's name.
+    pub provider: Option<String>,
+    /// The providers by name.
+    pub providers: BTreeMap<String, Provider>,
+    /// The rules in the order written.
+    pub rules: Vec<Rule>,
+    /// The names of all rules, also of those that could not be read.
+    pub names: BTreeSet<String>,
+}
+
+/// A string of the Genfile that may hold expressions.
+#[derive(Clone)]
+pub struct Expr {
+    template: Arc<Template>,
+    /// Where it stands.
+    pub place: Place,
+}
+
+impl Expr {
+    /// Compiles a string of the Genfile.
+    ///
+    /// # Errors
+    /// [`Code::BadExpression`], pointing at it.
+    pub fn new(text: &str, place: Place) -> Result<Expr, Error> {
+        match Template::new(text, &[]) {
+            Ok(template) => Ok(Expr { template: Arc::new(template), place }),
+            Err(e) => Err(expr_error(&e).at(place)),
+        }
+    }
+
+    /// The string as written.
+    pub fn text(&self) -> &str {
+        self.template.text()
+    }
+
+    /// Renders with the names of `scope`.
+    ///
+    /// # Errors
+    /// [`Code::Undefined`] or [`Code::BadExpression`], pointing at the name.
+    pub fn render(&self, scope: &Value) -> Result<String, Error> {
+        self.template.render(scope).map_err(|e| {
+            let mut place = self.place.clone();
+            if let Why::Variable(name) | Why::Helper(name) | Why::Partial(name) = &e.why
+                && let Some(at) = place.source.text[place.span.clone()].find(name.as_str())
+            {
+                place.span = place.span.start + at..place.span.start + at + name.len();
+            }
+            expr_error(&e).hint_if(known_names(&e.why, scope)).at(place)
+        })
+    }
+}
+
+impl fmt::Debug for Expr {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}", self.text())
+    }
+}
+
+/// An expression's error in the words and codes of the tool; the place is the caller's to add.
+pub fn expr_error(error: &ExprError) -> Error {
+    let code = match error.why {
+        Why::Syntax(_) | Why::Use(_) => Code::BadExpression,
+        Why::Variable(_) | Why::Helper(_) | Why::Partial(_) => Code::Undefined,
+    };
+    let message = match &error.partial {
+        Some(partial) => format!("in partial `{partial}`: {}", error.message()),
+        None => error.message(),
+    };
+    let error_ = Error::new(code, message);
+    match &error.why {
+        Why::Helper(name) => error_.hint_if(did_you_mean(name, helper_names())),
+        Why::Syntax(_) => error_.hint("an expression is `{{NAME}}` or `{{HELPER NAME}}`; a literal `{{` is written `\\{{`"),
+        _ => error_,
+    }
+}
+
+/// What a missing variable may have been meant to be, or what there is.
+pub fn known_names(why: &Why, scope: &Value) -> Option<String> {
+    let Why::Variable(name) = why else { return None };
+    let mut here = scope;
+    let mut before = String::new();
+    let parts: Vec<&str> = name.trim_start_matches("@root.").split('.').collect();
+    for part in &parts {
+        let Value::Object(map) = here else { return None };
+        if let Some(next) = map.get(*part) {
+            here = next;
+            before.push_str(part);
+            before.push('.');
+            continue;
+        }
+        if let Some(hint) = did_you_mean(part, map.keys().map(String::as_str)) {
+            return Some(hint.replacen('`', &format!("`{before}"), 1));
+        }
+        let names: Vec<String> = map.keys().take(12).map(|key| format!("`{before}{key}`")).collect();
+        return Some(match names.is_empty() {
+            true => format!("`{}` has no names here", before.trim_end_matches('.')),
+            false => format!("there is {}", names.join(", ")),
+        });
+    }
+    Some(format!("inside a block such as `{{{{#each}}}}`, names of the outside are written `@root.{name}`"))
+}
+
+/// One provider.
+#[derive(Debug, Clone)]
+pub struct Provider {
+    /// Its name under `providers`.
+    pub name: String,
+    /// Where its name stands.
+    pub place: Place,
+    /// The wire format it speaks.
+    pub api: Api,
+    /// The address below which its paths lie, without a final `/`.
+    pub base_url: String,
+    /// The model that rules get if they name none.
+    pub model: Option<String>,
+    /// The name of the environment variable that holds the key.
+    pub key_env: Option<String>,
+    /// How many requests may be under way at once.
+    pub in_flight: usize,
+    /// The longest that one request may take.
+    pub timeout: Duration,
+    /// The command that brings the provider up, and how long that may take.
+    pub start: Option<(String, Duration)>,
+}
+
+/// A wire format.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Api {
+    /// OpenAI's chat completions, and every server that speaks them.
+    OpenAi,
+}
+
+/// One rule.
+#[derive(Debug)]
+pub struct Rule {
+    /// Its name.
+    pub name: String,
+    /// Where its name stands.
+    pub place: Place,
+    /// What it runs over; without, it is one task.
+    pub foreach: Option<Foreach>,
+    /// Its outputs: one without a name, or several with.
+    pub outputs: Vec<(Option<String>, Expr)>,
+    /// Its inputs.
+    pub inputs: Vec<Input>,
+    /// How its outputs come about; `None` where that could not be read.
+    pub recipe: Option<Recipe>,
+    /// The provider it names.
+    pub provider: Option<(String, Place)>,
+    /// The model it names.
+    pub model: Option<String>,
+    /// Sampling parameters, by our names.
+    pub params: Map<String, Value>,
+    /// What each result must pass.
+    pub checks: Vec<Check>,
+    /// How often a result that fails a check is asked for again.
+    pub retries: u32,
+    /// How its tasks travel together.
+    pub batching: Batching,
+}
+
+/// What a rule runs over.
+#[derive(Debug)]
+pub enum Foreach {
+    /// A glob, or a selector where the text holds `#`.
+    Text(Expr),
+    /// A literal list.
+    List(Vec<Value>, Place),
+}
+
+/// One input.
+#[derive(Debug)]
+pub struct Input {
+    /// Its name in templates; `None` in a list.
+    pub name: Option<String>,
+    /// A path, a glob, a selector, or `rule:NAME`.
+    pub source: Expr,
+    /// Whether it may be missing.
+    pub optional: bool,
+}
+
+/// How outputs come about.
+#[derive(Debug)]
+pub enum Recipe {
+    /// A Handlebars file; no request, ever.
+    Template(Expr),
+    /// A prompt file for a model.
+    Prompt(Expr),
+}
+
+impl Recipe {
+    /// The expression that names the recipe's file.
+    pub fn file(&self) -> &Expr {
+        match self {
+            Recipe::Template(file) | Recipe::Prompt(file) => file,
+        }
+    }
+}
+
+/// What a result must pass.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Check {
+    /// Parses as JSON.
+    Json,
+    /// Parses as YAML.
+    Yaml,
+    /// Parses as TOML.
+    Toml,
+}
+
+impl Check {
+    /// As written in a Genfile.
+    pub fn name(self) -> &'static str {
+        match self {
+            Check::Json => "json",
+            Check::Yaml => "yaml",
+            Check::Toml => "toml",
+        }
+    }
+}
+
+/// How tasks travel together.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Batching {
+    /// Whether they do.
+    pub enabled: bool,
+    /// How many at most.
+    pub max_batch_size: usize,
+    /// How alike tasks of a shape must be, 0 to 1. Read and checked; grouping does not use it yet.
+    pub similarity_threshold: f64,
+    /// Whether what a batch did not deliver is asked for again.
+    pub fallback_on_failure: bool,
+}
+
+impl Default for Batching {
+    fn default() -> Batching {
+        Batching { enabled: true, max_batch_size: 5, similarity_threshold: 0.7, fallback_on_failure: true }
+    }
+}
+
+impl Batching {
+    /// The most tasks that one request may carry.
+    pub fn limit(&self) -> usize {
+        if self.enabled { self.max_batch_size } else { 1 }
+    }
+}
+
+impl Manifest {
+    /// The provider and model of an LLM rule, with what a prompt file names between the two.
+    ///
+    /// # Errors
+    /// [`Code::UnknownProvider`] or [`Code::MissingKey`], pointing at the rule.
+    pub fn provider_of(&self, rule: &Rule) -> Result<&Provider, Error> {
+        let name = rule.provider.as_ref().map(|(name, _)| name).or(self.provider.as_ref());
+        let Some(name) = name else {
+            return Err(Error::new(Code::MissingKey, format!("rule `{}` has a prompt and no provider", rule.name))
+                .at(rule.place.clone())
+                .hint("name one with `provider: NAME`, at the top of the Genfile or in the rule"));
+        };
+        self.providers.get(name).ok_or_else(|| {
+            Error::new(Code::UnknownProvider, format!("no provider `{name}`"))
+                .at(rule.provider.as_ref().map_or_else(|| rule.place.clone(), |(_, place)| place.clone()))
+                .hint_if(did_you_mean(name, self.providers.keys().map(String::as_str)))
+                .hint("providers are declared under `providers:`")
+        })
+    }
+}
