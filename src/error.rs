@@ -162,6 +162,13 @@ impl Error {
         self
     }
 
+    /// Names the rule that is concerned.
+    #[must_use]
+    pub fn in_rule(mut self, rule: &str) -> Error {
+        self.message = format!("rule `{rule}`: {}", self.message);
+        self
+    }
+
     /// Says what to do next.
     #[must_use]
     pub fn hint(mut self, hint: impl Into<String>) -> Error {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::digest::Digest;
 use crate::error::{Code, Error};
-use crate::path::RelPath;
+use crate::path::{Pattern, RelPath};
 
 /// A tree of files: a working tree, a staged tree, or a map in a test.
 ///
@@ -23,6 +23,18 @@ pub trait Files: Sync {
     /// # Errors
     /// As [`Files::digest`].
     fn read(&self, path: &RelPath) -> Result<Option<Arc<[u8]>>, Error>;
+
+    /// Whether there is a file of that name; follows symlinks.
+    fn exists(&self, path: &RelPath) -> bool;
+
+    /// The files that match, in byte order: never in `.git` or `.genmake`, whatever any ignore file says.
+    ///
+    /// # Errors
+    /// [`Code::Unreadable`] for a folder that cannot be listed.
+    fn list(&self, pattern: &Pattern) -> Result<Vec<RelPath>, Error>;
+
+    /// Whether a file written at `path` would lie outside the root, through a symlink above it.
+    fn leaves_root(&self, path: &RelPath) -> bool;
 
     /// The text of a file, `None` if there is no file of that name.
     ///
@@ -45,5 +57,19 @@ impl Files for HashMap<RelPath, Arc<[u8]>> {
 
     fn read(&self, path: &RelPath) -> Result<Option<Arc<[u8]>>, Error> {
         Ok(self.get(path).cloned())
+    }
+
+    fn exists(&self, path: &RelPath) -> bool {
+        self.contains_key(path)
+    }
+
+    fn list(&self, pattern: &Pattern) -> Result<Vec<RelPath>, Error> {
+        let mut found: Vec<RelPath> = self.keys().filter(|path| pattern.matches(path)).cloned().collect();
+        found.sort();
+        Ok(found)
+    }
+
+    fn leaves_root(&self, _: &RelPath) -> bool {
+        false
     }
 }

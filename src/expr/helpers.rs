@@ -33,17 +33,20 @@ const FUNCTIONS: &[(&str, usize, usize, Function)] = &[
     ("relative", 1, 2, relative),
 ];
 
+/// What only prompts have.
+const PROMPT: (&str, usize, usize, Function) = ("role", 1, 1, role);
+
 /// What the library brings along.
 const BLOCKS_AND_TESTS: &[&str] = &[
     "if", "unless", "each", "with", "lookup", "eq", "ne", "gt", "gte", "lt", "lte", "and", "or", "not", "len",
 ];
 
 pub(super) fn names() -> Vec<&'static str> {
-    FUNCTIONS.iter().map(|f| f.0).chain(BLOCKS_AND_TESTS.iter().copied()).collect()
+    FUNCTIONS.iter().map(|f| f.0).chain([PROMPT.0]).chain(BLOCKS_AND_TESTS.iter().copied()).collect()
 }
 
-pub(super) fn register(registry: &mut Handlebars<'static>) {
-    for &(name, least, most, function) in FUNCTIONS {
+pub(super) fn register(registry: &mut Handlebars<'static>, prompt: bool) {
+    for &(name, least, most, function) in FUNCTIONS.iter().chain(prompt.then_some(&PROMPT)) {
         registry.register_helper(name, Box::new(Registered { name, least, most, function }));
     }
     registry.unregister_helper("log");
@@ -92,6 +95,13 @@ fn type_name(value: &Value) -> &'static str {
         Value::String(_) => "text",
         Value::Array(_) => "a list",
         Value::Object(_) => "a map",
+    }
+}
+
+fn role(c: &Call) -> Result<Value, String> {
+    match c.text(0)?.as_str() {
+        name @ ("system" | "user" | "model") => Ok(format!("\u{0}{name}\u{0}").into()),
+        other => Err(format!("is `system`, `user` or `model`, not `{other}`")),
     }
 }
 

@@ -70,13 +70,26 @@ impl Template {
     /// # Errors
     /// The first place that does not parse.
     pub fn new(text: &str, partials: &[(String, String)]) -> Result<Template, ExprError> {
+        Template::compile(text, partials, false)
+    }
+
+    /// As [`Template::new`], for the body of a prompt, which also has `{{role "system"}}`. It writes the role's name
+    /// between two NULs.
+    ///
+    /// # Errors
+    /// The first place that does not parse.
+    pub fn prompt(text: &str, partials: &[(String, String)]) -> Result<Template, ExprError> {
+        Template::compile(text, partials, true)
+    }
+
+    fn compile(text: &str, partials: &[(String, String)], prompt: bool) -> Result<Template, ExprError> {
         if !text.contains("{{") && !text.contains('\\') {
             return Ok(Template { registry: None, text: text.to_owned(), names: Vec::new() });
         }
         let mut registry = Handlebars::new();
         registry.register_escape_fn(handlebars::no_escape);
         registry.set_strict_mode(true);
-        helpers::register(&mut registry);
+        helpers::register(&mut registry, prompt);
         for (name, partial) in BUILTIN {
             registry.register_template(name, compile(partial, Some(name))?);
         }

@@ -9,6 +9,7 @@ use serde_json::{Map, Value, json};
 use super::model::{Api, Batching, Check, Expr, Foreach, Input, Manifest, Provider, Recipe, Rule};
 use super::read::{Fields, Reader, list};
 use crate::error::{Code, Error, Source, did_you_mean};
+use crate::params;
 use crate::yaml::{Key, Kind, Node};
 
 const TOP: &[&str] = &["version", "vars", "provider", "providers", "batching", "rules"];
@@ -32,11 +33,6 @@ const RULE_LATER: &[&str] = &[
 ];
 
 const INPUT: &[&str] = &["path", "optional"];
-
-const PARAMS: &[&str] = &[
-    "temperature", "top_p", "top_k", "seed", "max_output_tokens", "stop", "frequency_penalty", "presence_penalty",
-    "reasoning_effort",
-];
 
 const CHECKS: &[(&str, Check)] = &[("json", Check::Json), ("yaml", Check::Yaml), ("toml", Check::Toml)];
 const CHECKS_LATER: &[&str] = &["syntax", "schema", "run"];
@@ -415,7 +411,7 @@ fn params_node(reader: &mut Reader, node: &Node) -> Map<String, Value> {
     let entries = reader.entries(node, "params").unwrap_or_default();
     let mut map = Map::new();
     for (key, node) in entries {
-        match params(&key.name, &node.to_value()) {
+        match params::read(&key.name, &node.to_value()) {
             Ok((name, value)) => {
                 map.insert(name, value);
             }
@@ -426,35 +422,4 @@ fn params_node(reader: &mut Reader, node: &Node) -> Map<String, Value> {
         }
     }
     map
-}
-
-/// One sampling parameter by our name and with a value of its type, or what is wrong with it, without a place.
-/// Dotprompt's spellings (`maxOutputTokens`) are understood.
-///
-/// # Errors
-/// [`Code::UnknownKey`] or [`Code::BadValue`].
-pub fn params(name: &str, value: &Value) -> Result<(String, Value), Error> {
-    let ours = match name {
-        "maxOutputTokens" => "max_output_tokens",
-        "topP" => "top_p",
-        "topK" => "top_k",
-        "stopSequences" => "stop",
-        name => name,
-    };
-    if !PARAMS.contains(&ours) {
-        let near = did_you_mean(name, PARAMS.iter().copied()).unwrap_or_else(|| format!("there is {}", list(PARAMS)));
-        return Err(Error::new(Code::UnknownKey, format!("unknown parameter `{name}`")).hint(near));
-    }
-    let (fits, wanted) = match ours {
-        "max_output_tokens" => (value.as_u64().is_some_and(|n| n > 0), "a number of tokens, at least 1"),
-        "seed" => (value.is_i64() || value.is_u64(), "a whole number"),
-        "top_k" => (value.as_u64().is_some(), "a whole number"),
-        "stop" => (value.is_string() || value.is_array(), "a string or a list of strings"),
-        "reasoning_effort" => (value.is_string(), "a string"),
-        _ => (value.is_number(), "a number"),
-    };
-    if !fits {
-        return Err(Error::new(Code::BadValue, format!("`{name}` is {wanted}, not {value}")));
-    }
-    Ok((ours.to_owned(), value.clone()))
 }

@@ -9,7 +9,6 @@ mod read;
 use crate::error::{Code, Error, Place, Source};
 use crate::yaml;
 
-pub use check::params;
 pub use model::{
     Api, Batching, Check, Expr, Foreach, Input, Manifest, Provider, Recipe, Rule, expr_error, known_names,
 };

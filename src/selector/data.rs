@@ -1,10 +1,37 @@
 //! Data files: text into values, by the file's extension.
 
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
 use serde_json::Value;
 
+use crate::digest::Digest;
 use crate::error::{Code, Error, Place, Source};
+use crate::files::Files;
 use crate::path::RelPath;
 use crate::yaml;
+
+/// Parsed data files by content, so that ten thousand tasks over one file parse it once.
+#[derive(Default)]
+pub struct DataCache(Mutex<HashMap<(RelPath, Digest), Arc<Value>>>);
+
+impl DataCache {
+    /// The value of a data file, `None` if there is no file of that name.
+    ///
+    /// # Errors
+    /// As [`Files::text`] and [`parse`].
+    pub fn get(&self, files: &dyn Files, path: &RelPath) -> Result<Option<Arc<Value>>, Error> {
+        let Some(digest) = files.digest(path)? else { return Ok(None) };
+        let key = (path.clone(), digest);
+        if let Some(value) = self.0.lock().unwrap_or_else(PoisonError::into_inner).get(&key) {
+            return Ok(Some(Arc::clone(value)));
+        }
+        let Some(text) = files.text(path)? else { return Ok(None) };
+        let value = Arc::new(parse(path, &text)?);
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(key, Arc::clone(&value));
+        Ok(Some(value))
+    }
+}
 
 /// Whether a file of this name is read as data.
 pub fn is_data(path: &RelPath) -> bool {

@@ -6,7 +6,7 @@ mod data;
 
 use serde_json::Value;
 
-pub use data::{is_data, parse as parse_data};
+pub use data::{DataCache, is_data, parse as parse_data};
 
 /// A parsed selector: which file or files, and which part of each.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,8 +31,6 @@ pub enum Step {
 pub struct Part {
     /// What each `*` stood for, from the left; for a selector without `*`, the last step.
     pub keys: Vec<String>,
-    /// The part's place among those that its innermost `*` found, from 0.
-    pub index: usize,
     /// The part itself.
     pub value: Value,
 }
@@ -55,9 +53,9 @@ impl Selector {
     /// # Errors
     /// What is wrong, in words.
     pub fn parse(text: &str) -> Result<Selector, String> {
-        let (file, pointer) = split(text).ok_or("has no `#`")?;
+        let (file, pointer) = split(text).ok_or("it has no `#`")?;
         if file.is_empty() {
-            return Err("names no file before `#`".to_owned());
+            return Err("it names no file before `#`".to_owned());
         }
         if pointer.is_empty() {
             return Ok(Selector { file: file.to_owned(), steps: Vec::new() });
@@ -83,7 +81,7 @@ impl Selector {
     /// Where a named step finds nothing, or `*` meets a scalar: what, in words.
     pub fn select(&self, root: &Value) -> Result<Vec<Part>, String> {
         let mut found = Vec::new();
-        walk(root, &self.steps, String::new(), &mut Vec::new(), 0, &mut found)?;
+        walk(root, &self.steps, String::new(), &mut Vec::new(), &mut found)?;
         if let [only] = &mut found[..]
             && only.keys.is_empty()
             && let Some(Step::Key(last)) = self.steps.last()
@@ -99,33 +97,32 @@ fn walk(
     steps: &[Step],
     at: String,
     keys: &mut Vec<String>,
-    index: usize,
     found: &mut Vec<Part>,
 ) -> Result<(), String> {
     let Some((step, rest)) = steps.split_first() else {
-        found.push(Part { keys: keys.clone(), index, value: value.clone() });
+        found.push(Part { keys: keys.clone(), value: value.clone() });
         return Ok(());
     };
     let here = if at.is_empty() { "/" } else { &at };
     match (step, value) {
         (Step::Key(key), Value::Object(map)) => {
             let next = map.get(key).ok_or_else(|| format!("`{here}` has no `{key}`; it has {}", names(map.keys())))?;
-            walk(next, rest, format!("{at}/{key}"), keys, index, found)
+            walk(next, rest, format!("{at}/{key}"), keys, found)
         }
         (Step::Key(key), Value::Array(list)) => {
             let next = key.parse::<usize>().ok().and_then(|i| list.get(i));
             let next = next.ok_or_else(|| format!("`{here}` is a list of {} and has no `{key}`", list.len()))?;
-            walk(next, rest, format!("{at}/{key}"), keys, index, found)
+            walk(next, rest, format!("{at}/{key}"), keys, found)
         }
-        (Step::Each, Value::Object(map)) => map.iter().enumerate().try_for_each(|(i, (key, next))| {
+        (Step::Each, Value::Object(map)) => map.iter().try_for_each(|(key, next)| {
             keys.push(key.clone());
-            walk(next, rest, format!("{at}/{key}"), keys, i, found)?;
+            walk(next, rest, format!("{at}/{key}"), keys, found)?;
             keys.pop();
             Ok(())
         }),
         (Step::Each, Value::Array(list)) => list.iter().enumerate().try_for_each(|(i, next)| {
             keys.push(i.to_string());
-            walk(next, rest, format!("{at}/{i}"), keys, i, found)?;
+            walk(next, rest, format!("{at}/{i}"), keys, found)?;
             keys.pop();
             Ok(())
         }),
@@ -153,18 +150,18 @@ mod tests {
     use super::*;
     use serde_json::json;
 
-    fn select(pointer: &str, root: &Value) -> Result<Vec<(String, usize, Value)>, String> {
+    fn select(pointer: &str, root: &Value) -> Result<Vec<(String, Value)>, String> {
         let parts = Selector::parse(&format!("f.yaml#{pointer}"))?.select(root)?;
-        Ok(parts.into_iter().map(|p| (p.keys.join("+"), p.index, p.value)).collect())
+        Ok(parts.into_iter().map(|p| (p.keys.join("+"), p.value)).collect())
     }
 
     #[test]
     fn pointers_find_parts_in_file_order() {
         let root = json!({"b": {"x": 1, "a": 2}, "l": ["p", "q"], "s/l": {"~": 3}, "n": null});
-        assert_eq!(select("/b/*", &root).unwrap(), [("x".into(), 0, json!(1)), ("a".into(), 1, json!(2))]);
-        assert_eq!(select("/l/*", &root).unwrap(), [("0".into(), 0, json!("p")), ("1".into(), 1, json!("q"))]);
-        assert_eq!(select("/l/1", &root).unwrap(), [("1".into(), 0, json!("q"))]);
-        assert_eq!(select("/s~1l/~0", &root).unwrap(), [("~".into(), 0, json!(3))]);
+        assert_eq!(select("/b/*", &root).unwrap(), [("x".into(), json!(1)), ("a".into(), json!(2))]);
+        assert_eq!(select("/l/*", &root).unwrap(), [("0".into(), json!("p")), ("1".into(), json!("q"))]);
+        assert_eq!(select("/l/1", &root).unwrap(), [("1".into(), json!("q"))]);
+        assert_eq!(select("/s~1l/~0", &root).unwrap(), [("~".into(), json!(3))]);
         assert_eq!(select("/n/*", &root).unwrap(), []);
         let root = json!({"m": {"a": {"f": {"x": 1}}, "b": {"f": {"y": 2, "z": 3}}}});
         let keys: Vec<String> = select("/m/*/f/*", &root).unwrap().into_iter().map(|p| p.0).collect();

@@ -1,0 +1,446 @@
+//! Rules into tasks: items, outputs and inputs, with all expressions in them rendered.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use serde_json::{Value, json};
+
+use super::{Item, Output, Source, Task, TaskId, TaskInput};
+use crate::error::{Code, Error, Place, did_you_mean};
+use crate::files::Files;
+use crate::manifest::{Expr, Foreach, Input, Manifest, Rule};
+use crate::path::{Pattern, RelPath};
+use crate::selector::{self, DataCache, Selector};
+
+/// What expansion gives.
+pub(super) struct Expanded {
+    pub tasks: Vec<Task>,
+    pub makers: HashMap<RelPath, TaskId>,
+    pub empty_rules: BTreeSet<String>,
+    pub found: Vec<Error>,
+}
+
+/// A task before its inputs are known: outputs come first, because inputs may name other tasks' outputs.
+#[derive(Clone)]
+struct Head {
+    item: Option<Item>,
+    outputs: Vec<Output>,
+}
+
+struct Expander<'a> {
+    manifest: &'a Manifest,
+    files: &'a dyn Files,
+    locked: &'a BTreeSet<RelPath>,
+    data: &'a DataCache,
+    /// Each output's rule, by the rule's place.
+    declared: BTreeMap<RelPath, usize>,
+    /// The partials beside each recipe, listed once.
+    partials: HashMap<RelPath, Partials>,
+    found: Vec<Error>,
+}
+
+/// Partials by name.
+type Partials = Vec<(String, RelPath)>;
+
+pub(super) fn expand(
+    manifest: &Manifest,
+    files: &dyn Files,
+    locked: &BTreeSet<RelPath>,
+    data: &DataCache,
+) -> Expanded {
+    let mut expander = Expander { manifest, files, locked, data, declared: BTreeMap::new(), partials: HashMap::new(), found: Vec::new() };
+    let heads = expander.heads();
+    expander.finish(heads)
+}
+
+impl<'a> Expander<'a> {
+    /// The items and outputs of all rules. A foreach over a glob may match what other rules declare, so those rules are
+    /// expanded until nothing new is declared.
+    fn heads(&mut self) -> Vec<Vec<Head>> {
+        let rules = &self.manifest.rules;
+        let mut items: Vec<Vec<Option<Item>>> = Vec::with_capacity(rules.len());
+        let mut heads: Vec<Vec<Head>> = Vec::with_capacity(rules.len());
+        let mut globs: Vec<(usize, Pattern)> = Vec::new();
+        for (id, rule) in rules.iter().enumerate() {
+            let these = match self.items(rule) {
+                Ok(Items::These(items)) => items,
+                Ok(Items::Glob(pattern)) => {
+                    globs.push((id, pattern));
+                    Vec::new()
+                }
+                Err(error) => {
+                    self.found.push(error.in_rule(&rule.name));
+                    Vec::new()
+                }
+            };
+            heads.push(self.outputs(rule, &these));
+            items.push(these);
+            self.declare(id, &heads[id]);
+        }
+        // Each round can only be needed because the one before declared something new; a cycle of globs never settles.
+        for round in 0.. {
+            let mut settled = true;
+            for (id, pattern) in &globs {
+                let paths = match self.glob(*id, pattern) {
+                    Ok(paths) => paths,
+                    Err(error) => {
+                        self.found.push(error);
+                        continue;
+                    }
+                };
+                let before = items[*id].iter().flatten().filter_map(|item| item.file.as_ref());
+                if paths.iter().eq(before) && (round > 0 || paths.is_empty()) {
+                    continue;
+                }
+                settled = false;
+                if round > globs.len() {
+                    let rule = &self.manifest.rules[*id];
+                    let error = Error::new(Code::DynamicForeach, "its foreach matches files that depend on its own outputs")
+                        .hint("narrow the glob");
+                    self.found.push(error.in_rule(&rule.name).at(rule.place.clone()));
+                    return heads;
+                }
+                items[*id] = paths.into_iter().map(|path| Some(file_item(path))).collect();
+                self.declared.retain(|_, maker| maker != id);
+                heads[*id] = self.outputs(&self.manifest.rules[*id], &items[*id]);
+                self.declare(*id, &heads[*id]);
+            }
+            if settled {
+                break;
+            }
+        }
+        heads
+    }
+
+    fn declare(&mut self, rule: usize, heads: &[Head]) {
+        for output in heads.iter().flat_map(|head| &head.outputs) {
+            self.declared.entry(output.path.clone()).or_insert(rule);
+        }
+    }
+
+    fn items(&self, rule: &Rule) -> Result<Items, Error> {
+        let text = match &rule.foreach {
+            None => return Ok(Items::These(vec![None])),
+            Some(Foreach::List(values, _)) => {
+                let item = |value: &Value| Some(Item { value: value.clone(), file: None });
+                return Ok(Items::These(values.iter().map(item).collect()));
+            }
+            Some(Foreach::Text(text)) => text,
+        };
+        let source = text.render(&self.scope(rule, None))?;
+        if selector::split(&source).is_none() {
+            let pattern = Pattern::new(&source).map_err(|e| {
+                Error::new(Code::BadGlob, format!("`{source}` is no glob: {e}")).at(text.place.clone())
+            })?;
+            return Ok(Items::Glob(pattern));
+        }
+        let selector = parse_selector(&source, &text.place)?;
+        let mut items = Vec::new();
+        for path in self.selected_files(&selector.file, usize::MAX, &text.place)? {
+            if let Some(maker) = self.maker_of(&path) {
+                let error = Error::new(
+                    Code::DynamicForeach,
+                    format!("it runs over the content of `{path}`, which rule `{maker}` makes"),
+                );
+                let hint = "what a foreach runs over must exist before the run: commit it, or run over its source";
+                return Err(error.at(text.place.clone()).hint(hint));
+            }
+            let Some(value) = self.data.get(self.files, &path).map_err(|e| e.at(text.place.clone()))? else {
+                return Err(missing(&path, "it runs over", &text.place));
+            };
+            let parts = selector.select(&value).map_err(|e| {
+                Error::new(Code::BadSelector, format!("`{source}` finds nothing: {e}")).at(text.place.clone())
+            })?;
+            for part in parts {
+                let index = items.len();
+                let mut value = json!({"key": part.key(), "value": part.value, "index": index, "path": path.as_str()});
+                if part.keys.len() > 1 {
+                    value["keys"] = part.keys.into();
+                }
+                items.push(Some(Item { value, file: None }));
+            }
+        }
+        Ok(Items::These(items))
+    }
+
+    /// The rule that makes `path`, judged by plain output paths, before all outputs are known.
+    fn maker_of(&self, path: &RelPath) -> Option<&'a str> {
+        let named = |rule: &&Rule| rule.outputs.iter().any(|(_, output)| RelPath::new(output.text()).as_ref() == Ok(path));
+        let declared = self.declared.get(path).map(|rule| &self.manifest.rules[*rule]);
+        declared.or_else(|| self.manifest.rules.iter().find(named)).map(|rule| rule.name.as_str())
+    }
+
+    fn scope(&self, rule: &Rule, item: Option<&Item>) -> Value {
+        let mut scope = json!({"vars": self.manifest.vars, "rule": rule.name});
+        if let Some(item) = item {
+            scope["item"] = item.value.clone();
+        }
+        scope
+    }
+
+    fn outputs(&mut self, rule: &Rule, items: &[Option<Item>]) -> Vec<Head> {
+        let mut heads = Vec::with_capacity(items.len());
+        let mut scope = self.scope(rule, None);
+        for item in items {
+            if let Some(item) = item {
+                scope["item"] = item.value.clone();
+            }
+            let mut outputs = Vec::with_capacity(rule.outputs.len());
+            for (name, expr) in &rule.outputs {
+                match self.output(expr, &scope) {
+                    Ok(path) => outputs.push(Output { name: name.clone(), path }),
+                    Err(error) => {
+                        let error = error.in_rule(&rule.name);
+                        // One wrong name in an expression is one mistake, however many items there are.
+                        if !self.found.iter().any(|e| e.place == error.place && e.code == error.code) {
+                            self.found.push(error);
+                        }
+                    }
+                }
+            }
+            if outputs.len() == rule.outputs.len() {
+                heads.push(Head { item: item.clone(), outputs });
+            }
+        }
+        heads
+    }
+
+    fn output(&self, expr: &Expr, scope: &Value) -> Result<RelPath, Error> {
+        let text = expr.render(scope)?;
+        let bad = |what: String| Error::new(Code::BadPath, what).at(expr.place.clone());
+        let path = RelPath::output(&text).map_err(|why| bad(format!("output `{text}` {why}")))?;
+        if text.ends_with('/') {
+            return Err(bad(format!("output `{text}` is a folder")).hint("an output is a file"));
+        }
+        let genfile = &self.manifest.source.name;
+        if path.as_str() == genfile || path.as_str() == format!("{genfile}.lock") {
+            return Err(bad(format!("output `{path}` is genmake's own")));
+        }
+        if self.files.leaves_root(&path) {
+            let error = bad(format!("output `{path}` leads outside the root through a symlink"));
+            return Err(error.hint("outputs are written below the Genfile's folder only"));
+        }
+        Ok(path)
+    }
+
+    /// The files that match, as they will be when everything is built: what is on disk and no rule's, and what other rules
+    /// declare.
+    fn glob(&self, rule: usize, pattern: &Pattern) -> Result<Vec<RelPath>, Error> {
+        let lock = format!("{}.lock", self.manifest.source.name);
+        let mut found: BTreeSet<RelPath> = self.files.list(pattern)?.into_iter().collect();
+        found.retain(|path| !self.locked.contains(path) && !self.declared.contains_key(path) && path.as_str() != lock);
+        let others = self.declared.iter().filter(|(path, maker)| **maker != rule && pattern.matches(path));
+        found.extend(others.map(|(path, _)| path.clone()));
+        Ok(found.into_iter().collect())
+    }
+
+    /// The files of a selector: one path, or all that a glob matches.
+    fn selected_files(&self, file: &str, rule: usize, place: &Place) -> Result<Vec<RelPath>, Error> {
+        if Pattern::is_glob(file) {
+            let pattern = Pattern::new(file)
+                .map_err(|e| Error::new(Code::BadGlob, format!("`{file}` is no glob: {e}")).at(place.clone()))?;
+            return self.glob(rule, &pattern);
+        }
+        Ok(vec![input_path(file, place)?])
+    }
+
+    fn finish(mut self, heads: Vec<Vec<Head>>) -> Expanded {
+        let mut tasks = Vec::new();
+        let mut makers = HashMap::new();
+        let mut empty_rules = BTreeSet::new();
+        let mut by_rule: Vec<Vec<RelPath>> = Vec::new();
+        for (id, heads) in heads.iter().enumerate() {
+            if heads.is_empty() {
+                empty_rules.insert(self.manifest.rules[id].name.clone());
+            }
+            by_rule.push(heads.iter().flat_map(|head| head.outputs.iter().map(|o| o.path.clone())).collect());
+        }
+        self.double_outputs(&heads);
+        for (id, heads) in heads.into_iter().enumerate() {
+            for head in heads {
+                if let Some(task) = self.task(id, head, &by_rule) {
+                    makers.extend(task.outputs.iter().map(|output| (output.path.clone(), tasks.len())));
+                    tasks.push(task);
+                }
+            }
+        }
+        Expanded { tasks, makers, empty_rules, found: self.found }
+    }
+
+    fn double_outputs(&mut self, heads: &[Vec<Head>]) {
+        let mut seen: HashMap<&RelPath, usize> = HashMap::new();
+        let mut found = Vec::new();
+        for (id, head) in heads.iter().enumerate().flat_map(|(id, heads)| heads.iter().map(move |head| (id, head))) {
+            let rule = &self.manifest.rules[id];
+            for (at, output) in head.outputs.iter().enumerate() {
+                let place = rule.outputs[at].1.place.clone();
+                let path = &output.path;
+                if let Some(other) = seen.insert(path, id) {
+                    let other = &self.manifest.rules[other].name;
+                    let (message, hint) = if *other == rule.name {
+                        let message = format!("rule `{other}` makes `{path}` more than once");
+                        (message, "use something of the item in the path, as in `{{item.key}}`")
+                    } else {
+                        let message = format!("`{path}` is made by rule `{other}` and by rule `{}`", rule.name);
+                        (message, "each output has one rule; give one of them another path")
+                    };
+                    let error = Error::new(Code::DuplicateOutput, message).at(place.clone()).hint(hint);
+                    if !found.iter().any(|e: &Error| e.place == error.place) {
+                        found.push(error);
+                    }
+                }
+                if let Some((parent, other)) = path.parents().find_map(|parent| self.declared.get_key_value(parent)) {
+                    let other = &self.manifest.rules[*other].name;
+                    let message = format!("`{path}` would lie in `{parent}`, which rule `{other}` makes as a file");
+                    found.push(Error::new(Code::DuplicateOutput, message).at(place));
+                }
+            }
+        }
+        self.found.extend(found);
+    }
+
+    fn task(&mut self, id: usize, head: Head, by_rule: &[Vec<RelPath>]) -> Option<Task> {
+        let rule = &self.manifest.rules[id];
+        let scope = self.scope(rule, head.item.as_ref());
+        let mut inputs = Vec::with_capacity(rule.inputs.len());
+        for input in &rule.inputs {
+            match self.input(id, input, &scope, by_rule) {
+                Ok(input) => inputs.push(input),
+                Err(error) => self.note(error.in_rule(&rule.name)),
+            }
+        }
+        // Without a recipe the manifest has already said what is wrong.
+        let file = rule.recipe.as_ref()?.file();
+        let (recipe, partials) = match self.recipe(file, &scope) {
+            Ok(recipe) => recipe,
+            Err(error) => {
+                self.note(error.in_rule(&rule.name));
+                return None;
+            }
+        };
+        for output in &head.outputs {
+            let reads_it = recipe == output.path
+                || head.item.as_ref().is_some_and(|item| item.file.as_ref() == Some(&output.path));
+            if reads_it {
+                let message = format!("output `{}` is also what it is made from", output.path);
+                self.note(Error::new(Code::BadPath, message).in_rule(&rule.name).at(rule.place.clone()));
+                return None;
+            }
+        }
+        Some(Task { rule: id, item: head.item, outputs: head.outputs, inputs, recipe, partials, deps: Vec::new() })
+    }
+
+    /// Keeps one error for each place: a mistake in a rule is one mistake, however many tasks the rule has.
+    fn note(&mut self, error: Error) {
+        if !self.found.iter().any(|e| e.place == error.place && e.code == error.code) {
+            self.found.push(error);
+        }
+    }
+
+    fn recipe(&mut self, file: &Expr, scope: &Value) -> Result<(RelPath, Partials), Error> {
+        let path = input_path(&file.render(scope)?, &file.place)?;
+        if let Some(partials) = self.partials.get(&path) {
+            return Ok((path, partials.clone()));
+        }
+        if !self.files.exists(&path) && !self.declared.contains_key(&path) {
+            return Err(missing(&path, "its recipe is", &file.place));
+        }
+        let mut partials = Partials::new();
+        for pattern in ["*.hbs", "_*.prompt"] {
+            let pattern = Pattern::in_folder(path.dir(), pattern).map_err(|e| Error::new(Code::Bug, e))?;
+            for partial in self.files.list(&pattern)?.into_iter().filter(|partial| *partial != path) {
+                partials.push((partial.stem().trim_start_matches('_').to_owned(), partial));
+            }
+        }
+        self.partials.insert(path.clone(), partials.clone());
+        Ok((path, partials))
+    }
+
+    fn input(&self, id: usize, input: &Input, scope: &Value, by_rule: &[Vec<RelPath>]) -> Result<TaskInput, Error> {
+        let place = &input.source.place;
+        let label = input.source.render(scope)?;
+        let source = if let Some(name) = label.strip_prefix("rule:") {
+            let Some(maker) = self.manifest.rules.iter().position(|rule| rule.name == name) else {
+                if self.manifest.names.contains(name) {
+                    // The rule is there and could not be read; that has been said.
+                    return Ok(TaskInput { name: input.name.clone(), label, source: Source::Files(Vec::new()) });
+                }
+                let names = self.manifest.names.iter().map(String::as_str);
+                return Err(Error::new(Code::UnknownRule, format!("no rule `{name}`"))
+                    .at(place.clone())
+                    .hint_if(did_you_mean(name, names)));
+            };
+            Source::Files(by_rule[maker].clone())
+        } else if selector::split(&label).is_some() {
+            let selector = parse_selector(&label, place)?;
+            let files = self.selected_files(&selector.file, id, place)?;
+            for path in &files {
+                self.selectable(path, &selector, input.optional, &label, place)?;
+            }
+            Source::Parts { files, selector, optional: input.optional }
+        } else if Pattern::is_glob(&label) {
+            let pattern = Pattern::new(&label)
+                .map_err(|e| Error::new(Code::BadGlob, format!("`{label}` is no glob: {e}")).at(place.clone()))?;
+            Source::Files(self.glob(id, &pattern)?)
+        } else {
+            let path = input_path(&label, place)?;
+            if !input.optional && !self.declared.contains_key(&path) && !self.files.exists(&path) {
+                return Err(missing(&path, "its input is", place));
+            }
+            Source::File { path, optional: input.optional }
+        };
+        Ok(TaskInput { name: input.name.clone(), label, source })
+    }
+
+    /// That a selector finds something, where its file is there already.
+    fn selectable(
+        &self,
+        path: &RelPath,
+        selector: &Selector,
+        optional: bool,
+        label: &str,
+        place: &Place,
+    ) -> Result<(), Error> {
+        if self.declared.contains_key(path) {
+            return Ok(());
+        }
+        match self.data.get(self.files, path).map_err(|e| e.at(place.clone()))? {
+            None if optional => Ok(()),
+            None => Err(missing(path, "its input is", place)),
+            Some(_) if optional => Ok(()),
+            Some(value) => selector.select(&value).map(drop).map_err(|e| {
+                Error::new(Code::BadSelector, format!("`{label}` finds nothing: {e}")).at(place.clone())
+            }),
+        }
+    }
+}
+
+enum Items {
+    These(Vec<Option<Item>>),
+    Glob(Pattern),
+}
+
+fn file_item(path: RelPath) -> Item {
+    Item { value: file_names(&path), file: Some(path) }
+}
+
+/// What expressions see of a file before anybody reads it.
+pub(crate) fn file_names(path: &RelPath) -> Value {
+    json!({
+        "path": path.as_str(), "dir": path.dir(), "name": path.name(), "stem": path.stem(), "ext": path.ext(),
+    })
+}
+
+fn input_path(text: &str, place: &Place) -> Result<RelPath, Error> {
+    RelPath::new(text).map_err(|why| Error::new(Code::BadPath, format!("`{text}` {why}")).at(place.clone()))
+}
+
+fn parse_selector(text: &str, place: &Place) -> Result<Selector, Error> {
+    let bad = |e: String| Error::new(Code::BadSelector, format!("`{text}` is no selector: {e}")).at(place.clone());
+    Selector::parse(text).map_err(bad)
+}
+
+fn missing(path: &RelPath, what: &str, place: &Place) -> Error {
+    Error::new(Code::MissingInput, format!("{what} `{path}`, which is not there and which no rule makes"))
+        .at(place.clone())
+        .hint("paths are relative to the Genfile's folder; an input that may be missing is written `{path: PATH, optional: true}`")
+}
