@@ -1,0 +1,9 @@
+//! What is said to a model and what comes back, neutral to providers. Pure.
+
+mod reply;
+mod request;
+mod verify;
+
+pub use reply::{Answer, Shortfall, Split, Stop, Usage, single, split};
+pub use request::{Ask, Request, slot};
+pub use verify::{Complaint, verify};

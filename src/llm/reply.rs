@@ -1,0 +1,315 @@
+//! From a reply to results: what is complete, what is missing, and why. Slots are matched by name, never by position.
+//!
+//! Nothing is repaired: a text counts when its string was closed, so a cut reply gives the results before the cut.
+
+use std::cell::RefCell;
+use std::fmt;
+
+use serde::de::{DeserializeSeed, IgnoredAny, MapAccess, Visitor};
+use serde_json::Value;
+
+use super::request::{Ask, slot};
+
+/// What a provider answered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Answer {
+    /// The text.
+    pub text: String,
+    /// Why it ended.
+    pub stop: Stop,
+    /// What it took.
+    pub usage: Usage,
+    /// The provider's name for the request.
+    pub request_id: Option<String>,
+}
+
+/// Why an answer ended. Read before the text is looked at: truncated is not malformed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Stop {
+    /// The model was done.
+    End,
+    /// The limit of output tokens was reached.
+    Length,
+    /// The model or the provider declined: what was said.
+    Refused(String),
+    /// The body was not an answer of this provider's form: what it was.
+    Garbled(String),
+}
+
+/// Tokens as the provider counted them.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// What was sent, in all.
+    pub input: u64,
+    /// Of that, what the provider had in its cache.
+    pub cached: u64,
+    /// Of that, what the provider wrote into its cache.
+    pub cache_write: u64,
+    /// What came back, thinking included.
+    pub output: u64,
+}
+
+/// Why results are missing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Shortfall {
+    /// The answer was cut at the limit of output tokens.
+    Truncated,
+    /// The answer is not of the form asked for: how.
+    Malformed(String),
+    /// The model or the provider declined: what was said.
+    Refused(String),
+}
+
+/// What one answer gave.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Split {
+    /// For each task its texts in the order of its outputs, or `None` where they are missing.
+    pub results: Vec<Option<Vec<String>>>,
+    /// Why some are missing; `None` if none are.
+    pub why: Option<Shortfall>,
+}
+
+/// The result of a single task.
+///
+/// # Errors
+/// Why there is none.
+pub fn single(ask: &Ask, answer: &Answer) -> Result<Vec<String>, Shortfall> {
+    match &answer.stop {
+        Stop::Length => return Err(Shortfall::Truncated),
+        Stop::Refused(what) => return Err(Shortfall::Refused(what.clone())),
+        Stop::Garbled(what) => return Err(Shortfall::Malformed(what.clone())),
+        Stop::End => {}
+    }
+    if answer.text.trim().is_empty() {
+        return Err(Shortfall::Malformed("the answer is empty".to_owned()));
+    }
+    if ask.outputs.iter().all(|output| output.name.is_none()) {
+        return Ok(vec![unfenced(&answer.text).to_owned()]);
+    }
+    let value: Value = serde_json::from_str(json_part(&answer.text))
+        .map_err(|e| Shortfall::Malformed(format!("the answer is not JSON: {e}")))?;
+    texts(ask, value).ok_or_else(|| Shortfall::Malformed("the answer lacks an output".to_owned()))
+}
+
+/// The results of a batch.
+pub fn split(asks: &[&Ask], answer: &Answer) -> Split {
+    let nothing = |why| Split { results: vec![None; asks.len()], why: Some(why) };
+    match &answer.stop {
+        Stop::Refused(what) => return nothing(Shortfall::Refused(what.clone())),
+        Stop::Garbled(what) => return nothing(Shortfall::Malformed(what.clone())),
+        Stop::End | Stop::Length => {}
+    }
+    let found = RefCell::new(Vec::new());
+    let mut parser = serde_json::Deserializer::from_str(json_part(&answer.text));
+    let parsed = Top(&found).deserialize(&mut parser).and_then(|()| parser.end());
+    let mut found: Vec<(String, Value)> = found.into_inner();
+    let mut results = Vec::with_capacity(asks.len());
+    let mut missing = Vec::new();
+    for (i, ask) in asks.iter().enumerate() {
+        let name = slot(i);
+        let at = found.iter().position(|(key, _)| *key == name);
+        let result = at.map(|at| found.swap_remove(at).1).and_then(|value| texts(ask, value));
+        if result.is_none() {
+            missing.push(name);
+        }
+        results.push(result);
+    }
+    let why = match (missing.is_empty(), &answer.stop, parsed) {
+        (true, ..) => None,
+        (_, Stop::Length, _) => Some(Shortfall::Truncated),
+        (.., Err(e)) => Some(Shortfall::Malformed(format!("the answer is not JSON: {e}"))),
+        (.., Ok(())) => Some(Shortfall::Malformed(format!("the answer has nothing for {}", missing.join(", ")))),
+    };
+    Split { results, why }
+}
+
+/// The texts of one task's outputs; an empty one is a missing one.
+fn texts(ask: &Ask, value: Value) -> Option<Vec<String>> {
+    let text = |value: Value| match value {
+        Value::String(text) if !text.trim().is_empty() => Some(text),
+        _ => None,
+    };
+    let texts: Option<Vec<String>> = match value {
+        Value::Object(mut map) => {
+            let named = ask.outputs.iter().map(|output| map.remove(output.name.as_ref()?).and_then(text));
+            named.collect()
+        }
+        value if ask.outputs.iter().all(|output| output.name.is_none()) => text(value).map(|text| vec![text]),
+        _ => None,
+    };
+    texts
+}
+
+/// A text without the code fence that models like to put around a whole answer. A text that only begins and ends with code
+/// of its own is left as it is.
+fn unfenced(text: &str) -> &str {
+    let inside = || -> Option<&str> {
+        let trimmed = text.trim();
+        let (first, rest) = trimmed.split_once('\n')?;
+        let info = first.strip_prefix("```")?;
+        let body = rest.strip_suffix("```")?;
+        let closes_itself = body.lines().find(|line| line.starts_with("```")).is_some_and(|line| line.trim_end() == "```");
+        let whole = (body.is_empty() || body.ends_with('\n')) && !info.contains('`') && !closes_itself;
+        whole.then_some(body)
+    };
+    inside().unwrap_or(text)
+}
+
+/// The JSON of an answer: all of it, or what stands in its first fence, closed or cut.
+fn json_part(text: &str) -> &str {
+    let text = text.trim();
+    if text.starts_with('{') {
+        return text;
+    }
+    let Some((_, fenced)) = text.split_once("```") else { return text };
+    let body = fenced.split_once('\n').map_or(fenced, |(_, body)| body);
+    body.rfind("\n```").map_or(body, |end| &body[..end])
+}
+
+type Found = RefCell<Vec<(String, Value)>>;
+
+/// The whole answer: `{"files": {…}}`, or the slots themselves.
+struct Top<'a>(&'a Found);
+
+/// The map of slots; each is kept as soon as it is complete, so an error after it loses nothing.
+struct Slots<'a>(&'a Found);
+
+macro_rules! map_visitor {
+    ($name:ident, $map:ident, $seed:ident, $body:block) => {
+        impl<'de> DeserializeSeed<'de> for $name<'_> {
+            type Value = ();
+            fn deserialize<D: serde::Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+                deserializer.deserialize_map(self)
+            }
+        }
+        impl<'de> Visitor<'de> for $name<'_> {
+            type Value = ();
+            fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
+                f.write_str("an object of files")
+            }
+            fn visit_map<A: MapAccess<'de>>(self, mut $map: A) -> Result<(), A::Error> {
+                let $seed = self.0;
+                $body
+                Ok(())
+            }
+        }
+    };
+}
+
+map_visitor!(Top, map, found, {
+    while let Some(key) = map.next_key::<String>()? {
+        match key.as_str() {
+            "files" => map.next_value_seed(Slots(found))?,
+            _ if is_slot(&key) => {
+                let value = map.next_value()?;
+                found.borrow_mut().push((key, value));
+            }
+            _ => drop(map.next_value::<IgnoredAny>()?),
+        }
+    }
+});
+
+map_visitor!(Slots, map, found, {
+    while let Some(key) = map.next_key::<String>()? {
+        let value = map.next_value()?;
+        let mut found = found.borrow_mut();
+        if !found.iter().any(|(known, _)| *known == key) {
+            found.push((key, value));
+        }
+    }
+});
+
+fn is_slot(key: &str) -> bool {
+    key.strip_prefix('f').is_some_and(|number| number.parse::<usize>().is_ok())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::request::tests::ask;
+    use super::*;
+    use proptest::prelude::*;
+
+    fn answer(text: &str, stop: Stop) -> Answer {
+        Answer { text: text.to_owned(), stop, usage: Usage::default(), request_id: None }
+    }
+
+    fn results(text: &str, stop: Stop) -> (Vec<Option<String>>, Option<Shortfall>) {
+        let (a, b, c) = (ask("a", ""), ask("b", ""), ask("c", ""));
+        let split = split(&[&a, &b, &c], &answer(text, stop));
+        (split.results.into_iter().map(|texts| texts.map(|texts| texts.concat())).collect(), split.why)
+    }
+
+    fn some(text: &str) -> Option<String> {
+        Some(text.to_owned())
+    }
+
+    #[test]
+    fn complete_results_survive_whatever_follows() {
+        let whole = r#"{"files": {"f1": "A", "f2": "B", "f3": "C"}}"#;
+        let all = vec![some("A"), some("B"), some("C")];
+        assert_eq!(results(whole, Stop::End), (all.clone(), None));
+        assert_eq!(results(&format!("```json\n{whole}\n```"), Stop::End), (all.clone(), None));
+        assert_eq!(results(&format!("Here you are:\n```\n{whole}\n```\nBye"), Stop::End), (all.clone(), None));
+        assert_eq!(results(r#"{"f1": "A", "f3": "C", "f2": "B"}"#, Stop::End), (all.clone(), None));
+        assert_eq!(results(&whole.replace("\"f3\"", "\"f9\": \"X\", \"f3\""), Stop::End), (all, None));
+
+        let cut = r#"{"files": {"f1": "A", "f2": "B", "f3": "C is not fin"#;
+        let two = vec![some("A"), some("B"), None];
+        assert_eq!(results(cut, Stop::Length), (two.clone(), Some(Shortfall::Truncated)));
+        let (found, why) = results(cut, Stop::End);
+        assert_eq!(found, two);
+        assert!(matches!(why, Some(Shortfall::Malformed(what)) if what.contains("EOF")));
+    }
+
+    #[test]
+    fn what_is_missing_is_named() {
+        let malformed = |what: &str| Some(Shortfall::Malformed(what.to_owned()));
+        let (found, why) = results(r#"{"files": {"f1": "A", "f3": ""}}"#, Stop::End);
+        assert_eq!((found, why), (vec![some("A"), None, None], malformed("the answer has nothing for f2, f3")));
+        assert_eq!(results("", Stop::Length).1, Some(Shortfall::Truncated));
+        assert!(matches!(results("Sorry, no.", Stop::End).1, Some(Shortfall::Malformed(_))));
+        assert_eq!(results("", Stop::Refused("no".into())).1, Some(Shortfall::Refused("no".into())));
+        assert!(results(r#"{"files": {"a": "A"}}"#, Stop::End).0.iter().all(Option::is_none));
+    }
+
+    #[test]
+    fn a_single_is_its_text_without_a_fence_around_it() {
+        let ask = ask("a.md", "");
+        let one = |text: &str| single(&ask, &answer(text, Stop::End)).map(|texts| texts.concat());
+        assert_eq!(one("plain\n").unwrap(), "plain\n");
+        assert_eq!(one("```go\npackage a\n```\n").unwrap(), "package a\n");
+        assert_eq!(one("```md\n# A\n```sh\nls\n```\n```").unwrap(), "# A\n```sh\nls\n```\n");
+        let own = "```sh\nls\n```\ntext\n```sh\nls\n```";
+        assert_eq!(one(own).unwrap(), own);
+        assert!(matches!(one(" \n"), Err(Shortfall::Malformed(_))));
+        assert_eq!(single(&ask, &answer("half", Stop::Length)), Err(Shortfall::Truncated));
+    }
+
+    proptest! {
+        /// Cut anywhere, a reply gives the results whose strings were closed before the cut, and nothing else.
+        #[test]
+        fn a_cut_reply_gives_whole_results_only(
+            texts in proptest::collection::vec("[a-z\"\\\\{}\n é`]{1,12}[a-z]", 3),
+            at in 0usize..400,
+        ) {
+            let files: serde_json::Map<String, Value> =
+                texts.iter().enumerate().map(|(i, text)| (slot(i), text.clone().into())).collect();
+            let whole = serde_json::json!({ "files": files }).to_string();
+            let cut = &whole[..whole.floor_char_boundary(at.min(whole.len()))];
+            let (found, why) = results(cut, Stop::Length);
+            for (i, result) in found.iter().enumerate() {
+                if let Some(result) = result {
+                    prop_assert_eq!(result, &texts[i]);
+                }
+            }
+            let complete = found.iter().flatten().count();
+            let closed = (0..3).filter(|i| {
+                let mut end = whole.find(&format!("\"{}\":", slot(*i))).unwrap_or(whole.len());
+                end += slot(*i).len() + 3 + Value::from(texts[*i].as_str()).to_string().len();
+                end <= cut.len()
+            }).count();
+            prop_assert_eq!(complete, closed);
+            prop_assert_eq!(why.is_none(), complete == 3);
+        }
+    }
+}

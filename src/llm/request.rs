@@ -1,0 +1,233 @@
+//! From tasks to a request: the stable prefix first, the tasks' own text last.
+
+use serde_json::{Map, Value, json};
+
+use crate::graph::Output;
+use crate::prompt::{Message, Role};
+
+/// What one task wants from a model.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Ask {
+    /// Where the results go, in the order in which they are wanted.
+    pub outputs: Vec<Output>,
+    /// The task's messages as they would be if it travelled alone.
+    pub messages: Vec<Message>,
+    /// The model.
+    pub model: String,
+    /// Sampling parameters, by our names.
+    pub params: Map<String, Value>,
+}
+
+/// A request, neutral to providers.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Request {
+    /// The model.
+    pub model: String,
+    /// Sampling parameters but for the limit of output tokens.
+    pub params: Map<String, Value>,
+    /// The most tokens that may come back.
+    pub max_output_tokens: Option<u64>,
+    /// What is said, the system's part first.
+    pub messages: Vec<Message>,
+    /// The JSON schema that the answer must follow; without, it is plain text.
+    pub schema: Option<Value>,
+    /// The paths that it is for, one for each task, for reports.
+    pub paths: Vec<String>,
+}
+
+/// The name of a slot, from 0: `f1`, `f2`, …
+pub fn slot(at: usize) -> String {
+    format!("f{}", at + 1)
+}
+
+impl Ask {
+    /// The instructions that all tasks of a shape share.
+    pub fn system(&self) -> &str {
+        match self.messages.first() {
+            Some(first) if first.role == Role::System => &first.text,
+            _ => "",
+        }
+    }
+
+    /// Whether it can share a request: a system part, perhaps, and one part of the user.
+    pub fn can_share(&self) -> bool {
+        let rest = match self.messages.first() {
+            Some(first) if first.role == Role::System => &self.messages[1..],
+            _ => &self.messages[..],
+        };
+        matches!(rest, [only] if only.role == Role::User)
+    }
+
+    /// What the user says; for a task that can share a request.
+    fn user(&self) -> &str {
+        self.messages.last().map_or("", |last| &last.text)
+    }
+
+    /// The limit of output tokens for this task alone.
+    fn limit(&self) -> Option<u64> {
+        self.params.get("max_output_tokens").and_then(Value::as_u64)
+    }
+
+    /// The schema of this task's result.
+    fn schema(&self) -> Option<Value> {
+        let names: Vec<&String> = self.outputs.iter().filter_map(|output| output.name.as_ref()).collect();
+        if names.is_empty() { None } else { Some(object(names.into_iter().map(|name| (name.clone(), text())))) }
+    }
+
+    fn paths(&self) -> String {
+        let one = |output: &Output| match &output.name {
+            Some(name) if self.outputs.len() > 1 => format!("{name} = {}", output.path),
+            _ => output.path.to_string(),
+        };
+        self.outputs.iter().map(one).collect::<Vec<_>>().join(", ")
+    }
+}
+
+fn text() -> Value {
+    json!({"type": "string"})
+}
+
+/// A strict object: every property required, no others.
+fn object(properties: impl Iterator<Item = (String, Value)>) -> Value {
+    let properties: Map<String, Value> = properties.collect();
+    let required: Vec<&String> = properties.keys().collect();
+    json!({"type": "object", "required": required, "additionalProperties": false, "properties": properties})
+}
+
+impl Request {
+    /// The request for one or more tasks of one shape: plain text for one, a slot each for several.
+    pub fn new(asks: &[&Ask]) -> Request {
+        match asks {
+            [only] => Request::single(only),
+            _ => Request::batch(asks),
+        }
+    }
+
+    fn single(ask: &Ask) -> Request {
+        let mut request = Request::empty(ask);
+        request.messages = ask.messages.clone();
+        request.schema = ask.schema();
+        request.max_output_tokens = ask.limit();
+        request.paths = vec![ask.paths()];
+        request
+    }
+
+    fn empty(ask: &Ask) -> Request {
+        let mut params = ask.params.clone();
+        params.remove("max_output_tokens");
+        Request {
+            model: ask.model.clone(),
+            params,
+            max_output_tokens: None,
+            messages: Vec::new(),
+            schema: None,
+            paths: Vec::new(),
+        }
+    }
+
+    fn batch(asks: &[&Ask]) -> Request {
+        let mut request = Request::empty(asks[0]);
+        let system = asks[0].system();
+        if !system.is_empty() {
+            request.messages.push(Message { role: Role::System, text: system.to_owned() });
+        }
+        request.messages.push(Message { role: Role::User, text: batch_text(asks) });
+        let files = asks.iter().enumerate().map(|(i, ask)| (slot(i), ask.schema().unwrap_or_else(text)));
+        request.schema = Some(object([("files".to_owned(), object(files))].into_iter()));
+        // In JSON a text is longer by its escapes and its slot's name.
+        let limits: Option<Vec<u64>> = asks.iter().map(|ask| ask.limit()).collect();
+        request.max_output_tokens = limits.map(|limits| limits.iter().map(|limit| limit + limit / 4 + 16).sum());
+        request.paths = asks.iter().map(|ask| ask.paths()).collect();
+        request
+    }
+}
+
+/// Which slot is which path, then each task's own text under its slot and path.
+fn batch_text(asks: &[&Ask]) -> String {
+    let mut text = format!(
+        "Write {} files. Answer with one JSON object of the form {{\"files\": {{{}}}}}: the value of each slot is the whole \
+         content of that one file, made only from the text under its own heading.\n\n",
+        asks.len(),
+        (0..asks.len()).map(|i| format!("\"{}\": …", slot(i))).collect::<Vec<_>>().join(", "),
+    );
+    for (i, ask) in asks.iter().enumerate() {
+        text += &format!("{}: {}\n", slot(i), ask.paths());
+    }
+    for (i, ask) in asks.iter().enumerate() {
+        text += &format!("\n=== {} ({}) ===\n{}\n", slot(i), ask.paths(), ask.user());
+    }
+    text
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+    use crate::path::RelPath;
+    use expect_test::expect;
+
+    pub fn ask(path: &str, user: &str) -> Ask {
+        Ask {
+            outputs: vec![Output { name: None, path: RelPath::new(path).unwrap() }],
+            messages: vec![
+                Message { role: Role::System, text: "Be brief.".into() },
+                Message { role: Role::User, text: user.into() },
+            ],
+            model: "m".into(),
+            params: json!({"temperature": 0, "max_output_tokens": 100}).as_object().unwrap().clone(),
+        }
+    }
+
+    #[test]
+    fn a_single_is_its_own_messages() {
+        let one = ask("a.md", "Write about a.");
+        let request = Request::new(&[&one]);
+        assert_eq!(request.messages, one.messages);
+        assert_eq!((request.schema, request.max_output_tokens), (None, Some(100)));
+        assert!(!request.params.contains_key("max_output_tokens"));
+    }
+
+    #[test]
+    fn a_batch_names_its_slots() {
+        let (a, b) = (ask("a.md", "Write about a."), ask("b.md", "Write about b."));
+        let request = Request::new(&[&a, &b]);
+        assert_eq!(request.messages[0].text, "Be brief.");
+        expect![[r#"
+            Write 2 files. Answer with one JSON object of the form {"files": {"f1": …, "f2": …}}: the value of each slot is the whole content of that one file, made only from the text under its own heading.
+
+            f1: a.md
+            f2: b.md
+
+            === f1 (a.md) ===
+            Write about a.
+
+            === f2 (b.md) ===
+            Write about b.
+        "#]]
+        .assert_eq(&request.messages[1].text);
+        expect![[r#"{"type":"object","required":["files"],"additionalProperties":false,"properties":{"files":{"type":"object","required":["f1","f2"],"additionalProperties":false,"properties":{"f1":{"type":"string"},"f2":{"type":"string"}}}}}"#]]
+            .assert_eq(&request.schema.unwrap().to_string());
+        assert_eq!(request.max_output_tokens, Some(282));
+    }
+
+    #[test]
+    fn several_outputs_are_an_object_by_name() {
+        let mut one = ask("a.h", "Write a.");
+        one.outputs[0].name = Some("header".into());
+        one.outputs.push(Output { name: Some("code".into()), path: RelPath::new("a.c").unwrap() });
+        let schema = Request::new(&[&one]).schema.unwrap();
+        assert_eq!(schema["required"], json!(["header", "code"]));
+        let two = Request::new(&[&one, &one]);
+        assert_eq!(two.schema.unwrap()["properties"]["files"]["properties"]["f2"]["required"], json!(["header", "code"]));
+        assert!(two.messages[1].text.contains("\nf1: header = a.h, code = a.c\n"));
+    }
+
+    #[test]
+    fn a_conversation_travels_alone() {
+        let mut one = ask("a", "x");
+        assert!(one.can_share());
+        one.messages.push(Message { role: Role::Model, text: "y".into() });
+        assert!(!one.can_share());
+        one.messages.truncate(1);
+        assert!(!one.can_share());
+    }
+}
