@@ -24,6 +24,14 @@ pub trait Files: Sync {
     /// As [`Files::digest`].
     fn read(&self, path: &RelPath) -> Result<Option<Arc<[u8]>>, Error>;
 
+    /// The bytes of a stored blob; a tree without a store has none.
+    ///
+    /// # Errors
+    /// [`Code::Unreadable`], naming the digest.
+    fn blob(&self, digest: &Digest) -> Result<Arc<[u8]>, Error> {
+        Err(Error::new(Code::Unreadable, format!("the store does not hold {}", digest.short())))
+    }
+
     /// Whether there is a file of that name; follows symlinks.
     fn exists(&self, path: &RelPath) -> bool;
 

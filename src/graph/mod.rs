@@ -18,6 +18,7 @@ use crate::path::RelPath;
 use crate::selector::{DataCache, Selector};
 
 pub use target::Target;
+pub(crate) use expand::file_names;
 
 /// A task's place in [`Graph::tasks`].
 pub type TaskId = usize;

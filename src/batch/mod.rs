@@ -1,0 +1,259 @@
+//! Which tasks travel together. Pure, and never part of a key or a verdict.
+//!
+//! A shape is what tasks must share to be in one request. Tasks of a shape are grouped in the order in which they come, up to
+//! the shape's limit; what a request did not deliver comes back and is asked for again in ever smaller company.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use crate::digest::{Digest, Framed};
+use crate::graph::TaskId;
+use crate::llm::{Ask, Shortfall};
+use crate::manifest::{Batching, Check};
+
+/// What tasks must share to travel in one request.
+pub type Shape = Digest;
+
+/// The shape of a task: provider, model, parameters, stable prefix, form of the result, checks, and the limits of its rule.
+pub fn shape(provider: &str, ask: &Ask, checks: &[Check], batching: Batching) -> Shape {
+    let names: Vec<&str> = ask.outputs.iter().map(|output| output.name.as_deref().unwrap_or("")).collect();
+    let checks: Vec<&str> = checks.iter().map(|check| check.name()).collect();
+    Framed::new("genmake-shape-1")
+        .field(provider)
+        .field(&ask.model)
+        .field(serde_json::Value::Object(ask.params.clone()).to_string())
+        .field(ask.system())
+        .field(names.join("\n"))
+        .field(checks.join("\n"))
+        .field(batching.max_batch_size.to_le_bytes())
+        .field([u8::from(batching.fallback_on_failure)])
+        .finish()
+}
+
+/// Several tasks of one shape in one request, or one task alone.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Batch {
+    /// What they share.
+    pub shape: Shape,
+    /// Who travels, in slot order.
+    pub tasks: Vec<TaskId>,
+    /// How many requests before this one failed for the same tasks.
+    pub failures: u32,
+}
+
+/// Groups tasks into batches.
+#[derive(Debug, Default)]
+pub struct Batcher {
+    groups: BTreeMap<Shape, Group>,
+    /// What was asked for before, ready to go again.
+    again: VecDeque<Batch>,
+}
+
+#[derive(Debug, Default)]
+struct Group {
+    waiting: Vec<TaskId>,
+    limit: usize,
+    failures_in_a_row: u32,
+}
+
+/// Two failures of a shape in a row: its tasks go alone for the rest of the run.
+const SINGLES_AFTER: u32 = 2;
+
+impl Batcher {
+    /// Adds a task that may share a request with `limit - 1` others.
+    pub fn add(&mut self, task: TaskId, shape: Shape, limit: usize) {
+        let group = self.groups.entry(shape).or_default();
+        group.limit = limit.max(1);
+        group.waiting.push(task);
+    }
+
+    /// A batch that no further task could join: one that is full, or one that goes again.
+    pub fn full(&mut self) -> Option<Batch> {
+        if let Some(batch) = self.again.pop_front() {
+            return Some(batch);
+        }
+        let (shape, group) = self.groups.iter_mut().find(|(_, group)| group.waiting.len() >= group.size())?;
+        Some(group.take(*shape))
+    }
+
+    /// Any batch, full or not: for when no task is left that could join.
+    pub fn any(&mut self) -> Option<Batch> {
+        if let Some(batch) = self.full() {
+            return Some(batch);
+        }
+        let (shape, group) = self.groups.iter_mut().find(|(_, group)| !group.waiting.is_empty())?;
+        Some(group.take(*shape))
+    }
+
+    /// Whether nothing waits.
+    pub fn is_empty(&self) -> bool {
+        self.again.is_empty() && self.groups.values().all(|group| group.waiting.is_empty())
+    }
+
+    /// Takes out everything that waits.
+    pub fn drain(&mut self) -> Vec<TaskId> {
+        let again = self.again.drain(..).flat_map(|batch| batch.tasks);
+        let waiting = self.groups.values_mut().flat_map(|group| std::mem::take(&mut group.waiting));
+        again.chain(waiting).collect()
+    }
+
+    /// Notes that a batch of several delivered everything.
+    pub fn succeeded(&mut self, shape: Shape) {
+        self.groups.entry(shape).or_default().failures_in_a_row = 0;
+    }
+
+    /// Queues what `batch` did not deliver. Truncated: smaller company, since the same limit would cut it again. Anything
+    /// else: once more together, then in halves, then alone. Refused as a whole: alone, since one may be to blame.
+    pub fn missing(&mut self, batch: &Batch, tasks: Vec<TaskId>, why: &Shortfall) {
+        let group = self.groups.entry(batch.shape).or_default();
+        let together = batch.tasks.len() > 1;
+        group.failures_in_a_row += u32::from(together);
+        let size = match why {
+            _ if group.failures_in_a_row >= SINGLES_AFTER || !together => 1,
+            Shortfall::Refused(_) => 1,
+            Shortfall::Truncated => (batch.tasks.len() / 2).min(tasks.len()),
+            Shortfall::Malformed(_) if batch.failures == 0 => tasks.len(),
+            Shortfall::Malformed(_) => tasks.len().div_ceil(2),
+        };
+        for tasks in tasks.chunks(size.max(1)) {
+            self.again.push_back(Batch { shape: batch.shape, tasks: tasks.to_vec(), failures: batch.failures + 1 });
+        }
+    }
+
+    /// Queues one task to go alone.
+    pub fn alone(&mut self, shape: Shape, task: TaskId) {
+        self.again.push_back(Batch { shape, tasks: vec![task], failures: 0 });
+    }
+}
+
+impl Group {
+    fn size(&self) -> usize {
+        if self.failures_in_a_row >= SINGLES_AFTER { 1 } else { self.limit.max(1) }
+    }
+
+    fn take(&mut self, shape: Shape) -> Batch {
+        let count = self.size().min(self.waiting.len());
+        Batch { shape, tasks: self.waiting.drain(..count).collect(), failures: 0 }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn shape_of(name: &str) -> Shape {
+        Digest::of(name)
+    }
+
+    fn all(batcher: &mut Batcher) -> Vec<Vec<TaskId>> {
+        std::iter::from_fn(|| batcher.any()).map(|batch| batch.tasks).collect()
+    }
+
+    fn malformed() -> Shortfall {
+        Shortfall::Malformed(String::new())
+    }
+
+    #[test]
+    fn a_batch_is_cut_when_full_or_when_nothing_is_left() {
+        let mut batcher = Batcher::default();
+        for task in 0..12 {
+            batcher.add(task, shape_of("s"), 5);
+        }
+        assert_eq!(batcher.full().unwrap().tasks, [0, 1, 2, 3, 4]);
+        assert_eq!(batcher.full().unwrap().tasks, [5, 6, 7, 8, 9]);
+        assert_eq!(batcher.full(), None);
+        assert_eq!(batcher.any().unwrap().tasks, [10, 11]);
+        assert!(batcher.is_empty());
+    }
+
+    #[test]
+    fn shapes_do_not_mix() {
+        let mut batcher = Batcher::default();
+        for task in 0..6 {
+            batcher.add(task, shape_of(if task % 2 == 0 { "a" } else { "b" }), 5);
+        }
+        let mut batches = all(&mut batcher);
+        batches.sort();
+        assert_eq!(batches, [[0, 2, 4], [1, 3, 5]]);
+    }
+
+    #[test]
+    fn truncated_goes_again_in_smaller_company() {
+        let mut batcher = Batcher::default();
+        let batch = Batch { shape: shape_of("s"), tasks: vec![1, 2, 3, 4, 5], failures: 0 };
+        batcher.missing(&batch, vec![1, 2, 3, 4, 5], &Shortfall::Truncated);
+        assert_eq!(all(&mut batcher), [vec![1, 2], vec![3, 4], vec![5]]);
+    }
+
+    #[test]
+    fn malformed_goes_together_then_halved_then_alone() {
+        let mut batcher = Batcher::default();
+        let batch = Batch { shape: shape_of("s"), tasks: vec![1, 2, 3, 4], failures: 0 };
+        batcher.missing(&batch, vec![2, 3, 4], &malformed());
+        let again = batcher.full().unwrap();
+        assert_eq!((again.tasks.clone(), again.failures), (vec![2, 3, 4], 1));
+        // Another batch of the shape went well in between: halves.
+        batcher.succeeded(shape_of("s"));
+        batcher.missing(&again, vec![2, 3, 4], &malformed());
+        assert_eq!(all(&mut batcher), [vec![2, 3], vec![4]]);
+        // The second failure in a row: alone, and so is everything of the shape from then on.
+        batcher.missing(&again, vec![2, 3], &malformed());
+        assert_eq!(all(&mut batcher), [[2], [3]]);
+        batcher.add(7, shape_of("s"), 5);
+        batcher.add(8, shape_of("s"), 5);
+        assert_eq!(all(&mut batcher), [[7], [8]]);
+    }
+
+    #[test]
+    fn a_refused_batch_goes_one_by_one() {
+        let mut batcher = Batcher::default();
+        let batch = Batch { shape: shape_of("s"), tasks: vec![1, 2], failures: 0 };
+        batcher.missing(&batch, vec![1, 2], &Shortfall::Refused("no".into()));
+        assert_eq!(all(&mut batcher), [[1], [2]]);
+    }
+
+    proptest! {
+        /// Nobody is lost, nobody travels twice, no batch is over its limit, and there are no more batches than needed.
+        #[test]
+        fn every_task_travels_once(tasks in proptest::collection::vec(0usize..3, 0..60), limit in 1usize..9) {
+            let mut batcher = Batcher::default();
+            for (task, shape) in tasks.iter().enumerate() {
+                batcher.add(task, shape_of(&shape.to_string()), limit);
+            }
+            let batches = all(&mut batcher);
+            prop_assert!(batches.iter().all(|batch| batch.len() <= limit));
+            let least: usize = (0..3).map(|s| tasks.iter().filter(|shape| **shape == s).count().div_ceil(limit)).sum();
+            prop_assert_eq!(batches.len(), least);
+            let mut seen: Vec<TaskId> = batches.concat();
+            seen.sort_unstable();
+            prop_assert_eq!(seen, (0..tasks.len()).collect::<Vec<_>>());
+        }
+
+        /// However often a request fails, each retry is for fewer tasks or has failed more often: it ends.
+        #[test]
+        fn falling_back_ends(size in 1usize..12, kinds in proptest::collection::vec(0u8..3, 40)) {
+            let mut batcher = Batcher::default();
+            for task in 0..size {
+                batcher.add(task, shape_of("s"), size);
+            }
+            let mut requests = 0;
+            let mut singles = 0;
+            while let Some(batch) = batcher.any() {
+                requests += 1;
+                if batch.tasks.len() == 1 {
+                    singles += 1;
+                    continue;
+                }
+                let why = match kinds[requests % kinds.len()] {
+                    0 => Shortfall::Truncated,
+                    1 => malformed(),
+                    _ => Shortfall::Refused(String::new()),
+                };
+                let tasks = batch.tasks.clone();
+                batcher.missing(&batch, tasks, &why);
+            }
+            prop_assert_eq!(singles, size);
+            prop_assert!(requests <= size + 3);
+        }
+    }
+}

@@ -1,0 +1,149 @@
+//! What goes into a task's keys. One walk feeds the hash and the explanation.
+//!
+//! The *input key* covers what a task names, and is cheap: nothing is rendered. In it, each as a labelled part:
+//! the recipe file and the partials beside it, the item, the inputs as selected, `vars`, the parameters, provider-given model,
+//! the output paths. If it is as it was, so is the action key.
+//!
+//! The *action key* covers what can change the result. For an LLM task: the messages as they would be if the task travelled
+//! alone, model, parameters, output paths. For a template: the rendered bytes and the output paths. In neither: time, mtime,
+//! absolute paths, the provider's name and address, checks, who travelled along, how many jobs.
+
+use serde_json::Value;
+
+use crate::digest::{Digest, Framed};
+use crate::error::Error;
+use crate::files::Files;
+use crate::graph::{Graph, Source, TaskId};
+use crate::llm::Ask;
+use crate::path::RelPath;
+
+/// Something that a task is made from.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Part {
+    /// What kind of thing.
+    pub kind: PartKind,
+    /// What people call it: a path, an input as written, a variable's name.
+    pub name: String,
+    /// Its digest.
+    pub digest: Digest,
+}
+
+/// The kinds of things that a task is made from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PartKind {
+    /// The recipe's file or a partial beside it.
+    Recipe,
+    /// The item of the foreach.
+    Item,
+    /// One input, as selected.
+    Input,
+    /// The variables of the Genfile.
+    Vars,
+    /// The parameters of the rule.
+    Params,
+    /// The model that rule or provider name.
+    Model,
+    /// The rule's name and the output paths.
+    Outputs,
+}
+
+/// The parts of a task, in a fixed order.
+///
+/// # Errors
+/// A file that cannot be read, or a selector that finds nothing.
+pub fn parts(graph: &Graph, id: TaskId, files: &dyn Files) -> Result<Vec<Part>, Error> {
+    let task = &graph.tasks[id];
+    let rule = graph.rule(id);
+    let mut parts = Vec::with_capacity(5 + task.partials.len() + task.inputs.len());
+    let mut add = |kind, name: &str, digest| parts.push(Part { kind, name: name.to_owned(), digest });
+    let partials = task.partials.iter().map(|(_, path)| path);
+    for path in std::iter::once(&task.recipe).chain(partials) {
+        add(PartKind::Recipe, path.as_str(), file_digest(files, path)?);
+    }
+    if let Some(item) = &task.item {
+        let content = item.file.as_ref().map(|path| file_digest(files, path)).transpose()?;
+        let mut framed = Framed::new("genmake-item-1").field(item.value.to_string());
+        if let Some(content) = content {
+            framed = framed.field(content.bytes());
+        }
+        let name = item.file.as_ref().map_or("item", RelPath::as_str);
+        add(PartKind::Item, name, framed.finish());
+    }
+    for input in &task.inputs {
+        add(PartKind::Input, &input.label, source_digest(graph, &input.source, files)?);
+    }
+    add(PartKind::Vars, "vars", Digest::of(Value::Object(graph.manifest.vars.clone()).to_string()));
+    add(PartKind::Params, "params", Digest::of(Value::Object(rule.params.clone()).to_string()));
+    let model = rule.model.clone().or_else(|| graph.manifest.provider_of(rule).ok().and_then(|p| p.model.clone()));
+    add(PartKind::Model, model.as_deref().unwrap_or(""), Digest::of(model.as_deref().unwrap_or("")));
+    let outputs: Vec<&str> = task.outputs.iter().map(|output| output.path.as_str()).collect();
+    let outputs = Framed::new("genmake-outputs-1").field(&rule.name).field(outputs.join("\n")).finish();
+    add(PartKind::Outputs, "outputs", outputs);
+    Ok(parts)
+}
+
+/// The input key: all parts.
+pub fn input_key(parts: &[Part]) -> Digest {
+    let mut framed = Framed::new("genmake-input-1");
+    for part in parts {
+        framed = framed.field([part.kind as u8]).field(&part.name).field(part.digest.bytes());
+    }
+    framed.finish()
+}
+
+/// The action key of a task whose outputs are rendered.
+pub fn template_key<'a>(outputs: impl Iterator<Item = (&'a RelPath, Digest)>) -> Digest {
+    let mut framed = Framed::new("genmake-action-template-1");
+    for (path, digest) in outputs {
+        framed = framed.field(path.as_str()).field(digest.bytes());
+    }
+    framed.finish()
+}
+
+/// The action key of a task that a model answers.
+pub fn prompt_key(ask: &Ask) -> Digest {
+    let mut framed = Framed::new("genmake-action-prompt-1").field(&ask.model);
+    // Parameters in the order of their names: how a person ordered them changes nothing.
+    let mut params: Vec<(&String, &Value)> = ask.params.iter().collect();
+    params.sort_by_key(|(name, _)| *name);
+    framed = framed.field((params.len() as u64).to_le_bytes());
+    for (name, value) in params {
+        framed = framed.field(name).field(value.to_string());
+    }
+    framed = framed.field((ask.messages.len() as u64).to_le_bytes());
+    for message in &ask.messages {
+        framed = framed.field(message.role.name()).field(&message.text);
+    }
+    for output in &ask.outputs {
+        framed = framed.field(output.name.as_deref().unwrap_or("")).field(output.path.as_str());
+    }
+    framed.finish()
+}
+
+fn file_digest(files: &dyn Files, path: &RelPath) -> Result<Digest, Error> {
+    Ok(files.digest(path)?.unwrap_or_else(|| Digest::of("genmake: no file")))
+}
+
+fn source_digest(graph: &Graph, source: &Source, files: &dyn Files) -> Result<Digest, Error> {
+    let mut framed = Framed::new("genmake-source-1");
+    match source {
+        Source::File { path, .. } => {
+            framed = framed.field(path.as_str()).field(file_digest(files, path)?.bytes());
+        }
+        Source::Files(paths) => {
+            for path in paths {
+                framed = framed.field(path.as_str()).field(file_digest(files, path)?.bytes());
+            }
+        }
+        Source::Parts { files: paths, selector, optional } => {
+            for path in paths {
+                framed = framed.field(path.as_str());
+                for part in super::making::select(graph, files, path, selector, *optional)? {
+                    framed = framed.field(part.keys.join("\n")).field(part.value.to_string());
+                }
+            }
+        }
+    }
+    Ok(framed.finish())
+}

@@ -1,0 +1,271 @@
+//! Renders a task: the bytes of its outputs, or the messages to a model.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use serde_json::{Map, Value, json};
+
+use crate::digest::{Digest, Framed};
+use crate::error::{Code, Error, Place, Source as Text};
+use crate::expr::{ExprError, Template};
+use crate::files::Files;
+use crate::graph::{Graph, Source, Task, TaskId, file_names};
+use crate::llm::Ask;
+use crate::manifest::{Recipe, expr_error, known_names};
+use crate::path::RelPath;
+use crate::prompt::{self, PromptFile, ROLE_MARK};
+use crate::selector::{Part, Selector, is_data, parse_data};
+
+/// What a task's recipe gives, before anybody is asked.
+#[derive(Debug, Clone)]
+pub enum Making {
+    /// The outputs' bytes, in the order of the outputs.
+    Bytes(Vec<Arc<[u8]>>),
+    /// What to ask a model.
+    Ask(Box<Ask>),
+}
+
+/// Compiled recipes, by their content and that of their partials.
+#[derive(Default)]
+pub struct Recipes(Mutex<HashMap<Digest, Arc<Compiled>>>);
+
+/// A recipe, ready to render.
+struct Compiled {
+    template: Template,
+    /// The front matter of a prompt file.
+    prompt: PromptFile,
+    /// For errors: the recipe's text.
+    text: Arc<Text>,
+    /// For errors: the partials' texts by name.
+    partials: HashMap<String, Arc<Text>>,
+    /// Whether anything in it could ask for a file's text, or for its data.
+    wants: Wants,
+}
+
+#[derive(Clone, Copy)]
+struct Wants {
+    text: bool,
+    data: bool,
+}
+
+/// Renders a task.
+///
+/// # Errors
+/// What cannot be read or rendered, pointing into the recipe.
+pub fn make(graph: &Graph, id: TaskId, files: &dyn Files, recipes: &Recipes) -> Result<Making, Error> {
+    let task = &graph.tasks[id];
+    let rule = graph.rule(id);
+    let is_prompt = matches!(rule.recipe, Some(Recipe::Prompt(_)));
+    let compiled = recipes.get(task, files, is_prompt).map_err(|e| e.in_rule(&rule.name))?;
+    let mut scope = scope(graph, id, files, compiled.wants).map_err(|e| e.in_rule(&rule.name))?;
+    if is_prompt {
+        let rendered = compiled.render(&scope).map_err(|e| e.in_rule(&rule.name))?;
+        return ask(graph, id, &compiled, &rendered).map(|ask| Making::Ask(Box::new(ask)));
+    }
+    let mut outputs = Vec::with_capacity(task.outputs.len());
+    for output in &task.outputs {
+        scope["output"] = output.path.as_str().into();
+        let text = compiled.render(&scope).map_err(|e| e.in_rule(&rule.name))?;
+        outputs.push(Arc::from(text.into_bytes()));
+    }
+    Ok(Making::Bytes(outputs))
+}
+
+fn ask(graph: &Graph, id: TaskId, compiled: &Compiled, rendered: &str) -> Result<Ask, Error> {
+    let task = &graph.tasks[id];
+    let rule = graph.rule(id);
+    let messages = prompt::messages(rendered);
+    if messages.is_empty() {
+        let error = Error::new(Code::BadValue, format!("the prompt `{}` is empty for `{}`", task.recipe, graph.name(id)));
+        return Err(error.in_rule(&rule.name).at(rule.place.clone()));
+    }
+    let provider = graph.manifest.provider_of(rule)?;
+    let model = rule.model.as_ref().or(compiled.prompt.model.as_ref()).or(provider.model.as_ref());
+    let Some(model) = model else {
+        return Err(Error::new(Code::MissingKey, format!("rule `{}` has no model", rule.name))
+            .at(rule.place.clone())
+            .hint(format!("name one with `model: NAME`, in the rule, the prompt file or provider `{}`", provider.name)));
+    };
+    let mut params = compiled.prompt.params.clone();
+    params.extend(rule.params.clone());
+    Ok(Ask { outputs: task.outputs.clone(), messages, model: model.clone(), params })
+}
+
+impl Recipes {
+    fn get(&self, task: &Task, files: &dyn Files, is_prompt: bool) -> Result<Arc<Compiled>, Error> {
+        let mut framed = Framed::new("recipe").field(task.recipe.as_str()).field([u8::from(is_prompt)]);
+        for path in std::iter::once(&task.recipe).chain(task.partials.iter().map(|(_, path)| path)) {
+            framed = framed.field(files.digest(path)?.as_ref().map_or(&[][..], |digest| digest.bytes()));
+        }
+        let key = framed.finish();
+        if let Some(compiled) = self.0.lock().unwrap_or_else(PoisonError::into_inner).get(&key) {
+            return Ok(Arc::clone(compiled));
+        }
+        let compiled = Arc::new(Compiled::new(task, files, is_prompt)?);
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(key, Arc::clone(&compiled));
+        Ok(compiled)
+    }
+}
+
+impl Compiled {
+    fn new(task: &Task, files: &dyn Files, is_prompt: bool) -> Result<Compiled, Error> {
+        let read = |path: &RelPath| -> Result<String, Error> {
+            files.text(path)?.ok_or_else(|| Error::new(Code::MissingInput, format!("`{path}` is not there")))
+        };
+        let text = read(&task.recipe)?;
+        let mut partials = Vec::with_capacity(task.partials.len());
+        let mut texts = HashMap::new();
+        for (name, path) in &task.partials {
+            let text = read(path)?;
+            texts.insert(name.clone(), Text::new(path.as_str(), text.clone()));
+            partials.push((name.clone(), text));
+        }
+        let prompt = if is_prompt {
+            prompt::parse(&task.recipe, &text).map_err(|mut found| found.swap_remove(0))?
+        } else {
+            PromptFile { model: None, params: Map::new(), body: text.clone(), lines_before: 0 }
+        };
+        let mentions = |word: &str| prompt.body.contains(word) || partials.iter().any(|(_, text)| text.contains(word));
+        let wants = Wants { text: mentions("text"), data: mentions("data") };
+        let source = Text::new(task.recipe.as_str(), text);
+        let compile = if is_prompt { Template::prompt } else { Template::new };
+        let template = compile(&prompt.body, &partials)
+            .map_err(|e| located(&e, &source, prompt.lines_before, &texts))?;
+        Ok(Compiled { template, prompt, text: source, partials: texts, wants })
+    }
+
+    fn render(&self, scope: &Value) -> Result<String, Error> {
+        self.template.render(scope).map_err(|e| {
+            located(&e, &self.text, self.prompt.lines_before, &self.partials).hint_if(known_names(&e.why, scope))
+        })
+    }
+}
+
+/// An expression's error as one that points into the recipe or partial that it stands in.
+fn located(error: &ExprError, text: &Arc<Text>, lines_before: usize, partials: &HashMap<String, Arc<Text>>) -> Error {
+    let (source, lines) = match error.partial.as_ref().and_then(|name| partials.get(name)) {
+        Some(partial) => (partial, 0),
+        None => (text, lines_before),
+    };
+    let located = expr_error(error);
+    let Some((line, column)) = error.at else { return located };
+    let start = source.offset(line + lines, column);
+    let rest = &source.text[start.min(source.text.len())..];
+    let end = rest.find("}}").map_or(0, |end| end + 2).min(rest.find('\n').unwrap_or(rest.len()));
+    located.at(Place { source: Arc::clone(source), span: start..start + end })
+}
+
+/// Everything that expressions of a recipe can name.
+fn scope(graph: &Graph, id: TaskId, files: &dyn Files, wants: Wants) -> Result<Value, Error> {
+    let task = &graph.tasks[id];
+    let mut scope = json!({"vars": graph.manifest.vars, "rule": graph.rule(id).name});
+    scope["output"] = task.outputs[0].path.as_str().into();
+    let named = task.outputs.iter().map(|o| (o.name.clone().unwrap_or_else(|| "output".to_owned()), o.path.as_str().into()));
+    scope["outputs"] = named.collect::<Map<_, _>>().into();
+    if let Some(item) = &task.item {
+        scope["item"] = match &item.file {
+            Some(path) => file_value(files, path, wants)?.unwrap_or(Value::Null),
+            None => item.value.clone(),
+        };
+    }
+    let mut named = Map::new();
+    let mut listed = Vec::new();
+    for input in &task.inputs {
+        let value = source_value(graph, &input.source, files, wants)?;
+        match &input.name {
+            Some(name) => drop(named.insert(name.clone(), value)),
+            None => listed.push(value),
+        }
+    }
+    scope["inputs"] = if listed.is_empty() { named.into() } else { listed.into() };
+    no_role_marks(&scope)?;
+    Ok(scope)
+}
+
+/// No input may hold the character that marks who speaks, or a file could speak as the system.
+fn no_role_marks(value: &Value) -> Result<(), Error> {
+    match value {
+        Value::String(text) if text.contains(ROLE_MARK) => {
+            Err(Error::new(Code::Unreadable, "an input holds a NUL byte, so it is no text")
+                .hint("leave binary files out of `inputs`, or use only their `path`"))
+        }
+        Value::Array(items) => items.iter().try_for_each(no_role_marks),
+        Value::Object(map) => map.values().try_for_each(no_role_marks),
+        _ => Ok(()),
+    }
+}
+
+fn source_value(graph: &Graph, source: &Source, files: &dyn Files, wants: Wants) -> Result<Value, Error> {
+    match source {
+        Source::File { path, .. } => Ok(file_value(files, path, wants)?.unwrap_or(Value::Null)),
+        Source::Files(paths) => {
+            let mut values = Vec::with_capacity(paths.len());
+            for path in paths {
+                values.extend(file_value(files, path, wants)?);
+            }
+            Ok(values.into())
+        }
+        Source::Parts { files: paths, selector, optional } => {
+            let mut values = Vec::new();
+            for path in paths {
+                for part in select(graph, files, path, selector, *optional)? {
+                    values.push(part_value(path, &part, values.len()));
+                }
+            }
+            if selector.is_each() || paths.len() != 1 {
+                return Ok(values.into());
+            }
+            Ok(values.pop().unwrap_or(Value::Null))
+        }
+    }
+}
+
+/// The parts of a file that a selector finds; nothing for an optional one that finds nothing.
+pub(super) fn select(
+    graph: &Graph,
+    files: &dyn Files,
+    path: &RelPath,
+    selector: &Selector,
+    optional: bool,
+) -> Result<Vec<Part>, Error> {
+    match graph.data.get(files, path)? {
+        None if optional => Ok(Vec::new()),
+        None => Err(Error::new(Code::MissingInput, format!("`{path}` is not there"))),
+        Some(value) => match selector.select(&value) {
+            Err(_) if optional => Ok(Vec::new()),
+            Err(e) => Err(Error::new(Code::BadSelector, format!("a selector over `{path}` finds nothing: {e}"))),
+            Ok(parts) => Ok(parts),
+        },
+    }
+}
+
+/// A part as templates see it: with `text` and `data` as files have them, so that a template may take either.
+fn part_value(path: &RelPath, part: &Part, index: usize) -> Value {
+    let text = part.value.as_str().map_or_else(|| part.value.to_string(), str::to_owned);
+    let mut value = json!({
+        "key": part.key(), "index": index, "path": path.as_str(), "value": part.value, "data": part.value, "text": text,
+    });
+    if part.keys.len() > 1 {
+        value["keys"] = part.keys.clone().into();
+    }
+    value
+}
+
+/// A file as templates see it; its bytes are looked at only if the recipe could ask for them. `None` if it is not there.
+fn file_value(files: &dyn Files, path: &RelPath, wants: Wants) -> Result<Option<Value>, Error> {
+    let mut value = file_names(path);
+    if !wants.text && !(wants.data && is_data(path)) {
+        return Ok(files.exists(path).then_some(value));
+    }
+    let Some(bytes) = files.read(path)? else { return Ok(None) };
+    // What is no text has no `text`: a recipe that does ask for it gets an error that names it.
+    if let Ok(text) = std::str::from_utf8(&bytes) {
+        if wants.data && is_data(path) {
+            value["data"] = parse_data(path, text)?;
+        }
+        if wants.text {
+            value["text"] = text.into();
+        }
+    }
+    Ok(Some(value))
+}

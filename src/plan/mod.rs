@@ -1,0 +1,343 @@
+//! What is up to date, what is not and why, and what would be done about it. Pure: files, lock, memory and store are asked
+//! through traits, so every command that judges reaches the same verdict.
+//!
+//! A plan looks through what can be known without asking a model: a stale template is rendered in memory, and what depends on
+//! it is judged by those bytes. Only what waits for a model's answer stays open until the answer is there.
+
+mod key;
+mod making;
+mod schedule;
+mod stale;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use rayon::prelude::*;
+
+use crate::batch::{self, Batch, Batcher, Shape};
+use crate::digest::Digest;
+use crate::error::{Code, Error};
+use crate::files::Files;
+use crate::graph::{Graph, TaskId};
+use crate::llm::Ask;
+use crate::lock::Lock;
+use crate::path::{Pattern, RelPath};
+
+pub use key::{Part, PartKind};
+pub use making::{Making, Recipes};
+pub use schedule::{End, Schedule, Step};
+pub use stale::{Memory, OutputFacts, Reason, Remembered, Verdict, Wish};
+
+/// What the store can say without being read through.
+pub trait Stored: Sync {
+    /// The outputs' digests that this action key gave, if all of them are still held.
+    fn action(&self, key: &Digest) -> Option<Vec<Digest>>;
+
+    /// Whether a blob is held.
+    fn has(&self, blob: &Digest) -> bool;
+}
+
+/// Everything that verdicts rest on.
+pub struct Ground<'a> {
+    /// The tasks.
+    pub graph: &'a Graph,
+    /// The tree.
+    pub files: &'a dyn Files,
+    /// The lock.
+    pub lock: &'a Lock,
+    /// What this machine remembers.
+    pub memory: &'a Memory,
+    /// The store.
+    pub store: &'a dyn Stored,
+    /// Compiled recipes.
+    pub recipes: &'a Recipes,
+    /// What a person asked for.
+    pub wish: Wish,
+}
+
+/// A task, judged.
+#[derive(Debug, Clone)]
+pub struct Judged {
+    /// What it is.
+    pub verdict: Verdict,
+    /// Its action key; none while it waits.
+    pub key: Option<Digest>,
+    /// What it is made from; empty while it waits.
+    pub parts: Vec<Part>,
+    /// The rendered recipe, where it had to be rendered.
+    pub making: Option<Making>,
+}
+
+/// A target in the lock that no rule makes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Orphan {
+    /// Where.
+    pub path: RelPath,
+    /// The rule that made it.
+    pub rule: String,
+    /// Whether a person changed it; `None` if it is not there any more.
+    pub edited: Option<bool>,
+    /// Whether its rule stands and lost all its items: a mistake in a glob, perhaps.
+    pub rule_is_empty: bool,
+}
+
+/// All selected tasks, judged, and the requests that would be sent.
+#[derive(Default)]
+pub struct Plan {
+    /// By task; `None` for those that were not asked for, an error for those that cannot be judged.
+    pub tasks: Vec<Option<Result<Judged, Error>>>,
+    /// Targets in the lock without a rule; empty where only some targets were asked for.
+    pub orphans: Vec<Orphan>,
+    /// The requests that would be sent now. What waits for them is not in them.
+    pub batches: Vec<Batch>,
+}
+
+/// Judges the tasks that `needed` marks.
+pub fn plan(ground: &Ground, needed: &[bool]) -> Plan {
+    let mut tasks: Vec<Option<Result<Judged, Error>>> = Vec::new();
+    tasks.resize_with(ground.graph.tasks.len(), || None);
+    let mut overlay = Overlay { under: ground.files, made: HashMap::new() };
+    for layer in &ground.graph.layers {
+        let wanted: Vec<TaskId> = layer.iter().copied().filter(|id| needed[*id]).collect();
+        let judged: Vec<(TaskId, Result<Judged, Error>)> = wanted
+            .into_par_iter()
+            .map(|id| {
+                let open = ground.graph.tasks[id].deps.iter().copied().filter(|dep| is_open(tasks[*dep].as_ref()));
+                let open: Vec<TaskId> = open.collect();
+                (id, if open.is_empty() { judge(ground, id, &overlay) } else { Ok(Judged::waiting(open)) })
+            })
+            .collect();
+        for (id, judged) in judged {
+            if let Ok(judged) = &judged {
+                overlay.add(ground, id, judged);
+            }
+            tasks[id] = Some(judged);
+        }
+    }
+    let batches = batches(ground.graph, &tasks);
+    Plan { tasks, orphans: Vec::new(), batches }
+}
+
+/// Whether what a task leaves cannot be known yet.
+fn is_open(judged: Option<&Result<Judged, Error>>) -> bool {
+    match judged {
+        Some(Ok(judged)) => match (&judged.verdict, &judged.making) {
+            (Verdict::Fresh | Verdict::Restorable(..), _) => false,
+            (Verdict::Stale(_), Some(Making::Bytes(_))) => false,
+            (Verdict::Stale(_) | Verdict::Edited(_) | Verdict::Waiting(_), _) => true,
+        },
+        _ => true,
+    }
+}
+
+impl Judged {
+    fn waiting(on: Vec<TaskId>) -> Judged {
+        Judged { verdict: Verdict::Waiting(on), key: None, parts: Vec::new(), making: None }
+    }
+
+    /// The request that it would take, if it takes one.
+    pub fn ask(&self) -> Option<&Ask> {
+        match (&self.verdict, &self.making) {
+            (Verdict::Stale(_), Some(Making::Ask(ask))) => Some(ask),
+            _ => None,
+        }
+    }
+}
+
+/// Judges one task by the files as they are.
+///
+/// # Errors
+/// What cannot be read or rendered.
+pub fn judge(ground: &Ground, id: TaskId, files: &dyn Files) -> Result<Judged, Error> {
+    let graph = ground.graph;
+    let task = &graph.tasks[id];
+    let in_rule = |e: Error| {
+        let rule = graph.rule(id);
+        let e = if e.message.starts_with("rule `") { e } else { e.in_rule(&rule.name) };
+        e.at(rule.place.clone())
+    };
+    let parts = key::parts(graph, id, files).map_err(in_rule)?;
+    let mut making = None;
+    let mut render = || -> Result<Making, Error> {
+        match &making {
+            Some(made) => Ok(Making::clone(made)),
+            None => Ok(making.insert(making::make(graph, id, files, ground.recipes).map_err(in_rule)?).clone()),
+        }
+    };
+    let remembered = ground.memory.tasks.get(graph.name(id));
+    // Keys are compared as a whole: the remembered parts hash to what the remembered input key was.
+    let key = match remembered {
+        Some(task) if key::input_key(&task.parts) == key::input_key(&parts) => task.key,
+        _ => key_of(graph, id, &render()?),
+    };
+    let mut facts = Vec::with_capacity(task.outputs.len());
+    for output in &task.outputs {
+        let on_disk = ground.files.digest(&output.path).map_err(in_rule)?;
+        facts.push(OutputFacts {
+            path: &output.path,
+            on_disk,
+            locked: ground.lock.get(&output.path, on_disk),
+            written: ground.memory.outputs.get(&output.path).map_or(&[][..], Vec::as_slice),
+            would_be: None,
+        });
+    }
+    let is_template = matches!(graph.rule(id).recipe, Some(crate::manifest::Recipe::Template(_)));
+    let stored = if is_template { None } else { stored(ground, key, &facts) };
+    let locked_model = facts.iter().find_map(|fact| fact.locked.and_then(|entry| entry.model.clone()));
+    let why = || why_key_moved(remembered, &parts, locked_model.clone());
+    let mut verdict = stale::judge(key, &facts, stored.clone(), why, ground.wish);
+    if is_template && !matches!(verdict, Verdict::Fresh) {
+        // What stands there may be just what would be written.
+        if let Making::Bytes(bytes) = render()? {
+            for (fact, bytes) in facts.iter_mut().zip(&bytes) {
+                fact.would_be = Some(Digest::of(bytes));
+            }
+        }
+        verdict = stale::judge(key, &facts, None, why, ground.wish);
+    }
+    if matches!(verdict, Verdict::Stale(_)) {
+        render()?;
+    }
+    Ok(Judged { verdict, key: Some(key), parts, making })
+}
+
+/// The action key of a rendered task.
+fn key_of(graph: &Graph, id: TaskId, making: &Making) -> Digest {
+    match making {
+        Making::Ask(ask) => key::prompt_key(ask),
+        Making::Bytes(bytes) => {
+            let digests = bytes.iter().map(Digest::of);
+            key::template_key(graph.tasks[id].outputs.iter().map(|output| &output.path).zip(digests))
+        }
+    }
+}
+
+/// The result that can be had without asking: the lock's content for this key before any other that the store has for it.
+fn stored(ground: &Ground, key: Digest, facts: &[OutputFacts]) -> Option<Vec<Digest>> {
+    let of_key = |fact: &OutputFacts| fact.locked.filter(|entry| entry.key == key).map(|entry| entry.content);
+    let locked: Option<Vec<Digest>> = facts.iter().map(of_key).collect();
+    let held = |digests: &Vec<Digest>| {
+        digests.iter().zip(facts).all(|(digest, fact)| fact.on_disk == Some(*digest) || ground.store.has(digest))
+    };
+    locked.filter(held).or_else(|| ground.store.action(&key))
+}
+
+fn why_key_moved(remembered: Option<&Remembered>, parts: &[Part], locked_model: Option<String>) -> Vec<Reason> {
+    let reasons = remembered.map(|task| stale::changed(&task.parts, parts)).unwrap_or_default();
+    if !reasons.is_empty() {
+        return reasons;
+    }
+    // Without a record on this machine the lock still names the model.
+    let to = parts.iter().find(|part| part.kind == PartKind::Model).map(|part| part.name.clone());
+    match (locked_model, to) {
+        (Some(from), Some(to)) if from != to && !to.is_empty() => vec![Reason::ModelChanged { from, to }],
+        _ => vec![Reason::InputChanged(None)],
+    }
+}
+
+/// The shape that a task travels in, and how many may travel together.
+pub fn travel(graph: &Graph, id: TaskId, ask: &Ask) -> (Shape, usize) {
+    let rule = graph.rule(id);
+    let provider = graph.manifest.provider_of(rule).map_or("", |provider| provider.name.as_str());
+    let limit = if ask.can_share() { rule.batching.limit() } else { 1 };
+    (batch::shape(provider, ask, &rule.checks, rule.batching), limit)
+}
+
+fn batches(graph: &Graph, tasks: &[Option<Result<Judged, Error>>]) -> Vec<Batch> {
+    let mut batcher = Batcher::default();
+    for (id, judged) in tasks.iter().enumerate() {
+        if let Some(Ok(judged)) = judged
+            && let Some(ask) = judged.ask()
+        {
+            let (shape, limit) = travel(graph, id, ask);
+            batcher.add(id, shape, limit);
+        }
+    }
+    let mut batches: Vec<Batch> = std::iter::from_fn(|| batcher.any()).collect();
+    batches.sort_by_key(|batch| batch.tasks.first().copied());
+    batches
+}
+
+/// The targets in the lock that no rule makes.
+///
+/// # Errors
+/// A file that cannot be read.
+pub fn orphans(graph: &Graph, files: &dyn Files, lock: &Lock) -> Result<Vec<Orphan>, Error> {
+    let mut orphans = Vec::new();
+    for (path, entry) in lock.iter().filter(|(path, _)| !graph.makers.contains_key(*path)) {
+        let on_disk = files.digest(path)?;
+        orphans.push(Orphan {
+            path: path.clone(),
+            rule: entry.rule.clone(),
+            edited: on_disk.map(|digest| digest != entry.content),
+            rule_is_empty: graph.empty_rules.contains(&entry.rule),
+        });
+    }
+    Ok(orphans)
+}
+
+/// The tree as it will be when what can be known without asking is made.
+struct Overlay<'a> {
+    under: &'a dyn Files,
+    made: HashMap<RelPath, Made>,
+}
+
+enum Made {
+    Bytes(Arc<[u8]>),
+    /// In the store by this digest.
+    Stored(Digest),
+}
+
+impl Overlay<'_> {
+    fn add(&mut self, ground: &Ground, id: TaskId, judged: &Judged) {
+        let outputs = ground.graph.tasks[id].outputs.iter().map(|output| output.path.clone());
+        match (&judged.verdict, &judged.making) {
+            (Verdict::Stale(_), Some(Making::Bytes(bytes))) => {
+                self.made.extend(outputs.zip(bytes.iter().cloned().map(Made::Bytes)));
+            }
+            (Verdict::Restorable(_, digests), _) => {
+                self.made.extend(outputs.zip(digests.iter().copied().map(Made::Stored)));
+            }
+            _ => {}
+        }
+    }
+}
+
+impl Files for Overlay<'_> {
+    fn digest(&self, path: &RelPath) -> Result<Option<Digest>, Error> {
+        match self.made.get(path) {
+            None => self.under.digest(path),
+            Some(Made::Bytes(bytes)) => Ok(Some(Digest::of(bytes))),
+            Some(Made::Stored(digest)) => Ok(Some(*digest)),
+        }
+    }
+
+    fn read(&self, path: &RelPath) -> Result<Option<Arc<[u8]>>, Error> {
+        match self.made.get(path) {
+            None => self.under.read(path),
+            Some(Made::Bytes(bytes)) => Ok(Some(Arc::clone(bytes))),
+            Some(Made::Stored(digest)) => self.under.blob(digest).map(Some),
+        }
+    }
+
+    fn blob(&self, digest: &Digest) -> Result<Arc<[u8]>, Error> {
+        self.under.blob(digest)
+    }
+
+    fn exists(&self, path: &RelPath) -> bool {
+        self.made.contains_key(path) || self.under.exists(path)
+    }
+
+    fn list(&self, pattern: &Pattern) -> Result<Vec<RelPath>, Error> {
+        self.under.list(pattern)
+    }
+
+    fn leaves_root(&self, path: &RelPath) -> bool {
+        self.under.leaves_root(path)
+    }
+}
+
+/// An error for a bug: something that the stages before should have made impossible.
+pub fn bug(what: &str) -> Error {
+    Error::new(Code::Bug, format!("a mistake in genmake itself: {what}")).hint("please report it")
+}
