@@ -1,0 +1,241 @@
+//! The working tree: digests by stamp where that is safe, by content where it is not.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use ignore::WalkBuilder;
+
+use super::blobs::Store;
+use super::state::Stamp;
+use super::{FOLDER, write};
+use crate::digest::Digest;
+use crate::error::{Code, Error};
+use crate::files::Files;
+use crate::path::{Pattern, RelPath};
+
+/// The tree below a root, as it is during one run.
+pub struct WorkTree {
+    root: PathBuf,
+    /// What the last run saw, and when.
+    before: HashMap<RelPath, (Stamp, Digest)>,
+    taken: i128,
+    store: Arc<Store>,
+    seen: Mutex<HashMap<RelPath, Option<(Stamp, Digest)>>>,
+    listed: Mutex<HashMap<Listed, Arc<[RelPath]>>>,
+}
+
+/// A folder and how deep below it was looked.
+type Listed = (String, Option<usize>);
+
+impl WorkTree {
+    /// The tree below `root`, with the stamps of an earlier run that were taken at `taken`.
+    pub fn new(root: PathBuf, before: HashMap<RelPath, (Stamp, Digest)>, taken: i128, store: Arc<Store>) -> WorkTree {
+        WorkTree { root, before, taken, store, seen: Mutex::default(), listed: Mutex::default() }
+    }
+
+    /// The folder.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// Notes that genmake wrote a file, or took it away.
+    pub fn wrote(&self, path: &RelPath, content: Option<Digest>) {
+        let stamp = std::fs::metadata(self.root.join(path)).map(|meta| Stamp::of(&meta));
+        let seen = content.and_then(|digest| Some((stamp.ok()?, digest)));
+        self.lock_seen().insert(path.clone(), seen);
+    }
+
+    /// All files that were looked at and are there, for the next run.
+    pub fn stamps(&self) -> HashMap<RelPath, (Stamp, Digest)> {
+        self.lock_seen().iter().filter_map(|(path, seen)| seen.map(|seen| (path.clone(), seen))).collect()
+    }
+
+    fn lock_seen(&self) -> std::sync::MutexGuard<'_, HashMap<RelPath, Option<(Stamp, Digest)>>> {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A file's stamp, `None` if there is no file.
+    fn stamp(&self, path: &RelPath) -> Result<Option<Stamp>, Error> {
+        match fs_err::metadata(self.root.join(path)) {
+            Ok(meta) if meta.is_file() => Ok(Some(Stamp::of(&meta))),
+            Ok(_) => Err(Error::new(Code::Unreadable, format!("`{path}` is not a file"))),
+            Err(e) if is_absent(&e) => Ok(None),
+            Err(e) => Err(unreadable(&e)),
+        }
+    }
+
+    /// Reads a file and its digest; what changes while it is read is read again.
+    fn content(&self, path: &RelPath) -> Result<Option<(Stamp, Digest, Vec<u8>)>, Error> {
+        for _ in 0..3 {
+            let Some(before) = self.stamp(path)? else { return Ok(None) };
+            let bytes = match fs_err::read(self.root.join(path)) {
+                Ok(bytes) => bytes,
+                Err(e) if is_absent(&e) => return Ok(None),
+                Err(e) => return Err(unreadable(&e)),
+            };
+            if self.stamp(path)? == Some(before) {
+                return Ok(Some((before, Digest::of(&bytes), bytes)));
+            }
+        }
+        Err(moved(path))
+    }
+}
+
+fn is_absent(error: &std::io::Error) -> bool {
+    matches!(error.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory)
+}
+
+fn unreadable(error: &std::io::Error) -> Error {
+    Error::new(Code::Unreadable, error.to_string())
+}
+
+fn moved(path: &RelPath) -> Error {
+    Error::new(Code::Moved, format!("`{path}` changed while genmake was reading it")).hint("run genmake again")
+}
+
+impl Files for WorkTree {
+    fn digest(&self, path: &RelPath) -> Result<Option<Digest>, Error> {
+        if let Some(seen) = self.lock_seen().get(path) {
+            return Ok(seen.map(|(_, digest)| digest));
+        }
+        let seen = match (self.stamp(path)?, self.before.get(path)) {
+            (None, _) => None,
+            (Some(stamp), Some((before, digest))) if stamp == *before && !stamp.is_racy(self.taken) => {
+                Some((stamp, *digest))
+            }
+            _ => self.content(path)?.map(|(stamp, digest, _)| (stamp, digest)),
+        };
+        // Two threads may have looked at once; the first one's answer stands for the run.
+        let mut all = self.lock_seen();
+        Ok(all.entry(path.clone()).or_insert(seen).map(|(_, digest)| digest))
+    }
+
+    fn read(&self, path: &RelPath) -> Result<Option<Arc<[u8]>>, Error> {
+        let content = self.content(path)?;
+        let found = content.as_ref().map(|(stamp, digest, _)| (*stamp, *digest));
+        let mut all = self.lock_seen();
+        let known = *all.entry(path.clone()).or_insert(found);
+        if known.map(|(_, digest)| digest) != found.map(|(_, digest)| digest) {
+            return Err(moved(path));
+        }
+        Ok(content.map(|(.., bytes)| bytes.into()))
+    }
+
+    fn blob(&self, digest: &Digest) -> Result<Arc<[u8]>, Error> {
+        let missing = || Error::new(Code::Unreadable, format!("the store does not hold {} any more", digest.short()));
+        self.store.get(digest).ok_or_else(missing)
+    }
+
+    fn exists(&self, path: &RelPath) -> bool {
+        match self.lock_seen().get(path) {
+            Some(seen) => seen.is_some(),
+            None => self.root.join(path).is_file(),
+        }
+    }
+
+    fn list(&self, pattern: &Pattern) -> Result<Vec<RelPath>, Error> {
+        let key = (pattern.base().to_owned(), pattern.depth());
+        let known = self.listed.lock().unwrap_or_else(PoisonError::into_inner).get(&key).cloned();
+        let listed = match known {
+            Some(listed) => listed,
+            None => {
+                let listed: Arc<[RelPath]> = walk(&self.root, &key)?.into();
+                self.listed.lock().unwrap_or_else(PoisonError::into_inner).insert(key, Arc::clone(&listed));
+                listed
+            }
+        };
+        Ok(listed.iter().filter(|path| pattern.matches(path)).cloned().collect())
+    }
+
+    fn leaves_root(&self, path: &RelPath) -> bool {
+        write::leaves(&self.root, path)
+    }
+}
+
+/// All files below a folder, in byte order. Links to files count as files; links to folders are not followed.
+fn walk(root: &Path, (base, depth): &Listed) -> Result<Vec<RelPath>, Error> {
+    let top = root.join(base);
+    if !top.is_dir() {
+        return Ok(Vec::new());
+    }
+    let mut builder = WalkBuilder::new(&top);
+    builder.standard_filters(false).max_depth(depth.map(|depth| depth + 1));
+    builder.filter_entry(|entry| !matches!(entry.file_name().to_str(), Some(".git" | FOLDER)));
+    let mut found = Vec::new();
+    for entry in builder.build() {
+        let entry = entry.map_err(|e| Error::new(Code::Unreadable, e.to_string()))?;
+        let is_file = match entry.file_type() {
+            Some(kind) if kind.is_symlink() => entry.path().is_file(),
+            Some(kind) => kind.is_file(),
+            None => false,
+        };
+        // A name that is not Unicode cannot be written in a Genfile, so no pattern of one can mean it.
+        let relative = entry.path().strip_prefix(root).ok().and_then(Path::to_str);
+        if let (true, Some(path)) = (is_file, relative.and_then(|text| RelPath::new(text).ok())) {
+            found.push(path);
+        }
+    }
+    found.sort();
+    Ok(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::State;
+    use super::*;
+
+    fn tree(root: &Path, before: HashMap<RelPath, (Stamp, Digest)>, taken: i128) -> WorkTree {
+        WorkTree::new(root.to_path_buf(), before, taken, Arc::new(Store::new(root.join(".genmake/store"))))
+    }
+
+    #[test]
+    fn an_edit_in_the_same_tick_is_seen() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = RelPath::new("a").unwrap();
+        fs_err::write(dir.path().join("a"), "one").unwrap();
+        let first = tree(dir.path(), HashMap::new(), 0);
+        first.digest(&path).unwrap();
+        let mut stamps = first.stamps();
+        // The worst case: other content of the same size, and a clock that shows no difference at all.
+        fs_err::write(dir.path().join("a"), "two").unwrap();
+        let meta = std::fs::metadata(dir.path().join("a")).unwrap();
+        stamps.get_mut(&path).unwrap().0 = Stamp::of(&meta);
+        let second = tree(dir.path(), stamps.clone(), State::now());
+        assert_eq!(second.digest(&path).unwrap(), Some(Digest::of("two")));
+        // Clearly older than the snapshot, the stamp is believed.
+        let later = tree(dir.path(), stamps, State::now() + 10_000_000_000);
+        assert_eq!(later.digest(&path).unwrap(), Some(Digest::of("one")));
+    }
+
+    #[test]
+    fn one_answer_for_a_run() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = RelPath::new("a").unwrap();
+        fs_err::write(dir.path().join("a"), "one").unwrap();
+        let tree = tree(dir.path(), HashMap::new(), 0);
+        tree.digest(&path).unwrap();
+        fs_err::write(dir.path().join("a"), "changed").unwrap();
+        assert_eq!(tree.read(&path).unwrap_err().code, Code::Moved);
+        assert_eq!(tree.digest(&path).unwrap(), Some(Digest::of("one")));
+        tree.wrote(&path, Some(Digest::of("changed")));
+        assert_eq!(tree.read(&path).unwrap().as_deref(), Some(&b"changed"[..]));
+    }
+
+    #[test]
+    fn lists_what_patterns_can_mean() {
+        let dir = tempfile::tempdir().unwrap();
+        for name in ["a.md", "d/b.md", "d/e/c.md", ".git/x.md", "d/.genmake/y.md", ".hidden/z.md"] {
+            write::write_output(dir.path(), &RelPath::new(name).unwrap(), b"").unwrap();
+        }
+        let tree = tree(dir.path(), HashMap::new(), 0);
+        let list = |pattern: &str| -> Vec<String> {
+            tree.list(&Pattern::new(pattern).unwrap()).unwrap().iter().map(ToString::to_string).collect()
+        };
+        assert_eq!(list("**/*.md"), ["a.md", "d/b.md", "d/e/c.md"]);
+        assert_eq!(list("d/*.md"), ["d/b.md"]);
+        assert_eq!(list("*/*.md"), ["d/b.md"]);
+        assert_eq!(list(".hidden/*"), [".hidden/z.md"]);
+        assert_eq!(list("nowhere/*"), Vec::<String>::new());
+    }
+}

@@ -1,0 +1,161 @@
+//! Writes files: whole or not at all, and only below the root.
+
+use std::io::Write;
+use std::path::Path;
+
+use super::unwritable;
+use crate::digest::Digest;
+use crate::error::{Code, Error};
+use crate::path::RelPath;
+
+/// Writes a file by way of a temporary one in the same folder: fsync, then rename. The temporary file's name is a function of
+/// the file's, so that what a killed run left behind is overwritten by the next.
+///
+/// # Errors
+/// [`Code::Unwritable`], naming the path.
+pub fn put(path: &Path, bytes: &[u8]) -> Result<(), Error> {
+    let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    let temporary = path.with_file_name(format!(".genmake-{}.tmp", Digest::of(name).short()));
+    // Not followed if it is a symlink: it is taken away and made anew.
+    match fs_err::remove_file(&temporary) {
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(unwritable(&e)),
+        _ => {}
+    }
+    let written = || -> std::io::Result<()> {
+        let mut file = fs_err::OpenOptions::new().write(true).create_new(true).open(&temporary)?;
+        file.write_all(bytes)?;
+        if let Ok(old) = std::fs::metadata(path) {
+            file.set_permissions(old.permissions())?;
+        }
+        file.sync_all()?;
+        drop(file);
+        #[allow(clippy::disallowed_methods)] // This is the one place that renames.
+        fs_err::rename(&temporary, path)
+    };
+    written().map_err(|e| {
+        let _ = fs_err::remove_file(&temporary);
+        unwritable(&e)
+    })
+}
+
+/// Writes an output, with the folders above it.
+///
+/// # Errors
+/// [`Code::Unwritable`], or [`Code::BadPath`] where a symlink above it leads out of the root.
+pub fn write_output(root: &Path, path: &RelPath, bytes: &[u8]) -> Result<(), Error> {
+    inside(root, path)?;
+    let full = root.join(path);
+    if let Some(folder) = full.parent() {
+        fs_err::create_dir_all(folder).map_err(|e| unwritable(&e))?;
+    }
+    if full.is_dir() {
+        return Err(Error::new(Code::Unwritable, format!("`{path}` is a folder, and a file was to be written there")));
+    }
+    put(&full, bytes)
+}
+
+/// Deletes an output, and the folders above it that this leaves empty.
+///
+/// # Errors
+/// As [`write_output`].
+pub fn remove(root: &Path, path: &RelPath) -> Result<(), Error> {
+    inside(root, path)?;
+    match fs_err::remove_file(root.join(path)) {
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(unwritable(&e)),
+        _ => {}
+    }
+    for parent in path.parents() {
+        // Fails where something else lies in it, which is as it should be.
+        if std::fs::remove_dir(root.join(parent)).is_err() {
+            break;
+        }
+    }
+    Ok(())
+}
+
+fn inside(root: &Path, path: &RelPath) -> Result<(), Error> {
+    if leaves(root, path) {
+        return Err(Error::new(Code::BadPath, format!("`{path}` leads outside the root through a symlink")));
+    }
+    Ok(())
+}
+
+/// Whether a symlink above `path` leads out of the root.
+pub(super) fn leaves(root: &Path, path: &RelPath) -> bool {
+    let is_link = |parent: &&str| root.join(parent).symlink_metadata().is_ok_and(|meta| meta.is_symlink());
+    // The nearest link decides: what it resolves to includes all above it.
+    let Some(link) = path.parents().find(is_link) else { return false };
+    match (root.canonicalize(), root.join(link).canonicalize()) {
+        (Ok(root), Ok(target)) => !target.starts_with(&root),
+        _ => true,
+    }
+}
+
+/// Makes the entries of the folders of `paths` durable.
+///
+/// # Errors
+/// [`Code::Unwritable`], naming the folder.
+pub fn sync_folders<'a>(root: &Path, paths: impl Iterator<Item = &'a RelPath>) -> Result<(), Error> {
+    let mut folders: Vec<&str> = paths.map(RelPath::dir).collect();
+    folders.sort_unstable();
+    folders.dedup();
+    for folder in folders {
+        sync_folder(&root.join(folder))?;
+    }
+    Ok(())
+}
+
+/// Makes a folder's entries durable; a no-op where folders cannot be opened.
+pub(super) fn sync_folder(folder: &Path) -> Result<(), Error> {
+    if cfg!(unix) {
+        fs_err::File::open(folder).and_then(|file| file.sync_all()).map_err(|e| unwritable(&e))?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn path(text: &str) -> RelPath {
+        RelPath::new(text).unwrap()
+    }
+
+    #[test]
+    fn writes_whole_files_and_cleans_up_after_itself() {
+        let dir = tempfile::tempdir().unwrap();
+        write_output(dir.path(), &path("a/b/c.txt"), b"one").unwrap();
+        // What a killed run left.
+        let left = dir.path().join(format!("a/b/.genmake-{}.tmp", Digest::of("c.txt").short()));
+        fs_err::write(&left, "half").unwrap();
+        write_output(dir.path(), &path("a/b/c.txt"), b"two").unwrap();
+        assert_eq!(fs_err::read_to_string(dir.path().join("a/b/c.txt")).unwrap(), "two");
+        assert!(!left.exists());
+        remove(dir.path(), &path("a/b/c.txt")).unwrap();
+        assert!(!dir.path().join("a").exists());
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn keeps_the_mode_and_follows_no_link_out() {
+        use std::os::unix::fs::{PermissionsExt, symlink};
+        let dir = tempfile::tempdir().unwrap();
+        let outside = tempfile::tempdir().unwrap();
+        let root = dir.path();
+        write_output(root, &path("run.sh"), b"1").unwrap();
+        fs_err::set_permissions(root.join("run.sh"), std::fs::Permissions::from_mode(0o755)).unwrap();
+        write_output(root, &path("run.sh"), b"2").unwrap();
+        assert_eq!(root.join("run.sh").metadata().unwrap().permissions().mode() & 0o777, 0o755);
+
+        symlink(outside.path(), root.join("out")).unwrap();
+        symlink(".", root.join("here")).unwrap();
+        assert_eq!(write_output(root, &path("out/x"), b"").unwrap_err().code, Code::BadPath);
+        write_output(root, &path("here/x"), b"").unwrap();
+        // An output that is itself a link is replaced, and what it pointed to stays as it is.
+        fs_err::write(outside.path().join("theirs"), "theirs").unwrap();
+        symlink(outside.path().join("theirs"), root.join("link")).unwrap();
+        write_output(root, &path("link"), b"ours").unwrap();
+        assert_eq!(fs_err::read_to_string(outside.path().join("theirs")).unwrap(), "theirs");
+        assert_eq!(outside.path().read_dir().unwrap().count(), 1);
+    }
+}
