@@ -142,19 +142,19 @@ impl Request {
     }
 }
 
-/// Which slot is which path, then each task's own text under its slot and path.
+/// Which slot is which path, said once and first; then each task's own text under its slot. Small models that see a path
+/// beside each task answer with the path.
 fn batch_text(asks: &[&Ask]) -> String {
     let mut text = format!(
-        "Write {} files. Answer with one JSON object of the form {{\"files\": {{{}}}}}: the value of each slot is the whole \
-         content of that one file, made only from the text under its own heading.\n\n",
+        "Do these {} tasks. Answer with one JSON object: under \"files\", the full text of each result under its name. The \
+         names and where their results go:\n",
         asks.len(),
-        (0..asks.len()).map(|i| format!("\"{}\": …", slot(i))).collect::<Vec<_>>().join(", "),
     );
     for (i, ask) in asks.iter().enumerate() {
         text += &format!("{}: {}\n", slot(i), ask.paths());
     }
     for (i, ask) in asks.iter().enumerate() {
-        text += &format!("\n=== {} ({}) ===\n{}\n", slot(i), ask.paths(), ask.user());
+        text += &format!("\n{}:\n{}\n", slot(i), ask.user());
     }
     text
 }
@@ -192,15 +192,14 @@ pub(super) mod tests {
         let request = Request::new(&[&a, &b]);
         assert_eq!(request.messages[0].text, "Be brief.");
         expect![[r#"
-            Write 2 files. Answer with one JSON object of the form {"files": {"f1": …, "f2": …}}: the value of each slot is the whole content of that one file, made only from the text under its own heading.
-
+            Do these 2 tasks. Answer with one JSON object: under "files", the full text of each result under its name. The names and where their results go:
             f1: a.md
             f2: b.md
 
-            === f1 (a.md) ===
+            f1:
             Write about a.
 
-            === f2 (b.md) ===
+            f2:
             Write about b.
         "#]]
         .assert_eq(&request.messages[1].text);

@@ -15,11 +15,11 @@ use std::sync::Arc;
 use rayon::prelude::*;
 
 use crate::batch::{self, Batch, Batcher, Shape};
-use crate::digest::Digest;
+use crate::digest::{Digest, Framed};
 use crate::error::{Code, Error};
 use crate::files::Files;
 use crate::graph::{Graph, TaskId};
-use crate::llm::Ask;
+use crate::llm::{self, Ask, Complaint};
 use crate::lock::Lock;
 use crate::path::{Pattern, RelPath};
 
@@ -66,6 +66,8 @@ pub struct Judged {
     pub parts: Vec<Part>,
     /// The rendered recipe, where it had to be rendered.
     pub making: Option<Making>,
+    /// Which checks the result that is there passed, as a digest of both; none without checks.
+    pub checked: Option<Digest>,
 }
 
 /// A target in the lock that no rule makes.
@@ -132,7 +134,7 @@ fn is_open(judged: Option<&Result<Judged, Error>>) -> bool {
 
 impl Judged {
     fn waiting(on: Vec<TaskId>) -> Judged {
-        Judged { verdict: Verdict::Waiting(on), key: None, parts: Vec::new(), making: None }
+        Judged { verdict: Verdict::Waiting(on), key: None, parts: Vec::new(), making: None, checked: None }
     }
 
     /// The request that it would take, if it takes one.
@@ -195,10 +197,65 @@ pub fn judge(ground: &Ground, id: TaskId, files: &dyn Files) -> Result<Judged, E
         }
         verdict = stale::judge(key, &facts, None, why, ground.wish);
     }
+    let mut checked = None;
+    if let Some(there) = result_there(&verdict, &facts) {
+        let passed = passed(graph, id, &there);
+        let before = remembered.and_then(|task| task.checked);
+        match if passed == before { Ok(()) } else { check_result(ground, id, &verdict, &there).map_err(in_rule)? } {
+            Ok(()) => checked = passed,
+            Err(complaint) => verdict = Verdict::Stale(vec![Reason::CheckFailed(complaint.message)]),
+        }
+    }
     if matches!(verdict, Verdict::Stale(_)) {
         render()?;
     }
-    Ok(Judged { verdict, key: Some(key), parts, making })
+    Ok(Judged { verdict, key: Some(key), parts, making, checked })
+}
+
+/// The digests of a result that is there already, on disk or in the store.
+fn result_there(verdict: &Verdict, facts: &[OutputFacts]) -> Option<Vec<Digest>> {
+    match verdict {
+        Verdict::Fresh => facts.iter().map(|fact| fact.on_disk).collect(),
+        Verdict::Restorable(_, digests) => Some(digests.clone()),
+        _ => None,
+    }
+}
+
+/// Which checks a content passed: what is remembered of a check, so that an unchanged result is not parsed again.
+pub fn passed(graph: &Graph, id: TaskId, content: &[Digest]) -> Option<Digest> {
+    let rule = graph.rule(id);
+    if rule.checks.is_empty() {
+        return None;
+    }
+    let mut framed = Framed::new("genmake-checked-1");
+    for check in &rule.checks {
+        framed = framed.field(check.name());
+    }
+    Some(content.iter().fold(framed, |framed, digest| framed.field(digest.bytes())).finish())
+}
+
+/// Judges the result that is there by the rule's checks: they are in no key, so a changed check costs nothing.
+fn check_result(
+    ground: &Ground,
+    id: TaskId,
+    verdict: &Verdict,
+    there: &[Digest],
+) -> Result<Result<(), Complaint>, Error> {
+    for (output, digest) in ground.graph.tasks[id].outputs.iter().zip(there) {
+        let bytes = match verdict {
+            Verdict::Fresh => ground.files.read(&output.path)?.unwrap_or_default(),
+            // A blob that is damaged is found out, and made up for, when it is restored.
+            _ => match ground.files.blob(digest) {
+                Ok(bytes) => bytes,
+                Err(_) => continue,
+            },
+        };
+        let text = String::from_utf8_lossy(&bytes);
+        if let Err(complaint) = llm::verify(&output.path, &text, &ground.graph.rule(id).checks) {
+            return Ok(Err(complaint));
+        }
+    }
+    Ok(Ok(()))
 }
 
 /// The action key of a rendered task.

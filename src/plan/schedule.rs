@@ -123,6 +123,17 @@ impl Schedule {
         self.end(task, end);
     }
 
+    /// An asked task has its answer and is being made.
+    pub fn resumes(&mut self, task: TaskId) {
+        self.states[task] = State::Running;
+        self.running += 1;
+    }
+
+    /// Whether local work is under way.
+    pub fn is_running(&self) -> bool {
+        self.running > 0
+    }
+
     /// A request came back, whatever it brought.
     pub fn returned(&mut self) {
         self.in_requests -= 1;

@@ -43,6 +43,8 @@ pub enum Reason {
     OutputMissing(RelPath),
     /// An output is not what was made, and is made anew because that was asked for.
     EditDiscarded(RelPath),
+    /// The result that is there does not pass a check that it was not judged by before: what the check says.
+    CheckFailed(String),
     /// It was asked for.
     Forced,
 }
@@ -63,6 +65,8 @@ pub struct Remembered {
     pub parts: Vec<Part>,
     /// The action key that this gave.
     pub key: Digest,
+    /// Which checks its content passed, as a digest of both.
+    pub checked: Option<Digest>,
 }
 
 /// What is known of one output.

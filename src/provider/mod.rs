@@ -91,25 +91,46 @@ pub enum Notice {
 
 /// Tells waiting threads that the run was interrupted.
 #[derive(Clone, Default)]
-pub struct Cancel(Arc<(Mutex<bool>, Condvar)>);
+pub struct Cancel(Arc<(Mutex<Cancelled>, Condvar)>);
+
+#[derive(Default)]
+struct Cancelled {
+    is: bool,
+    then: Vec<Box<dyn FnOnce() + Send>>,
+}
 
 impl Cancel {
     /// Interrupts everything that waits.
     pub fn cancel(&self) {
-        *self.0.0.lock().unwrap_or_else(PoisonError::into_inner) = true;
+        let mut state = self.0.0.lock().unwrap_or_else(PoisonError::into_inner);
+        state.is = true;
+        let then = std::mem::take(&mut state.then);
+        drop(state);
         self.0.1.notify_all();
+        then.into_iter().for_each(|then| then());
+    }
+
+    /// Calls `then` when it is interrupted; at once, if it was already.
+    pub fn on_cancel(&self, then: impl FnOnce() + Send + 'static) {
+        let mut state = self.0.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if state.is {
+            drop(state);
+            then();
+        } else {
+            state.then.push(Box::new(then));
+        }
     }
 
     /// Whether it was interrupted.
     pub fn is_cancelled(&self) -> bool {
-        *self.0.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.0.lock().unwrap_or_else(PoisonError::into_inner).is
     }
 
     /// Waits; `true` if it was interrupted meanwhile.
     pub fn wait(&self, time: Duration) -> bool {
         let guard = self.0.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let waited = self.0.1.wait_timeout_while(guard, time, |cancelled| !*cancelled);
-        *waited.unwrap_or_else(PoisonError::into_inner).0
+        let waited = self.0.1.wait_timeout_while(guard, time, |state| !state.is);
+        waited.unwrap_or_else(PoisonError::into_inner).0.is
     }
 }
 

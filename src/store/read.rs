@@ -46,9 +46,37 @@ impl WorkTree {
         self.lock_seen().insert(path.clone(), seen);
     }
 
-    /// All files that were looked at and are there, for the next run.
+    /// A file's bytes as they are this moment, whatever was seen before.
+    ///
+    /// # Errors
+    /// [`Code::Unreadable`] or [`Code::Moved`], naming the path.
+    pub fn look(&self, path: &RelPath) -> Result<Option<Vec<u8>>, Error> {
+        Ok(self.content(path)?.map(|(.., bytes)| bytes))
+    }
+
+    /// The digest that this run knows a file by, without looking.
+    pub fn digest_now(&self, path: &RelPath) -> Option<Digest> {
+        self.lock_seen().get(path).copied().flatten().map(|(_, digest)| digest)
+    }
+
+    /// Whether an earlier run left exactly these stamps.
+    pub fn knew(&self, stamps: &HashMap<RelPath, (Stamp, Digest)>) -> bool {
+        *stamps == self.before
+    }
+
+    /// The stamps for the next run: what was seen in this one, and of an earlier one what is still to be trusted. An entry
+    /// that was too young to be trusted then does not become older by being written again.
     pub fn stamps(&self) -> HashMap<RelPath, (Stamp, Digest)> {
-        self.lock_seen().iter().filter_map(|(path, seen)| seen.map(|seen| (path.clone(), seen))).collect()
+        let mut stamps = self.before.clone();
+        let seen = self.lock_seen();
+        stamps.retain(|path, (stamp, _)| !stamp.is_racy(self.taken) || seen.contains_key(path));
+        for (path, seen) in seen.iter() {
+            match seen {
+                Some(seen) => drop(stamps.insert(path.clone(), *seen)),
+                None => drop(stamps.remove(path)),
+            }
+        }
+        stamps
     }
 
     fn lock_seen(&self) -> std::sync::MutexGuard<'_, HashMap<RelPath, Option<(Stamp, Digest)>>> {
@@ -204,8 +232,10 @@ mod tests {
         let second = tree(dir.path(), stamps.clone(), State::now());
         assert_eq!(second.digest(&path).unwrap(), Some(Digest::of("two")));
         // Clearly older than the snapshot, the stamp is believed.
-        let later = tree(dir.path(), stamps, State::now() + 10_000_000_000);
+        let later = tree(dir.path(), stamps.clone(), State::now() + 10_000_000_000);
         assert_eq!(later.digest(&path).unwrap(), Some(Digest::of("one")));
+        // A run that did not look at it does not hand it on as trusted.
+        assert!(tree(dir.path(), stamps, State::now()).stamps().is_empty());
     }
 
     #[test]

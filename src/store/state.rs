@@ -160,7 +160,7 @@ mod tests {
         let mut state = State { taken: 5, ..State::default() };
         state.stamps.insert(path.clone(), (stamp, digest));
         state.memory.outputs.insert(path.clone(), vec![(digest, digest)]);
-        state.memory.tasks.insert(path, Remembered { parts: vec![], key: digest });
+        state.memory.tasks.insert(path, Remembered { parts: vec![], key: digest, checked: None });
         state
     }
 

@@ -1,0 +1,194 @@
+//! Local work, as jobs: render, restore, finish. What is paid for is stored first; then journal, outputs.
+
+use std::sync::{Arc, PoisonError};
+
+use super::asking::checked;
+use super::{Report, Shared};
+use crate::digest::Digest;
+use crate::error::{Code, Error};
+use crate::event::Status;
+use crate::files::Files;
+use crate::graph::TaskId;
+use crate::llm::Usage;
+use crate::path::RelPath;
+use crate::plan::{Making, Reason, Verdict};
+use crate::store::{self, Action, Journal, Record};
+use crate::tokens;
+
+/// A task whose outputs are as they should be.
+pub(super) struct Made {
+    pub content: Vec<Digest>,
+    pub status: Status,
+    /// How many outputs were written; those that held these bytes already were not.
+    pub written: usize,
+    /// Tokens that were not spent.
+    pub saved: u64,
+}
+
+/// Writes what a template rendered.
+pub(super) fn render(
+    shared: &Shared,
+    task: TaskId,
+    key: Digest,
+    contents: &[Arc<[u8]>],
+    reasons: &[Reason],
+) -> Result<Made, Error> {
+    let texts: Vec<String> = contents.iter().map(|bytes| String::from_utf8_lossy(bytes).into_owned()).collect();
+    checked(shared, task, &texts).map_err(|complaint| {
+        let message = format!("`{}` does not pass the check `{}`: {}", complaint.path, complaint.check.name(), complaint.message);
+        Error::new(Code::CheckFailed, message)
+            .in_rule(&shared.graph.rule(task).name)
+            .hint(format!("it is rendered from `{}`", shared.graph.tasks[task].recipe))
+    })?;
+    let (content, written) = write(shared, task, key, contents, reasons)?;
+    let saved = texts.iter().map(|text| tokens::estimate(text)).sum();
+    Ok(Made { content, status: Status::Rendered, written, saved })
+}
+
+/// Writes what the store holds for the task's key. What turns out to be damaged is a miss: a model is asked.
+pub(super) fn restore(shared: &Shared, task: TaskId, key: Digest, digests: &[Digest]) -> Report {
+    let outputs = &shared.graph.tasks[task].outputs;
+    let mut contents = Vec::with_capacity(digests.len());
+    for (output, digest) in outputs.iter().zip(digests) {
+        let on_disk = shared.files.digest(&output.path).ok().flatten() == Some(*digest);
+        let bytes = if on_disk { shared.files.read(&output.path).ok().flatten() } else { shared.store.get(digest) };
+        match bytes {
+            Some(bytes) => contents.push(bytes),
+            None => return Report::Lost(task),
+        }
+    }
+    let action = shared.store.get_action(&key);
+    let saved = action.as_ref().map_or(0, |action| action.input_tokens + action.output_tokens);
+    let made = write(shared, task, key, &contents, &[])
+        .map(|(content, written)| Made { content, status: Status::Restored, written, saved });
+    Report::Made(task, made)
+}
+
+/// Uses the reply that a killed run left, if there is one and it passes the checks.
+pub(super) fn resume(shared: &Shared, task: TaskId, key: Digest, reasons: &[Reason]) -> Report {
+    let outputs = shared.graph.tasks[task].outputs.len();
+    let usable = |texts: &Vec<String>| texts.len() == outputs && checked(shared, task, texts).is_ok();
+    let Some(texts) = shared.store.last_reply(&key).filter(usable) else { return Report::NeedsModel(task) };
+    let made = finish(shared, task, key, &texts, None, Usage::default(), reasons);
+    Report::Made(task, made.map(|made| Made { status: Status::Restored, ..made }))
+}
+
+/// Stores a good result under its key, then writes it.
+pub(super) fn finish(
+    shared: &Shared,
+    task: TaskId,
+    key: Digest,
+    texts: &[String],
+    model: Option<String>,
+    usage: Usage,
+    reasons: &[Reason],
+) -> Result<Made, Error> {
+    let contents: Vec<Arc<[u8]>> = texts.iter().map(|text| Arc::from(text.as_bytes())).collect();
+    let outputs = contents.iter().map(|bytes| shared.store.put(bytes)).collect::<Result<Vec<_>, _>>()?;
+    let action = Action { outputs, model, input_tokens: usage.input, output_tokens: usage.output };
+    shared.store.put_action(&key, &action)?;
+    let (content, written) = write(shared, task, key, &contents, reasons)?;
+    Ok(Made { content, status: Status::Generated, written, saved: 0 })
+}
+
+/// Writes a task's outputs: journal first, then each whole; what holds these bytes already is left alone.
+fn write(
+    shared: &Shared,
+    task: TaskId,
+    key: Digest,
+    contents: &[Arc<[u8]>],
+    reasons: &[Reason],
+) -> Result<(Vec<Digest>, usize), Error> {
+    let outputs = &shared.graph.tasks[task].outputs;
+    let mut content = Vec::with_capacity(contents.len());
+    let mut records = Vec::new();
+    let mut writes = Vec::new();
+    for (output, bytes) in outputs.iter().zip(contents) {
+        let path = &output.path;
+        let digest = Digest::of(bytes);
+        content.push(digest);
+        let now = shared.files.look(path)?;
+        let now_digest = now.as_deref().map(Digest::of);
+        if now_digest == Some(digest) {
+            continue;
+        }
+        // Somebody may have changed it since it was judged, for instance while a model was writing.
+        if now_digest != shared.files.digest(path)? {
+            return Err(edited(shared, task, std::slice::from_ref(path)));
+        }
+        if let (Some(bytes), true) = (&now, reasons.contains(&Reason::EditDiscarded(path.clone()))) {
+            shared.store.put(bytes)?;
+        }
+        records.push(Record { path: path.clone(), content: digest, key });
+        writes.push((path, bytes));
+    }
+    if !records.is_empty() {
+        let mut journal = shared.journal.lock().unwrap_or_else(PoisonError::into_inner);
+        let journal = match &mut *journal {
+            Some(journal) => journal,
+            none => none.insert(Journal::open(&store::make_folder(&shared.root)?)?),
+        };
+        journal.append(&records)?;
+    }
+    for (path, bytes) in &writes {
+        store::write_output(&shared.root, path, bytes)?;
+    }
+    Ok((content, writes.len()))
+}
+
+/// The error for outputs that a person changed.
+pub(super) fn edited(shared: &Shared, task: TaskId, paths: &[RelPath]) -> Error {
+    let names: Vec<String> = paths.iter().map(|path| format!("`{path}`")).collect();
+    let known = paths.iter().any(|path| shared.lock.get(path, None).is_some());
+    let what = if known { "edited by hand" } else { "there before genmake, and not what it would write" };
+    let were = if paths.len() == 1 { "was" } else { "were" };
+    let recipe = &shared.graph.tasks[task].recipe;
+    Error::new(Code::Edited, format!("{} {were} {what}", names.join(", "))).hint(format!(
+        "move the edit into `{recipe}` or its inputs, or overwrite it with `--force` (the edited text is kept in the store)"
+    ))
+}
+
+/// That a task comes out as the lock says.
+///
+/// # Errors
+/// [`Code::Frozen`], saying what differs.
+pub(super) fn frozen(
+    shared: &Shared,
+    task: TaskId,
+    key: Digest,
+    verdict: &Verdict,
+    making: Option<&Making>,
+) -> Result<(), Error> {
+    let rule = &shared.graph.rule(task).name;
+    let refuse = |what: String| {
+        Err(Error::new(Code::Frozen, what).in_rule(rule).hint("run `genmake` without `--frozen` and commit the lock"))
+    };
+    let rendered = match making {
+        Some(Making::Bytes(contents)) => Some(contents),
+        _ => None,
+    };
+    for (at, output) in shared.graph.tasks[task].outputs.iter().enumerate() {
+        let path = &output.path;
+        let on_disk = shared.files.digest(path)?;
+        let Some(entry) = shared.lock.get(path, on_disk) else {
+            return refuse(format!("`{path}` is not in `{}`", shared.lock_name));
+        };
+        if entry.key != key && !matches!(verdict, Verdict::Edited(_)) {
+            return refuse(format!("`{path}` comes out otherwise than `{}` says: what it is made from has changed", shared.lock_name));
+        }
+        let comes_out = match verdict {
+            Verdict::Fresh => on_disk,
+            Verdict::Restorable(_, digests) => digests.get(at).copied(),
+            _ => rendered.and_then(|contents| contents.get(at)).map(Digest::of),
+        };
+        match (verdict, comes_out) {
+            (Verdict::Edited(_), _) => {}
+            (_, Some(digest)) if digest == entry.content => {}
+            (_, Some(_)) => return refuse(format!("`{path}` comes out otherwise than `{}` says", shared.lock_name)),
+            (_, None) => {
+                return refuse(format!("`{path}` is neither on disk nor in the store as `{}` names it", shared.lock_name));
+            }
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,660 @@
+//! Runs a plan: the loop between schedule, pools and store.
+//!
+//! The calling thread owns schedule, lock and memory and emits the events. Workers get owned jobs and answer by message; a
+//! panic in one is that task's failure. Requests have pools of their own, sized by what each provider may have in flight, so that
+//! waiting for a network never keeps a template from being rendered.
+
+mod asking;
+mod making;
+mod settle;
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{self, Receiver, Sender};
+use std::sync::{Arc, Mutex};
+use std::time::Instant;
+
+use rayon::{ThreadPool, ThreadPoolBuilder};
+
+use crate::batch::Batch;
+use crate::digest::Digest;
+use crate::error::{Code, Error};
+use crate::event::{Event, Status, TaskEnd};
+use crate::graph::{Graph, TaskId};
+use crate::llm::{Ask, Shortfall, Usage};
+use crate::lock::Lock;
+use crate::manifest::Recipe;
+use crate::plan::{self, End, Ground, Judged, Making, Memory, Plan, Reason, Recipes, Schedule, Step, Verdict, Wish, bug};
+use crate::prompt::Message;
+use crate::provider::{Cancel, Provider};
+use crate::store::{Journal, Store, WorkTree};
+
+use asking::{Asked, Told};
+use making::Made;
+
+/// Reads the environment.
+pub type Env = Arc<dyn Fn(&str) -> Option<String> + Send + Sync>;
+
+/// How a run goes.
+#[derive(Clone)]
+pub struct Options {
+    /// How many jobs of local work at once; 0 for as many as there are cores.
+    pub jobs: usize,
+    /// `-k`: go on asking after a failure.
+    pub keep_going: bool,
+    /// What is to be taken for stale, or overwritten.
+    pub wish: Wish,
+    /// `--frozen`: results as the lock names them, or a failure.
+    pub frozen: bool,
+    /// `--offline`: no network at all.
+    pub offline: bool,
+    /// Whether tasks may share requests.
+    pub batch: bool,
+    /// `--yes`: what would be asked is answered with yes.
+    pub yes: bool,
+    /// `--keep-orphans`: targets without a rule stay.
+    pub keep_orphans: bool,
+    /// Hosts that a person named, to which a key may go.
+    pub trusted_hosts: Vec<String>,
+    /// Where keys are read from.
+    pub env: Env,
+    /// Interrupts the run.
+    pub cancel: Cancel,
+}
+
+impl Default for Options {
+    fn default() -> Options {
+        Options {
+            jobs: 0,
+            keep_going: false,
+            wish: Wish::default(),
+            frozen: false,
+            offline: false,
+            batch: true,
+            yes: false,
+            keep_orphans: false,
+            trusted_hosts: Vec::new(),
+            env: Arc::new(|_| None),
+            cancel: Cancel::default(),
+        }
+    }
+}
+
+/// What all of a run's threads share; nobody changes it while the run lasts.
+pub struct Shared {
+    /// The folder of the Genfile.
+    pub root: PathBuf,
+    /// The lock's file name.
+    pub lock_name: String,
+    /// The tasks.
+    pub graph: Graph,
+    /// The tree.
+    pub files: WorkTree,
+    /// The store.
+    pub store: Arc<Store>,
+    /// Compiled recipes.
+    pub recipes: Recipes,
+    /// What is remembered from before this run.
+    pub memory: Memory,
+    /// The lock as it was before this run.
+    pub lock: Lock,
+    /// The lock's text as it was.
+    pub lock_text: String,
+    /// What was asked for that changes verdicts.
+    pub wish: Wish,
+    /// Opened when the first output is written.
+    pub journal: Mutex<Option<Journal>>,
+}
+
+impl Shared {
+    /// What verdicts rest on.
+    pub fn ground(&self) -> Ground<'_> {
+        Ground {
+            graph: &self.graph,
+            files: &self.files,
+            lock: &self.lock,
+            memory: &self.memory,
+            store: &*self.store,
+            recipes: &self.recipes,
+            wish: self.wish,
+        }
+    }
+}
+
+/// What workers report.
+enum Report {
+    /// A task that waited was judged.
+    Judged(TaskId, Box<Result<Judged, Error>>),
+    /// A task's outputs are written, or are not.
+    Made(TaskId, Result<Made, Error>),
+    /// A task has no result yet and needs a model.
+    NeedsModel(TaskId),
+    /// What the store held for a task turned out to be damaged.
+    Lost(TaskId),
+    /// A request came back.
+    Asked(Box<Asked>),
+    /// Something to tell.
+    Told(Told),
+    /// A signal came.
+    Interrupted,
+}
+
+/// A task that is being made.
+#[derive(Default)]
+struct Underway {
+    begun: Option<Instant>,
+    key: Option<Digest>,
+    parts: Vec<plan::Part>,
+    checked: Option<Digest>,
+    reasons: Vec<Reason>,
+    ask: Option<Arc<Ask>>,
+    /// The conversation after the task's own messages: results that failed a check, and what was said of them.
+    follow_up: Vec<Message>,
+    retries: u32,
+    request: Option<usize>,
+    usage: Usage,
+}
+
+/// What a task left, for lock and memory.
+struct Left {
+    task: TaskId,
+    key: Digest,
+    content: Vec<Digest>,
+    parts: Vec<plan::Part>,
+    checked: Option<Digest>,
+    model: Option<String>,
+}
+
+struct Run<'a> {
+    shared: Arc<Shared>,
+    options: &'a Options,
+    emit: &'a mut dyn FnMut(Event),
+    plan: Plan,
+    schedule: Schedule,
+    underway: HashMap<TaskId, Underway>,
+    left: Vec<Left>,
+    cpu: ThreadPool,
+    providers: BTreeMap<String, (Result<Arc<Provider>, Error>, Option<ThreadPool>)>,
+    /// Providers that no request can succeed with, and why.
+    dead: HashMap<String, Error>,
+    /// Tells requests that wait in a pool that they are not to be sent.
+    stop: Arc<AtomicBool>,
+    send: Sender<Report>,
+    receive: Receiver<Report>,
+    requests: Arc<std::sync::atomic::AtomicUsize>,
+    written: usize,
+    interrupted: bool,
+}
+
+/// What a run left behind, beside its events.
+#[derive(Debug, Default, Clone, Copy)]
+pub struct Outcome {
+    /// How many outputs were written.
+    pub written: usize,
+    /// Whether a signal cut it short.
+    pub interrupted: bool,
+}
+
+/// Runs `plan` over the tasks that `needed` marks. `whole` says that these are all tasks, so that orphans can be dealt with.
+///
+/// # Errors
+/// Lock, state or journal could not be written, or a pool not be made. What failed in tasks is told by events.
+pub fn run(
+    shared: Arc<Shared>,
+    plan: Plan,
+    needed: &[bool],
+    whole: bool,
+    options: &Options,
+    emit: &mut dyn FnMut(Event),
+) -> Result<Outcome, Error> {
+    let deps: Vec<&[TaskId]> = shared.graph.tasks.iter().map(|task| task.deps.as_slice()).collect();
+    let schedule = Schedule::new(&deps, needed, options.keep_going);
+    let (send, receive) = mpsc::channel();
+    let interrupt = send.clone();
+    options.cancel.on_cancel(move || drop(interrupt.send(Report::Interrupted)));
+    let run = Run {
+        shared: Arc::clone(&shared),
+        options,
+        emit,
+        plan,
+        schedule,
+        underway: HashMap::new(),
+        left: Vec::new(),
+        cpu: pool("genmake-local", options.jobs)?,
+        providers: BTreeMap::new(),
+        dead: HashMap::new(),
+        stop: Arc::default(),
+        send,
+        receive,
+        requests: Arc::default(),
+        written: 0,
+        interrupted: false,
+    };
+    run.run(needed, whole)
+}
+
+/// A pool of `threads`, or of as many as there are cores for 0.
+///
+/// # Errors
+/// The system has no threads left.
+pub fn pool(name: &'static str, threads: usize) -> Result<ThreadPool, Error> {
+    ThreadPoolBuilder::new()
+        .num_threads(threads)
+        .thread_name(move |i| format!("{name}-{i}"))
+        .build()
+        .map_err(|e| Error::new(Code::Bug, format!("cannot start threads: {e}")))
+}
+
+impl Run<'_> {
+    fn run(mut self, needed: &[bool], whole: bool) -> Result<Outcome, Error> {
+        loop {
+            match self.schedule.next_step() {
+                Step::Run(task) => self.begin(task),
+                Step::Request(batch) => self.request(batch),
+                Step::Wait if self.interrupted && self.only_requests_left() => break,
+                Step::Wait => match self.receive.recv() {
+                    Ok(message) => self.take(message),
+                    Err(_) => return Err(bug("all workers are gone")),
+                },
+                Step::Done => break,
+            }
+        }
+        let ended = |id: &TaskId| needed[*id] && matches!(self.schedule.end_of(*id), None | Some(End::Skipped));
+        let skipped: Vec<TaskId> = (0..self.shared.graph.tasks.len()).filter(ended).collect();
+        for task in skipped {
+            let end = self.task_end(task, Status::Skipped, None);
+            (self.emit)(Event::Ended(end));
+        }
+        self.settle(whole)?;
+        Ok(Outcome { written: self.written, interrupted: self.interrupted })
+    }
+
+    /// After a signal, requests are not waited for; what is being written is.
+    fn only_requests_left(&self) -> bool {
+        !self.schedule.is_running()
+    }
+
+    fn take(&mut self, message: Report) {
+        match message {
+            Report::Judged(task, judged) => self.judged(task, *judged),
+            Report::Made(task, made) => self.made(task, made),
+            Report::NeedsModel(task) => self.needs_model(task),
+            Report::Lost(task) => {
+                // Judged anew: the damaged blob is set aside, so it is no longer restorable.
+                let shared = Arc::clone(&self.shared);
+                self.spawn_local(task, move || {
+                    let judged = plan::judge(&shared.ground(), task, &shared.files);
+                    Report::Judged(task, Box::new(judged))
+                });
+            }
+            Report::Asked(asked) => self.asked(*asked),
+            Report::Told(told) => (self.emit)(told.into()),
+            Report::Interrupted => {
+                self.interrupted = true;
+                self.stop.store(true, Ordering::Relaxed);
+                self.schedule.stop();
+            }
+        }
+    }
+
+    fn begin(&mut self, task: TaskId) {
+        self.underway.insert(task, Underway { begun: Some(Instant::now()), ..Underway::default() });
+        match self.plan.tasks.get_mut(task).and_then(Option::take) {
+            Some(Ok(Judged { verdict: Verdict::Waiting(_), .. })) | None => {
+                let shared = Arc::clone(&self.shared);
+                self.spawn_local(task, move || {
+                    let judged = plan::judge(&shared.ground(), task, &shared.files);
+                    Report::Judged(task, Box::new(judged))
+                });
+            }
+            Some(judged) => self.judged(task, judged),
+        }
+    }
+
+    /// Runs a local job; a panic in it is the task's failure.
+    fn spawn_local(&self, task: TaskId, job: impl FnOnce() -> Report + Send + 'static) {
+        let send = self.send.clone();
+        self.cpu.spawn(move || {
+            let message = std::panic::catch_unwind(std::panic::AssertUnwindSafe(job))
+                .unwrap_or_else(|_| Report::Made(task, Err(bug("a job panicked"))));
+            let _ = send.send(message);
+        });
+    }
+
+    fn judged(&mut self, task: TaskId, judged: Result<Judged, Error>) {
+        let judged = match judged {
+            Ok(judged) => judged,
+            Err(error) => return self.fail(task, Status::Failed, error),
+        };
+        let Some(key) = judged.key else { return self.fail(task, Status::Failed, bug("a task without a key")) };
+        let underway = self.underway.entry(task).or_default();
+        underway.key = Some(key);
+        underway.parts = judged.parts;
+        underway.checked = judged.checked;
+        if let Verdict::Stale(reasons) | Verdict::Restorable(reasons, _) = &judged.verdict {
+            underway.reasons = reasons.clone();
+        }
+        if self.options.frozen
+            && let Err(error) = making::frozen(&self.shared, task, key, &judged.verdict, judged.making.as_ref())
+        {
+            return self.fail(task, Status::Failed, error);
+        }
+        let shared = Arc::clone(&self.shared);
+        match (judged.verdict, judged.making) {
+            (Verdict::Fresh, _) => self.fresh(task, key),
+            (Verdict::Edited(paths), _) => self.fail(task, Status::Edited, making::edited(&shared, task, &paths)),
+            (Verdict::Restorable(_, digests), _) => {
+                self.spawn_local(task, move || making::restore(&shared, task, key, &digests));
+            }
+            (Verdict::Stale(reasons), Some(Making::Bytes(contents))) => {
+                self.spawn_local(task, move || Report::Made(task, making::render(&shared, task, key, &contents, &reasons)));
+            }
+            (Verdict::Stale(reasons), Some(Making::Ask(ask))) => {
+                self.underway.entry(task).or_default().ask = Some(Arc::from(ask));
+                // A reply that a killed run left is paid for: it is used if it passes.
+                let rebuild = self.options.wish.rebuild;
+                self.spawn_local(task, move || match rebuild {
+                    true => Report::NeedsModel(task),
+                    false => making::resume(&shared, task, key, &reasons),
+                });
+            }
+            _ => self.fail(task, Status::Failed, bug("a verdict without what it needs")),
+        }
+    }
+
+    fn fresh(&mut self, task: TaskId, key: Digest) {
+        let digest = |path| self.shared.files.digest_now(path);
+        let outputs = self.shared.graph.tasks[task].outputs.iter();
+        match outputs.map(|output| digest(&output.path)).collect::<Option<Vec<Digest>>>() {
+            Some(content) => self.end_well(task, key, content, Status::Fresh, 0),
+            None => self.fail(task, Status::Failed, bug("a fresh output is not there")),
+        }
+    }
+
+    fn made(&mut self, task: TaskId, made: Result<Made, Error>) {
+        match made {
+            Ok(made) => {
+                let outputs = self.shared.graph.tasks[task].outputs.iter();
+                for (output, digest) in outputs.zip(&made.content) {
+                    self.shared.files.wrote(&output.path, Some(*digest));
+                }
+                self.written += made.written;
+                let Some(key) = self.underway.get(&task).and_then(|u| u.key) else {
+                    return self.fail(task, Status::Failed, bug("a result without a key"));
+                };
+                let underway = self.underway.entry(task).or_default();
+                underway.checked = plan::passed(&self.shared.graph, task, &made.content);
+                self.end_well(task, key, made.content, made.status, made.saved);
+            }
+            Err(error) => {
+                let status = if error.code == Code::Edited { Status::Edited } else { Status::Failed };
+                self.fail(task, status, error);
+            }
+        }
+    }
+
+    fn needs_model(&mut self, task: TaskId) {
+        let graph = &self.shared.graph;
+        let name = graph.name(task);
+        let refuse = |code, what: &str, hint: &str| {
+            Error::new(code, format!("`{name}` needs a request to a model, and {what}")).hint(hint)
+        };
+        if self.options.offline {
+            let error = refuse(Code::Offline, "`--offline` allows none", "run without `--offline`");
+            return self.fail(task, Status::Failed, error);
+        }
+        let Some(ask) = self.underway.get(&task).and_then(|u| u.ask.clone()) else {
+            return self.fail(task, Status::Failed, bug("a task without a request"));
+        };
+        let (shape, limit) = plan::travel(graph, task, &ask);
+        self.schedule.asks(task, shape, if self.options.batch { limit } else { 1 });
+    }
+
+    fn request(&mut self, batch: Batch) {
+        let provider = match self.provider(&batch) {
+            Ok(provider) => provider,
+            Err(error) => {
+                self.schedule.returned();
+                for task in batch.tasks {
+                    let error = error.clone().in_rule(&self.shared.graph.rule(task).name);
+                    self.fail(task, Status::Failed, error);
+                }
+                return;
+            }
+        };
+        let mut asks = Vec::with_capacity(batch.tasks.len());
+        for task in &batch.tasks {
+            let underway = self.underway.entry(*task).or_default();
+            let Some(ask) = underway.ask.clone() else { continue };
+            let mut ask = Ask::clone(&ask);
+            ask.messages.append(&mut underway.follow_up);
+            asks.push(ask);
+        }
+        let (name, provider) = provider;
+        let job = asking::Job {
+            shared: Arc::clone(&self.shared),
+            keys: batch.tasks.iter().filter_map(|task| self.underway.get(task).and_then(|u| u.key)).collect(),
+            batch,
+            asks,
+            provider,
+            name: name.clone(),
+            stop: Arc::clone(&self.stop),
+            requests: Arc::clone(&self.requests),
+        };
+        let send = self.send.clone();
+        if let Some((_, Some(pool))) = self.providers.get(&name) {
+            pool.spawn(move || job.run(&send));
+        }
+    }
+
+    /// The provider of a batch, made when it is first needed, and its name.
+    fn provider(&mut self, batch: &Batch) -> Result<(String, Arc<Provider>), Error> {
+        let graph = &self.shared.graph;
+        let Some(first) = batch.tasks.first() else { return Err(bug("a request for nothing")) };
+        let declared = graph.manifest.provider_of(graph.rule(*first))?;
+        if let Some(error) = self.dead.get(&declared.name) {
+            return Err(error.clone());
+        }
+        let (provider, _) = match self.providers.get(&declared.name) {
+            Some(known) => known,
+            None => {
+                let env = &*self.options.env;
+                let cancel = self.options.cancel.clone();
+                let made = Provider::new(declared, &self.shared.root, env, &self.options.trusted_hosts, cancel);
+                let pool = pool("genmake-request", declared.in_flight)?;
+                self.providers.entry(declared.name.clone()).or_insert((made.map(Arc::new), Some(pool)))
+            }
+        };
+        provider.as_ref().map(|provider| (declared.name.clone(), Arc::clone(provider))).map_err(Error::clone)
+    }
+
+    fn asked(&mut self, asked: Asked) {
+        self.schedule.returned();
+        let Asked { batch, provider, request, outcome, took } = asked;
+        let together = batch.tasks.len();
+        let answered = match outcome {
+            Ok(answered) => answered,
+            Err(failed) => {
+                if let Some(request) = request {
+                    (self.emit)(Event::RequestFailed { request, took });
+                }
+                return self.request_failed(&batch, &provider, request, failed);
+            }
+        };
+        let good = answered.results.iter().filter(|result| matches!(result, Ok(Ok(_)))).count();
+        let number = request.unwrap_or_default();
+        (self.emit)(Event::Answered { request: number, provider, tasks: together, good, usage: answered.usage, took });
+        let mut missing = Vec::new();
+        let share = share(answered.usage, together as u64);
+        for (task, result) in batch.tasks.iter().copied().zip(answered.results) {
+            let underway = self.underway.entry(task).or_default();
+            underway.usage = add(underway.usage, share);
+            underway.request = request;
+            match result {
+                Ok(Ok(texts)) => self.finish(task, texts),
+                Ok(Err((texts, complaint))) => self.correct(&batch, task, &texts, complaint),
+                Err(()) => missing.push(task),
+            }
+        }
+        match answered.why {
+            Some(why) if !missing.is_empty() => self.fell_short(&batch, number, missing, why),
+            _ if together > 1 => self.schedule.delivered(&batch),
+            _ => {}
+        }
+    }
+
+    /// A good result: stored, then written.
+    fn finish(&mut self, task: TaskId, texts: Vec<String>) {
+        let Some((key, model, usage)) = self
+            .underway
+            .get(&task)
+            .and_then(|u| Some((u.key?, u.ask.as_ref().map(|ask| ask.model.clone()), u.usage)))
+        else {
+            return self.fail(task, Status::Failed, bug("a result without a key"));
+        };
+        let reasons = self.underway.get(&task).map(|u| u.reasons.clone()).unwrap_or_default();
+        self.schedule.resumes(task);
+        let shared = Arc::clone(&self.shared);
+        self.spawn_local(task, move || {
+            Report::Made(task, making::finish(&shared, task, key, &texts, model, usage, &reasons))
+        });
+    }
+
+    /// A result that fails a check goes back to the model with the check's words, once for each retry.
+    fn correct(&mut self, batch: &Batch, task: TaskId, texts: &[String], complaint: crate::llm::Complaint) {
+        let rule = self.shared.graph.rule(task);
+        let (most, name) = (rule.retries, rule.name.clone());
+        let fallback = rule.batching.fallback_on_failure || batch.tasks.len() == 1;
+        let underway = self.underway.entry(task).or_default();
+        if underway.retries >= most || !fallback {
+            let message = format!("`{}` does not pass the check `{}`: {}", complaint.path, complaint.check.name(), complaint.message);
+            let error = Error::new(Code::CheckFailed, message).in_rule(&name).hint(match most {
+                0 => "`retries: 1` would give the model another try".to_owned(),
+                n => format!("the model was asked {} times in all", n + 1),
+            });
+            return self.fail(task, Status::Failed, error);
+        }
+        underway.retries += 1;
+        underway.follow_up = complaint.to_messages(&texts.join("\n")).into();
+        (self.emit)(Event::AskedToCorrect { path: complaint.path, why: complaint.message });
+        self.schedule.ask_alone(batch, task);
+    }
+
+    /// What an answer did not bring: asked for again where that can help, else failed.
+    fn fell_short(&mut self, batch: &Batch, request: usize, missing: Vec<TaskId>, why: Shortfall) {
+        let graph = &self.shared.graph;
+        let alone = batch.tasks.len() == 1;
+        let rule = graph.rule(missing[0]);
+        let again = if alone {
+            let tried = self.underway.get(&missing[0]).map_or(0, |u| u.retries);
+            matches!(why, Shortfall::Malformed(_)) && tried < rule.retries
+        } else {
+            rule.batching.fallback_on_failure
+        };
+        let paths = missing.iter().map(|task| graph.name(*task).clone()).collect();
+        (self.emit)(Event::FellBack { request, missing: paths, why: why.clone(), again: again && !alone });
+        if !again {
+            for task in missing {
+                let error = asking::fell_short(&self.shared, task, &why, alone);
+                self.fail(task, Status::Failed, error);
+            }
+        } else if alone {
+            self.underway.entry(missing[0]).or_default().retries += 1;
+            self.schedule.ask_alone(batch, missing[0]);
+        } else {
+            self.schedule.ask_again(batch, missing, &why);
+        }
+    }
+
+    fn request_failed(&mut self, batch: &Batch, provider: &str, request: Option<usize>, failed: asking::Failed) {
+        let error = match failed {
+            asking::Failed::NotSent => {
+                batch.tasks.iter().for_each(|task| self.schedule.ended(*task, End::Skipped));
+                return;
+            }
+            asking::Failed::Request(failure) => {
+                // What a provider will not take from several it may take from each.
+                let rule = self.shared.graph.rule(batch.tasks[0]);
+                if failure.kind == crate::provider::FailureKind::Rejected && batch.tasks.len() > 1 && rule.batching.fallback_on_failure {
+                    let why = Shortfall::Refused(failure.message);
+                    return self.fell_short(batch, request.unwrap_or_default(), batch.tasks.clone(), why);
+                }
+                let error = asking::failure(&self.shared, batch.tasks[0], &failure);
+                if failure.is_final() {
+                    self.dead.insert(provider.to_owned(), error.clone());
+                }
+                error
+            }
+            asking::Failed::Start(error) => {
+                self.dead.insert(provider.to_owned(), error.clone());
+                error
+            }
+            asking::Failed::Bug(error) => error,
+        };
+        for task in &batch.tasks {
+            let error = error.clone().in_rule(&self.shared.graph.rule(*task).name);
+            self.fail(*task, Status::Failed, error);
+        }
+    }
+
+    fn end_well(&mut self, task: TaskId, key: Digest, content: Vec<Digest>, status: Status, saved: u64) {
+        let mut end = self.task_end(task, status, None);
+        end.saved = saved;
+        let underway = self.underway.remove(&task).unwrap_or_default();
+        let model = match self.shared.graph.rule(task).recipe {
+            Some(Recipe::Prompt(_)) => underway.ask.map(|ask| ask.model.clone()),
+            _ => None,
+        };
+        self.left.push(Left { task, key, content, parts: underway.parts, checked: underway.checked, model });
+        self.schedule.ended(task, End::Done);
+        (self.emit)(Event::Ended(end));
+    }
+
+    fn fail(&mut self, task: TaskId, status: Status, error: Error) {
+        let end = self.task_end(task, status, Some(error));
+        self.underway.remove(&task);
+        self.schedule.ended(task, End::Failed);
+        if !self.options.keep_going {
+            self.stop.store(true, Ordering::Relaxed);
+        }
+        (self.emit)(Event::Ended(end));
+    }
+
+    fn task_end(&self, task: TaskId, status: Status, error: Option<Error>) -> TaskEnd {
+        let graph = &self.shared.graph;
+        let none = Underway::default();
+        let underway = self.underway.get(&task).unwrap_or(&none);
+        TaskEnd {
+            rule: graph.rule(task).name.clone(),
+            outputs: graph.tasks[task].outputs.iter().map(|output| output.path.clone()).collect(),
+            status,
+            reasons: underway.reasons.clone(),
+            error,
+            request: underway.request,
+            took: underway.begun.map(|begun| begun.elapsed()).unwrap_or_default(),
+            usage: underway.usage,
+            saved: 0,
+        }
+    }
+}
+
+/// One task's share of what a request took.
+fn share(usage: Usage, tasks: u64) -> Usage {
+    let tasks = tasks.max(1);
+    Usage {
+        input: usage.input / tasks,
+        cached: usage.cached / tasks,
+        cache_write: usage.cache_write / tasks,
+        output: usage.output / tasks,
+    }
+}
+
+fn add(a: Usage, b: Usage) -> Usage {
+    Usage {
+        input: a.input + b.input,
+        cached: a.cached + b.cached,
+        cache_write: a.cache_write + b.cache_write,
+        output: a.output + b.output,
+    }
+}

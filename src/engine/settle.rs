@@ -1,0 +1,111 @@
+//! The end of a run: orphans, then lock, state and journal, in the order in which a crash loses nothing.
+
+use std::collections::HashMap;
+
+use super::Run;
+use crate::digest::Digest;
+use crate::error::{Code, Error};
+use crate::event::Event;
+use crate::files::Files;
+use crate::lock::{Entry, Lock};
+use crate::path::RelPath;
+use crate::plan::{Memory, Orphan, Remembered};
+use crate::store::{self, State};
+
+/// How many of an output's former contents are remembered as genmake's own.
+const REMEMBERED: usize = 4;
+
+impl Run<'_> {
+    pub(super) fn settle(&mut self, whole: bool) -> Result<(), Error> {
+        let mut lock = self.shared.lock.clone();
+        let mut memory = self.shared.memory.clone();
+        lock.settle(|path| self.shared.files.digest(path).ok().flatten());
+        for left in std::mem::take(&mut self.left) {
+            let rule = self.shared.graph.rule(left.task).name.clone();
+            let outputs = &self.shared.graph.tasks[left.task].outputs;
+            for (output, content) in outputs.iter().zip(&left.content) {
+                let before = lock.get(&output.path, Some(*content)).filter(|entry| entry.key == left.key);
+                let stored = || self.shared.store.get_action(&left.key).and_then(|action| action.model);
+                let model = left.model.clone().or_else(|| before.and_then(|entry| entry.model.clone())).or_else(stored);
+                let entry = Entry { content: *content, key: left.key, rule: rule.clone(), model, base: None };
+                lock.set(output.path.clone(), entry);
+                remember(&mut memory, &output.path, (*content, left.key));
+            }
+            let remembered = Remembered { parts: left.parts, key: left.key, checked: left.checked };
+            memory.tasks.insert(outputs[0].path.clone(), remembered);
+        }
+        if whole && !self.interrupted && !self.options.frozen {
+            self.orphans(&mut lock)?;
+        }
+        let shared = &self.shared;
+        if self.written > 0 {
+            store::sync_folders(&shared.root, shared.graph.makers.keys())?;
+        }
+        let text = lock.to_text();
+        let is_new = shared.lock_text.is_empty() && lock == Lock::default();
+        if !self.options.frozen && text != shared.lock_text && !is_new {
+            store::put(&shared.root.join(&shared.lock_name), text.as_bytes())?;
+            store::sync_folders(&shared.root, std::iter::empty())?;
+        }
+        self.remember(memory)?;
+        let journal = shared.journal.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
+        match journal {
+            Some(journal) => journal.finish(),
+            None => Ok(()),
+        }
+    }
+
+    /// Deletes targets that no rule makes any more, unless a person changed them; what is deleted is kept in the store.
+    fn orphans(&mut self, lock: &mut Lock) -> Result<(), Error> {
+        for orphan in std::mem::take(&mut self.plan.orphans) {
+            let Orphan { path, edited, rule_is_empty, rule } = &orphan;
+            if *rule_is_empty && edited.is_some() && !self.options.yes && !self.options.keep_orphans {
+                let message = format!("rule `{rule}` has no items any more, and `{path}` would be deleted");
+                let error = Error::new(Code::NeedsYes, message)
+                    .hint("if that is meant, run with `--yes`; `--keep-orphans` keeps the file");
+                (self.emit)(Event::Failed(error));
+                continue;
+            }
+            match edited {
+                Some(true) => {}
+                Some(false) if self.options.keep_orphans => {}
+                Some(false) => {
+                    if let Some(bytes) = self.shared.files.look(path)? {
+                        store::make_folder(&self.shared.root)?;
+                        self.shared.store.put(&bytes)?;
+                    }
+                    store::remove(&self.shared.root, path)?;
+                    self.shared.files.wrote(path, None);
+                    lock.remove(path);
+                }
+                None => lock.remove(path),
+            }
+            let deleted = *edited == Some(false) && !self.options.keep_orphans;
+            if edited.is_some() {
+                (self.emit)(Event::Orphaned { orphan, deleted });
+            }
+        }
+        Ok(())
+    }
+
+    fn remember(&self, memory: Memory) -> Result<(), Error> {
+        let shared = &self.shared;
+        let stamps: HashMap<_, _> = shared.files.stamps();
+        if memory == shared.memory && shared.files.knew(&stamps) {
+            return Ok(());
+        }
+        let folder = store::make_folder(&shared.root)?;
+        State { taken: State::now(), stamps, memory }.write(&folder)
+    }
+}
+
+fn remember(memory: &mut Memory, path: &RelPath, record: (Digest, Digest)) {
+    let written = memory.outputs.entry(path.clone()).or_default();
+    if written.last() == Some(&record) {
+        return;
+    }
+    written.retain(|old| *old != record);
+    written.push(record);
+    let surplus = written.len().saturating_sub(REMEMBERED);
+    written.drain(..surplus);
+}

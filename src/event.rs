@@ -1,0 +1,179 @@
+//! What can happen in a run. The engine emits these; displays and reports only listen.
+
+use std::time::Duration;
+
+use crate::error::Error;
+use crate::llm::{Shortfall, Usage};
+use crate::path::RelPath;
+use crate::plan::{Orphan, Reason};
+
+/// Something that happened.
+#[derive(Debug, Clone)]
+pub enum Event {
+    /// Another genmake runs in this root; this one waits for it.
+    WaitsForOther,
+    /// `.genmake/state` was damaged and is made anew.
+    StateDamaged,
+    /// What there is to do is known.
+    Planned {
+        /// How many tasks were asked for.
+        tasks: usize,
+        /// How many of them are not up to date.
+        stale: usize,
+        /// How many requests that takes, as far as can be said.
+        requests: usize,
+    },
+    /// A provider's `start:` command is run.
+    Starting {
+        /// The provider.
+        provider: String,
+        /// The command.
+        command: String,
+    },
+    /// What that command says.
+    StartSaid {
+        /// The provider.
+        provider: String,
+        /// One line.
+        line: String,
+    },
+    /// The provider answers.
+    Started {
+        /// The provider.
+        provider: String,
+        /// How long it took.
+        took: Duration,
+    },
+    /// A request is sent.
+    Requested {
+        /// Its number in this run, from 1.
+        request: usize,
+        /// The provider.
+        provider: String,
+        /// Which outputs it is for.
+        paths: Vec<RelPath>,
+        /// How many tasks it carries.
+        tasks: usize,
+        /// Tokens that it would take to send its stable prefix once more for each task but the first: an estimate.
+        prefix_saved: u64,
+        /// Whether it asks again for what an earlier request did not deliver.
+        again: bool,
+    },
+    /// A request failed and is sent again.
+    Retrying {
+        /// The request.
+        request: usize,
+        /// In how long.
+        after: Duration,
+        /// Why.
+        why: String,
+    },
+    /// An answer came.
+    Answered {
+        /// The request.
+        request: usize,
+        /// The provider.
+        provider: String,
+        /// How many tasks it carried.
+        tasks: usize,
+        /// How many results were good.
+        good: usize,
+        /// What it took.
+        usage: Usage,
+        /// How long it took.
+        took: Duration,
+    },
+    /// A request brought no answer at all.
+    RequestFailed {
+        /// The request.
+        request: usize,
+        /// How long it took.
+        took: Duration,
+    },
+    /// A request of several tasks did not deliver these; they are asked for again, or fail.
+    FellBack {
+        /// The request.
+        request: usize,
+        /// What is missing.
+        missing: Vec<RelPath>,
+        /// Why.
+        why: Shortfall,
+        /// Whether it is asked for again.
+        again: bool,
+    },
+    /// A result did not pass a check and is asked for again.
+    AskedToCorrect {
+        /// The output.
+        path: RelPath,
+        /// What the check said.
+        why: String,
+    },
+    /// A task ended.
+    Ended(TaskEnd),
+    /// A target without a rule was dealt with.
+    Orphaned {
+        /// Which.
+        orphan: Orphan,
+        /// Whether it was deleted; its bytes are in the store.
+        deleted: bool,
+    },
+    /// Something failed that is no task's.
+    Failed(Error),
+}
+
+/// How a task ended.
+#[derive(Debug, Clone)]
+pub struct TaskEnd {
+    /// The rule.
+    pub rule: String,
+    /// The outputs.
+    pub outputs: Vec<RelPath>,
+    /// What became of it.
+    pub status: Status,
+    /// Why it was not up to date.
+    pub reasons: Vec<Reason>,
+    /// What went wrong.
+    pub error: Option<Error>,
+    /// The request that brought it.
+    pub request: Option<usize>,
+    /// How long it took, requests included.
+    pub took: Duration,
+    /// Its share of what its requests took.
+    pub usage: Usage,
+    /// Tokens that were not spent because of the store or of a template: an estimate.
+    pub saved: u64,
+}
+
+/// What became of a task.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Status {
+    /// Nothing was to do.
+    Fresh,
+    /// A template was rendered.
+    Rendered,
+    /// A model wrote it.
+    Generated,
+    /// It came out of the store.
+    Restored,
+    /// It failed.
+    Failed,
+    /// What it waits for failed, or nothing more was asked after a failure.
+    Skipped,
+    /// A person changed the output.
+    Edited,
+}
+
+impl Status {
+    /// As in reports.
+    pub fn name(self) -> &'static str {
+        match self {
+            Status::Fresh => "fresh",
+            Status::Rendered => "rendered",
+            Status::Generated => "generated",
+            Status::Restored => "restored",
+            Status::Failed => "failed",
+            Status::Skipped => "skipped",
+            Status::Edited => "edited",
+        }
+    }
+}

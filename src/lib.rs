@@ -1,0 +1,54 @@
+//! make for generated files.
+//!
+//! A `Genfile` declares outputs as rules with inputs; a content-addressed graph decides what is stale. Templates are rendered
+//! without any request; prompts of one shape travel to a model in batches. A committed lock and a content store make it
+//! reproducible: nothing is paid for twice, and nothing a person edited is lost.
+//!
+//! ```text
+//! Genfile text → manifest → graph → plan (fresh | stale why | waiting) → batches → execution → outputs, lock, report
+//! ```
+//!
+//! Start at [`Project`]:
+//!
+//! ```no_run
+//! use genmake::{Options, Project};
+//!
+//! let project = Project::open(std::path::Path::new("."))?;
+//! let summary = project.plan(&[])?.run(&Options::default(), &mut |event| drop(event))?;
+//! assert!(summary.is_success());
+//! # Ok::<(), genmake::Errors>(())
+//! ```
+//!
+//! The map of modules, and who may name whom, is `docs/ARCHITECTURE.md`; a test enforces it.
+
+pub mod batch;
+pub mod digest;
+pub mod engine;
+pub mod error;
+pub mod event;
+pub mod expr;
+pub mod files;
+pub mod graph;
+pub mod llm;
+pub mod lock;
+pub mod manifest;
+pub mod params;
+pub mod path;
+pub mod plan;
+pub mod project;
+pub mod prompt;
+pub mod provider;
+pub mod report;
+pub mod selector;
+pub mod store;
+pub mod tokens;
+pub mod wording;
+pub mod yaml;
+
+
+pub use engine::Options;
+pub use error::{Error, Errors};
+pub use event::Event;
+pub use graph::Target;
+pub use project::{Location, Planned, Project};
+pub use report::Summary;

@@ -1,0 +1,303 @@
+//! A project, from its folder to a plan and a run: the façade over all stages.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use crate::engine::{self, Options, Shared};
+use crate::error::{Code, Error, Errors};
+use crate::event::Event;
+use crate::graph::{Graph, Target, TaskId};
+use crate::lock::Lock;
+use crate::manifest;
+use crate::path::RelPath;
+use crate::plan::{self, Memory, Plan, Recipes, Wish};
+use crate::report::Summary;
+use crate::store::{self, Guard, Journal, State, Store, WorkTree};
+use crate::yaml::MAX_GENFILE;
+
+/// The names of a Genfile, in the order in which they are sought.
+pub const GENFILES: [&str; 3] = ["Genfile", "Genfile.yaml", "Genfile.yml"];
+
+/// A loaded project: a Genfile without mistakes, and what lock and memory say of it.
+pub struct Project {
+    root: PathBuf,
+    name: String,
+    graph: Graph,
+    files: WorkTree,
+    store: Arc<Store>,
+    memory: Memory,
+    lock: Lock,
+    lock_text: String,
+    guard: Option<Guard>,
+    /// Whether `.genmake/state` was damaged.
+    pub state_damaged: bool,
+    load_took: Duration,
+}
+
+/// Where a project is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Location {
+    /// The folder of the Genfile.
+    pub root: PathBuf,
+    /// The Genfile's file name.
+    pub name: String,
+}
+
+impl Location {
+    /// Seeks a Genfile in `dir` and the folders above it.
+    ///
+    /// # Errors
+    /// [`Code::NoGenfile`].
+    pub fn find(dir: &Path) -> Result<Location, Error> {
+        let start = fs_err::canonicalize(dir).map_err(|e| Error::new(Code::NoGenfile, e.to_string()))?;
+        for folder in start.ancestors() {
+            if let Some(name) = GENFILES.iter().find(|name| folder.join(name).is_file()) {
+                return Ok(Location { root: folder.to_path_buf(), name: (*name).to_owned() });
+            }
+        }
+        Err(Error::new(Code::NoGenfile, format!("no Genfile in `{}` or above", start.display()))
+            .hint("`genmake init` makes one to start from"))
+    }
+
+    /// The project whose Genfile is `file`.
+    ///
+    /// # Errors
+    /// [`Code::NoGenfile`].
+    pub fn of_file(file: &Path) -> Result<Location, Error> {
+        let missing = || Error::new(Code::NoGenfile, format!("`{}` is not there", file.display()));
+        let full = fs_err::canonicalize(file).map_err(|_| missing())?;
+        match (full.parent(), full.file_name().and_then(|name| name.to_str())) {
+            (Some(root), Some(name)) if full.is_file() => {
+                Ok(Location { root: root.to_path_buf(), name: name.to_owned() })
+            }
+            _ => Err(missing()),
+        }
+    }
+
+    /// The lock's file name.
+    pub fn lock_name(&self) -> String {
+        format!("{}.lock", self.name)
+    }
+}
+
+impl Project {
+    /// Loads the project whose Genfile lies in `dir` or above, for reading. Nothing is written.
+    ///
+    /// # Errors
+    /// All mistakes of the Genfile, or what cannot be read.
+    pub fn open(dir: &Path) -> Result<Project, Errors> {
+        Project::load(&Location::find(dir)?, None)
+    }
+
+    /// Loads a project for a run: waits until no other run is under way in its root, so that what is loaded is what that run
+    /// left. `waits` is called first if there is one.
+    ///
+    /// # Errors
+    /// As [`Project::open`], and [`Code::Unwritable`] where `.genmake` cannot be written.
+    pub fn open_to_run(location: &Location, waits: impl FnOnce()) -> Result<Project, Errors> {
+        let folder = store::make_folder(&location.root)?;
+        let guard = Guard::take(&folder, waits)?;
+        Project::load(location, Some(guard))
+    }
+
+    /// Loads a project for reading.
+    ///
+    /// # Errors
+    /// As [`Project::open`].
+    pub fn open_at(location: &Location) -> Result<Project, Errors> {
+        Project::load(location, None)
+    }
+
+    fn load(location: &Location, guard: Option<Guard>) -> Result<Project, Errors> {
+        let begun = Instant::now();
+        let root = location.root.clone();
+        let folder = root.join(store::FOLDER);
+        let text = read_genfile(&root.join(&location.name), &location.name)?;
+        let lock_text = read_text(&root.join(location.lock_name()))?.unwrap_or_default();
+        let lock = Lock::parse(&location.lock_name(), &lock_text);
+        let (state, state_damaged) = match State::read(&folder) {
+            Ok(state) => (state, false),
+            Err(store::Damaged) => (State::default(), true),
+        };
+        let mut memory = state.memory;
+        for record in Journal::read(&folder) {
+            memory.outputs.entry(record.path).or_default().push((record.content, record.key));
+        }
+        let store = Arc::new(Store::new(folder.join("store")));
+        let files = WorkTree::new(root.clone(), state.stamps, state.taken, Arc::clone(&store));
+        let (manifest, mut found) = manifest::load(&location.name, &text)?;
+        let locked: BTreeSet<RelPath> = lock.iter().flat_map(|lock| lock.iter().map(|(path, _)| path.clone())).collect();
+        let (graph, more) = Graph::new(manifest, &files, &locked);
+        found.extend(more);
+        let lock = lock.map_err(|e| found.push(e)).unwrap_or_default();
+        Errors::unless_empty(found)?;
+        Ok(Project {
+            root,
+            name: location.name.clone(),
+            graph,
+            files,
+            store,
+            memory,
+            lock,
+            lock_text,
+            guard,
+            state_damaged,
+            load_took: begun.elapsed(),
+        })
+    }
+
+    /// The tasks.
+    pub fn graph(&self) -> &Graph {
+        &self.graph
+    }
+
+    /// Judges the targets and all they wait for; all tasks if there are no targets.
+    ///
+    /// # Errors
+    /// [`Code::UnknownTarget`] for each target that names nothing.
+    pub fn plan(self, targets: &[Target]) -> Result<Planned, Errors> {
+        self.plan_as(targets, Wish::default(), 0)
+    }
+
+    /// As [`Project::plan`], with what a person asked for, and on `jobs` threads (0: as many as there are cores).
+    ///
+    /// # Errors
+    /// As [`Project::plan`].
+    pub fn plan_as(self, targets: &[Target], wish: Wish, jobs: usize) -> Result<Planned, Errors> {
+        let begun = Instant::now();
+        let selected = self.graph.select(targets).map_err(Errors)?;
+        let needed = self.graph.needed(&selected);
+        let location = Location { root: self.root.clone(), name: self.name.clone() };
+        let shared = Shared {
+            root: self.root,
+            lock_name: location.lock_name(),
+            graph: self.graph,
+            files: self.files,
+            store: self.store,
+            recipes: Recipes::default(),
+            memory: self.memory,
+            lock: self.lock,
+            lock_text: self.lock_text,
+            wish,
+            journal: Mutex::new(None),
+        };
+        let pool = engine::pool("genmake-plan", jobs)?;
+        let mut plan = pool.install(|| plan::plan(&shared.ground(), &needed));
+        if targets.is_empty() {
+            plan.orphans = plan::orphans(&shared.graph, &shared.files, &shared.lock)?;
+        }
+        let phases = vec![("load", self.load_took), ("plan", begun.elapsed())];
+        Ok(Planned {
+            location,
+            targets: targets.to_vec(),
+            selected,
+            needed,
+            plan,
+            shared: Arc::new(shared),
+            guard: self.guard,
+            phases,
+        })
+    }
+}
+
+/// A project, judged.
+pub struct Planned {
+    location: Location,
+    targets: Vec<Target>,
+    /// The tasks that the targets name.
+    pub selected: Vec<TaskId>,
+    /// Those and what they wait for, as a mark for each task.
+    pub needed: Vec<bool>,
+    /// The verdicts.
+    pub plan: Plan,
+    shared: Arc<Shared>,
+    guard: Option<Guard>,
+    phases: Vec<(&'static str, Duration)>,
+}
+
+impl Planned {
+    /// The tasks.
+    pub fn graph(&self) -> &Graph {
+        &self.shared.graph
+    }
+
+    /// What the lock says of a target.
+    pub fn lock(&self) -> &Lock {
+        &self.shared.lock
+    }
+
+    /// What this machine remembers.
+    pub fn memory(&self) -> &Memory {
+        &self.shared.memory
+    }
+
+    /// The tree as it was seen.
+    pub fn files(&self) -> &WorkTree {
+        &self.shared.files
+    }
+
+    /// Brings everything up to date. A project that was opened for reading is loaded and judged anew first, once no other run
+    /// is under way.
+    ///
+    /// # Errors
+    /// What failed beside tasks; what failed in tasks stands in the summary and was told by events.
+    pub fn run(self, options: &Options, events: &mut dyn FnMut(Event)) -> Result<Summary, Errors> {
+        let Some(_guard) = self.guard else {
+            let waits = || events(Event::WaitsForOther);
+            let project = Project::open_to_run(&self.location, waits)?;
+            return project.plan_as(&self.targets, options.wish, options.jobs)?.run(options, events);
+        };
+        let begun = Instant::now();
+        let mut summary = Summary::default();
+        let mut emit = |event: Event| {
+            summary.note(&event);
+            events(event);
+        };
+        let stale = self.plan.tasks.iter().flatten().filter(|judged| {
+            !matches!(judged, Ok(plan::Judged { verdict: plan::Verdict::Fresh, .. }))
+        });
+        emit(Event::Planned {
+            tasks: self.needed.iter().filter(|needed| **needed).count(),
+            stale: stale.count(),
+            requests: self.plan.batches.len(),
+        });
+        let whole = self.targets.is_empty();
+        let outcome = engine::run(self.shared, self.plan, &self.needed, whole, options, &mut emit)?;
+        summary.phases = self.phases;
+        summary.phases.push(("run", begun.elapsed()));
+        summary.took = summary.phases.iter().map(|(_, took)| *took).sum();
+        summary.written = outcome.written;
+        summary.interrupted = outcome.interrupted;
+        Ok(summary)
+    }
+}
+
+fn read_genfile(path: &Path, name: &str) -> Result<String, Error> {
+    let unreadable = |e: std::io::Error| Error::new(Code::Unreadable, e.to_string());
+    let size = fs_err::metadata(path).map_err(unreadable)?.len();
+    if size > MAX_GENFILE as u64 {
+        // Its size alone refuses it: it is not read.
+        let message = format!("`{name}` is {} MB large; a Genfile has at most {} MB", size >> 20, MAX_GENFILE >> 20);
+        return Err(Error::new(Code::Yaml, message)
+            .hint("move data into files of its own and run over them with `foreach: FILE#/pointer/*`"));
+    }
+    let missing = || Error::new(Code::NoGenfile, format!("`{name}` is not there"));
+    read_text(path)?.ok_or_else(missing)
+}
+
+fn read_text(path: &Path) -> Result<Option<String>, Error> {
+    match fs_err::read(path) {
+        Ok(bytes) => match String::from_utf8(bytes) {
+            Ok(text) => Ok(Some(text)),
+            Err(e) => {
+                let at = e.utf8_error().valid_up_to();
+                let message = format!("`{}` is not UTF-8 text from byte {at} on", path.display());
+                Err(Error::new(Code::Unreadable, message))
+            }
+        },
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(e) => Err(Error::new(Code::Unreadable, e.to_string())),
+    }
+}

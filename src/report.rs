@@ -1,0 +1,257 @@
+//! From events to the summary of a run, and its JSON. The JSON's own structs, versioned: they change with the number only.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use serde::Serialize;
+
+use crate::event::{Event, Status, TaskEnd};
+use crate::wording;
+
+/// What a run did.
+#[derive(Debug, Clone, Default)]
+pub struct Summary {
+    /// How long it took.
+    pub took: Duration,
+    /// Phases in order: name and how long.
+    pub phases: Vec<(&'static str, Duration)>,
+    /// How all tasks ended, in the order in which they did.
+    pub tasks: Vec<TaskEnd>,
+    /// Requests and what they took.
+    pub llm: Llm,
+    /// Things that failed beside tasks.
+    pub other_failures: usize,
+    /// Whether a signal cut it short.
+    pub interrupted: bool,
+    /// How many outputs were written.
+    pub written: usize,
+}
+
+/// Requests and what they took. Names as in the report.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct Llm {
+    /// Requests that were sent, without retries in transport.
+    pub requests: u64,
+    /// Of these, those that carried several tasks.
+    pub batched_requests: u64,
+    /// The same: each is an attempt to make several at once.
+    pub batch_attempts: u64,
+    /// Of these, those that delivered every task's result.
+    pub batch_successes: u64,
+    /// Requests of several tasks after which something had to be asked again.
+    pub fallbacks: u64,
+    /// Results that came in requests of several tasks.
+    pub files_in_batches: u64,
+    /// Results that came alone.
+    pub files_individual: u64,
+    /// Requests sent again after a failure in transport, and results sent back after a failed check.
+    pub retries: u64,
+    /// Tokens sent, as the provider counted them.
+    pub input_tokens: u64,
+    /// Tokens that came back.
+    pub output_tokens: u64,
+    /// Of the tokens sent, those that the provider had in its cache.
+    pub cached_input_tokens: u64,
+    /// Of the tokens sent, those that it wrote into its cache.
+    pub cache_write_tokens: u64,
+    /// Tokens that were not spent.
+    pub tokens_saved: Saved,
+    /// What it cost; none where the price of a model is not known.
+    pub cost_usd: Option<f64>,
+    /// What was saved; none where the price of a model is not known.
+    pub cost_saved_usd: Option<f64>,
+    /// The same by provider.
+    pub providers: BTreeMap<String, ByProvider>,
+}
+
+/// Tokens that were not spent, by why.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct Saved {
+    /// Stable prefixes that were sent once for several tasks: an estimate.
+    pub batching: u64,
+    /// Tokens that the provider had in its cache.
+    pub prompt_cache: u64,
+    /// What results out of the store took when they were made.
+    pub store: u64,
+    /// What rendered outputs would have been as a model's: an estimate of their size alone.
+    pub templates: u64,
+    /// What related context left out.
+    pub context: u64,
+}
+
+/// One provider's part.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct ByProvider {
+    /// Requests.
+    pub requests: u64,
+    /// Tokens sent.
+    pub input_tokens: u64,
+    /// Tokens that came back.
+    pub output_tokens: u64,
+    /// Of the tokens sent, those in the provider's cache.
+    pub cached_input_tokens: u64,
+}
+
+impl Summary {
+    /// Takes an event in.
+    pub fn note(&mut self, event: &Event) {
+        let llm = &mut self.llm;
+        match event {
+            Event::Requested { provider, tasks, prefix_saved, .. } => {
+                llm.requests += 1;
+                llm.providers.entry(provider.clone()).or_default().requests += 1;
+                if *tasks > 1 {
+                    llm.batched_requests += 1;
+                    llm.batch_attempts += 1;
+                }
+                llm.tokens_saved.batching += prefix_saved;
+            }
+            Event::Answered { provider, tasks, good, usage, .. } => {
+                let by = llm.providers.entry(provider.clone()).or_default();
+                by.input_tokens += usage.input;
+                by.output_tokens += usage.output;
+                by.cached_input_tokens += usage.cached;
+                llm.input_tokens += usage.input;
+                llm.output_tokens += usage.output;
+                llm.cached_input_tokens += usage.cached;
+                llm.cache_write_tokens += usage.cache_write;
+                llm.tokens_saved.prompt_cache += usage.cached;
+                if *tasks > 1 {
+                    llm.batch_successes += u64::from(good == tasks);
+                    llm.files_in_batches += *good as u64;
+                } else {
+                    llm.files_individual += *good as u64;
+                }
+            }
+            Event::FellBack { again: true, .. } => llm.fallbacks += 1,
+            Event::Retrying { .. } | Event::AskedToCorrect { .. } => llm.retries += 1,
+            Event::Ended(end) => {
+                match end.status {
+                    Status::Restored => llm.tokens_saved.store += end.saved,
+                    Status::Rendered => llm.tokens_saved.templates += end.saved,
+                    _ => {}
+                }
+                self.tasks.push(end.clone());
+            }
+            Event::Failed(_) => self.other_failures += 1,
+            _ => {}
+        }
+    }
+
+    /// How many tasks ended so.
+    pub fn count(&self, status: Status) -> usize {
+        self.tasks.iter().filter(|end| end.status == status).count()
+    }
+
+    /// Whether everything asked for is as it should be.
+    pub fn is_success(&self) -> bool {
+        let bad = [Status::Failed, Status::Skipped, Status::Edited].iter().map(|status| self.count(*status)).sum::<usize>();
+        bad == 0 && self.other_failures == 0 && !self.interrupted
+    }
+
+    /// The exit status that this makes.
+    pub fn exit(&self) -> u8 {
+        if self.is_success() { 0 } else { 2 }
+    }
+
+    /// The report, as published.
+    pub fn to_json(&self) -> String {
+        let count = |status| self.count(status) as u64;
+        let tasks: Vec<TaskJson> = self.tasks.iter().map(TaskJson::of).collect();
+        let report = Report {
+            version: 1,
+            duration_ms: millis(self.took),
+            exit: self.exit(),
+            targets: Targets {
+                total: self.tasks.len() as u64,
+                fresh: count(Status::Fresh),
+                rendered: count(Status::Rendered),
+                generated: count(Status::Generated),
+                restored: count(Status::Restored),
+                ran: 0,
+                embedded: 0,
+                failed: count(Status::Failed),
+                skipped: count(Status::Skipped),
+                edited: count(Status::Edited),
+            },
+            llm: &self.llm,
+            phases: self.phases.iter().map(|(name, took)| Phase { name, duration_ms: millis(*took) }).collect(),
+            tasks,
+        };
+        let mut text = serde_json::to_string_pretty(&report).unwrap_or_default();
+        text.push('\n');
+        text
+    }
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[derive(Serialize)]
+struct Report<'a> {
+    version: u32,
+    duration_ms: u64,
+    exit: u8,
+    targets: Targets,
+    llm: &'a Llm,
+    phases: Vec<Phase>,
+    tasks: Vec<TaskJson>,
+}
+
+#[derive(Serialize)]
+struct Targets {
+    total: u64,
+    fresh: u64,
+    rendered: u64,
+    generated: u64,
+    restored: u64,
+    ran: u64,
+    embedded: u64,
+    failed: u64,
+    skipped: u64,
+    edited: u64,
+}
+
+#[derive(Serialize)]
+struct Phase {
+    name: &'static str,
+    duration_ms: u64,
+}
+
+#[derive(Serialize)]
+struct TaskJson {
+    rule: String,
+    outputs: Vec<String>,
+    status: &'static str,
+    reasons: Vec<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    batch: Option<usize>,
+    duration_ms: u64,
+    input_tokens: u64,
+    output_tokens: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<ErrorJson>,
+}
+
+#[derive(Serialize)]
+struct ErrorJson {
+    code: &'static str,
+    message: String,
+}
+
+impl TaskJson {
+    fn of(end: &TaskEnd) -> TaskJson {
+        TaskJson {
+            rule: end.rule.clone(),
+            outputs: end.outputs.iter().map(ToString::to_string).collect(),
+            status: end.status.name(),
+            reasons: end.reasons.iter().map(wording::reason).collect(),
+            batch: end.request,
+            duration_ms: millis(end.took),
+            input_tokens: end.usage.input,
+            output_tokens: end.usage.output,
+            error: end.error.as_ref().map(|e| ErrorJson { code: e.code.as_str(), message: e.to_string() }),
+        }
+    }
+}

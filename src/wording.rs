@@ -1,0 +1,53 @@
+//! Reasons and shortfalls in words: one wording each, for reports and for terminals.
+
+use crate::llm::Shortfall;
+use crate::plan::Reason;
+
+/// A reason, as people read it.
+pub fn reason(reason: &Reason) -> String {
+    match reason {
+        Reason::New => "new".to_owned(),
+        Reason::InputChanged(Some(name)) => format!("input changed: {name}"),
+        Reason::InputChanged(None) => "input changed".to_owned(),
+        Reason::RecipeChanged(name) => format!("recipe changed: {name}"),
+        Reason::ModelChanged { from, to } => format!("model changed: {from} to {to}"),
+        Reason::OutputMissing(path) => format!("output missing: {path}"),
+        Reason::EditDiscarded(path) => format!("edit discarded: {path}"),
+        Reason::CheckFailed(what) => format!("check failed: {what}"),
+        Reason::Forced => "asked for".to_owned(),
+    }
+}
+
+/// A reason's stable name, as in JSON.
+pub fn reason_name(reason: &Reason) -> &'static str {
+    match reason {
+        Reason::New => "new",
+        Reason::InputChanged(_) => "input changed",
+        Reason::RecipeChanged(_) => "recipe changed",
+        Reason::ModelChanged { .. } => "model changed",
+        Reason::OutputMissing(_) => "output missing",
+        Reason::EditDiscarded(_) => "edit discarded",
+        Reason::CheckFailed(_) => "check failed",
+        Reason::Forced => "forced",
+    }
+}
+
+/// What a reason is about, where it is about something.
+pub fn reason_subject(reason: &Reason) -> Option<String> {
+    match reason {
+        Reason::InputChanged(name) => name.clone(),
+        Reason::RecipeChanged(name) | Reason::CheckFailed(name) => Some(name.clone()),
+        Reason::ModelChanged { from, to } => Some(format!("{from} to {to}")),
+        Reason::OutputMissing(path) | Reason::EditDiscarded(path) => Some(path.to_string()),
+        Reason::New | Reason::Forced => None,
+    }
+}
+
+/// Why results are missing, as people read it.
+pub fn shortfall(why: &Shortfall) -> String {
+    match why {
+        Shortfall::Truncated => "the answer was cut at the limit of output tokens".to_owned(),
+        Shortfall::Malformed(what) => what.clone(),
+        Shortfall::Refused(what) => format!("the model declined: {what}"),
+    }
+}
