@@ -52,3 +52,28 @@ pub use event::Event;
 pub use graph::Target;
 pub use project::{Location, Planned, Project};
 pub use report::Summary;
+
+#[cfg(feature = "cli")]
+pub mod cli;
+#[cfg(feature = "cli")]
+pub mod ui;
+
+impl Default for Options {
+    /// What `genmake` without options does; keys are read from the process's environment.
+    fn default() -> Options {
+        Options {
+            jobs: 0,
+            keep_going: false,
+            wish: plan::Wish::default(),
+            frozen: false,
+            offline: false,
+            batch: true,
+            yes: false,
+            keep_orphans: false,
+            trusted_hosts: Vec::new(),
+            #[allow(clippy::disallowed_methods)] // An edge: the one place where the library reads the environment.
+            env: std::sync::Arc::new(|name| std::env::var(name).ok()),
+            cancel: provider::Cancel::default(),
+        }
+    }
+}

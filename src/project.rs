@@ -233,6 +233,11 @@ impl Planned {
         &self.shared.memory
     }
 
+    /// The store.
+    pub fn store(&self) -> &Store {
+        &self.shared.store
+    }
+
     /// The tree as it was seen.
     pub fn files(&self) -> &WorkTree {
         &self.shared.files

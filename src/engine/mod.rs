@@ -63,24 +63,6 @@ pub struct Options {
     pub cancel: Cancel,
 }
 
-impl Default for Options {
-    fn default() -> Options {
-        Options {
-            jobs: 0,
-            keep_going: false,
-            wish: Wish::default(),
-            frozen: false,
-            offline: false,
-            batch: true,
-            yes: false,
-            keep_orphans: false,
-            trusted_hosts: Vec::new(),
-            env: Arc::new(|_| None),
-            cancel: Cancel::default(),
-        }
-    }
-}
-
 /// What all of a run's threads share; nobody changes it while the run lasts.
 pub struct Shared {
     /// The folder of the Genfile.
@@ -265,6 +247,12 @@ impl Run<'_> {
         for task in skipped {
             let end = self.task_end(task, Status::Skipped, None);
             (self.emit)(Event::Ended(end));
+        }
+        // Threads that still wait for a network keep their provider; what it brought up is taken down all the same.
+        for (provider, _) in self.providers.values() {
+            if let Ok(provider) = provider {
+                provider.take_down();
+            }
         }
         self.settle(whole)?;
         Ok(Outcome { written: self.written, interrupted: self.interrupted })

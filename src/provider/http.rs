@@ -63,6 +63,14 @@ impl Http {
         request.call().ok().map(|response| response.status().as_u16())
     }
 
+    /// A text without the key: providers like to quote it back.
+    pub fn without_key(&self, text: &str) -> String {
+        match &self.key {
+            Some(Secret(key)) => text.replace(key.as_str(), "***"),
+            None => text.to_owned(),
+        }
+    }
+
     pub fn post(&self, path: &str, body: &Value) -> Result<Reply, Failure> {
         let mut request = self.agent.post(format!("{}{path}", self.base_url));
         if let Some(Secret(key)) = &self.key {

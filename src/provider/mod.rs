@@ -188,7 +188,7 @@ impl Provider {
                 Api::OpenAi => openai::answer(&reply),
             }) {
                 Ok(answer) => return Ok(answer),
-                Err(failure) => failure,
+                Err(failure) => Failure { message: self.http.without_key(&failure.message), ..failure },
             };
             let Some(delay) = retry::delay(attempt, &failure, random()) else {
                 return Err(SendError::Failed(failure));
@@ -197,6 +197,11 @@ impl Provider {
             tell(Notice::Retry(failure, delay));
             self.cancel.wait(delay);
         }
+    }
+
+    /// Ends what `start:` brought up.
+    pub fn take_down(&self) {
+        drop(self.server.lock().unwrap_or_else(PoisonError::into_inner).take());
     }
 
     /// Brings the provider up if it has a `start:` and does not answer. The first request does this; others wait for it.

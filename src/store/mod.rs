@@ -13,7 +13,7 @@ pub use blobs::{Action, Store};
 pub use guard::Guard;
 pub use journal::{Journal, Record};
 pub use read::WorkTree;
-pub use state::{Stamp, State};
+pub use state::{Damaged, Stamp, State};
 pub use write::{put, remove, sync_folders, write_output};
 
 use std::path::{Path, PathBuf};

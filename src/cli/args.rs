@@ -1,0 +1,125 @@
+//! The command line, as typed.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::ui::{Color, Progress};
+
+/// make for generated files: templates, and batched requests to language models, with a lock and a store.
+#[derive(Debug, Parser)]
+#[command(name = "genmake", version, max_term_width = 100, args_conflicts_with_subcommands = false)]
+pub struct Cli {
+    /// What to do; without a command, builds
+    #[command(subcommand)]
+    pub command: Option<Command>,
+    /// What to build: a path, a glob, or a rule's name; everything if there is none
+    #[arg(value_name = "TARGET")]
+    pub targets: Vec<String>,
+    /// Options
+    #[command(flatten)]
+    pub options: Options,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Bring targets up to date
+    Build(Targets),
+    /// Say what is not up to date; exit 1 if anything is not. Changes nothing, runs nothing, sends nothing
+    Check(Targets),
+    /// Say what would be done and why, with requests and tokens. Sends nothing
+    Plan(Targets),
+    /// Say why a target is or is not up to date, input by input
+    Explain(Targets),
+    /// Delete the outputs that genmake made and nobody edited; their texts are kept in the store
+    Clean {
+        /// Only those that no rule makes any more
+        #[arg(long)]
+        orphans: bool,
+    },
+    /// Write a Genfile to start from, with a template, a prompt and a spec
+    Init,
+}
+
+/// Targets of a command.
+#[derive(Debug, Args)]
+pub struct Targets {
+    /// A path, a glob, or a rule's name; everything if there is none
+    #[arg(value_name = "TARGET")]
+    pub targets: Vec<String>,
+}
+
+/// What holds for every command.
+#[derive(Debug, Args)]
+pub struct Options {
+    /// The Genfile; without, it is sought here and above
+    #[arg(short = 'f', long = "file", value_name = "FILE", global = true)]
+    pub file: Option<PathBuf>,
+    /// Stand in DIR
+    #[arg(short = 'C', long = "directory", value_name = "DIR", global = true)]
+    pub directory: Option<PathBuf>,
+    /// Local jobs at once; 0 for as many as there are cores
+    #[arg(short = 'j', long, value_name = "N", default_value_t = 0, hide_default_value = true, global = true)]
+    pub jobs: usize,
+    /// After a failure, go on asking for what does not depend on it
+    #[arg(short = 'k', long, global = true)]
+    pub keep_going: bool,
+    /// Only say what would be done: the same as `plan`
+    #[arg(short = 'n', long, global = true)]
+    pub dry_run: bool,
+    /// Take every target for stale, and ask for it anew
+    #[arg(short = 'B', long, global = true)]
+    pub always_make: bool,
+    /// Say nothing and do nothing; exit 1 if anything is not up to date
+    #[arg(short = 'q', long, global = true)]
+    pub question: bool,
+    /// Say nothing but errors
+    #[arg(short = 's', long, global = true)]
+    pub silent: bool,
+    /// Say more: reasons, and what is fresh
+    #[arg(short = 'v', long, global = true)]
+    pub verbose: bool,
+    /// Accept only the results that the lock names; ask nobody, never write the lock
+    #[arg(long, global = true)]
+    pub frozen: bool,
+    /// No network at all
+    #[arg(long, global = true)]
+    pub offline: bool,
+    /// Overwrite outputs that were edited by hand; the edited text is kept in the store
+    #[arg(long, global = true)]
+    pub force: bool,
+    /// Answer questions with yes
+    #[arg(long, global = true)]
+    pub yes: bool,
+    /// One request for each task
+    #[arg(long, global = true)]
+    pub no_batch: bool,
+    /// Keep outputs that no rule makes any more
+    #[arg(long, global = true)]
+    pub keep_orphans: bool,
+    /// A host to which a provider's key may go; more in GENMAKE_TRUST_HOSTS, with commas
+    #[arg(long, value_name = "HOST", global = true)]
+    pub trust_host: Vec<String>,
+    /// Write a report of the run
+    #[arg(long, value_name = "FILE.json", global = true)]
+    pub report: Option<PathBuf>,
+    /// How data is printed
+    #[arg(long, value_enum, default_value_t = Format::Text, global = true)]
+    pub format: Format,
+    /// Colors
+    #[arg(long, value_enum, default_value_t = Color::Auto, global = true)]
+    pub color: Color,
+    /// How a run is shown
+    #[arg(long, value_enum, default_value_t = Progress::Auto, global = true)]
+    pub progress: Progress,
+}
+
+/// How data is printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// For people.
+    Text,
+    /// For programs.
+    Json,
+}

@@ -1,0 +1,53 @@
+//! `build`: brings targets up to date.
+
+use super::{Context, Exit, targets};
+use crate::error::{Code, Error, Errors};
+use crate::event::Event;
+use crate::project::{Planned, Project};
+use crate::provider::is_loopback;
+use crate::ui::{self, Display, Progress};
+
+pub(super) fn run(context: &Context, names: &[String]) -> Result<Exit, Errors> {
+    let location = context.location()?;
+    let targets = targets(names, &location)?;
+    let progress = if context.options.silent { Progress::None } else { context.options.progress };
+    let is_ci = (context.env)("CI").is_some() || (context.env)("TERM").as_deref() == Some("dumb");
+    let mut display = Display::new(progress, context.options.verbose, is_ci);
+    let project = Project::open_to_run(&location, || display.show(&Event::WaitsForOther))?;
+    if project.state_damaged {
+        display.show(&Event::StateDamaged);
+    }
+    let planned = project.plan_as(&targets, context.wish(), context.options.jobs)?;
+    if context.options.always_make && !context.options.yes && !context.options.frozen {
+        may_spend(&planned)?;
+    }
+    // The report's path is relative to where one stands, not to the root.
+    let summary = planned.run(&context.run_options(), &mut |event| display.show(&event))?;
+    display.end(&summary);
+    if let Some(path) = &context.options.report {
+        crate::store::put(path, summary.to_json().as_bytes())?;
+    }
+    Ok(Exit(summary.exit()))
+}
+
+/// `-B` asks before it spends; a model on this machine costs nothing.
+fn may_spend(planned: &Planned) -> Result<(), Error> {
+    let graph = planned.graph();
+    let paid = planned.plan.batches.iter().filter(|batch| {
+        let rule = batch.tasks.first().map(|task| graph.rule(*task));
+        rule.and_then(|rule| graph.manifest.provider_of(rule).ok()).is_some_and(|p| !is_loopback(&p.base_url))
+    });
+    let (requests, files) = paid.fold((0, 0), |(requests, files), batch| (requests + 1, files + batch.tasks.len()));
+    if requests == 0 {
+        return Ok(());
+    }
+    let question = format!("-B would ask for {files} results anew, in {requests} requests. Go on?");
+    match ui::ask(&question) {
+        Some(true) => Ok(()),
+        Some(false) => Err(Error::new(Code::NeedsYes, "nothing was asked")),
+        None => {
+            let message = format!("`-B` would ask for {files} results anew, in {requests} requests");
+            Err(Error::new(Code::NeedsYes, message).hint("say `--yes` if that is meant"))
+        }
+    }
+}

@@ -1,0 +1,56 @@
+//! `check` and `-q`: is everything up to date? Changes nothing, runs nothing, sends nothing.
+
+use serde_json::json;
+
+use super::args::Format;
+use super::verdicts::{orphan_json, orphan_words, rows, table};
+use super::{Context, Exit, targets};
+use crate::error::Errors;
+use crate::project::{Planned, Project};
+use crate::ui;
+
+pub(super) fn run(context: &Context, names: &[String]) -> Result<Exit, Errors> {
+    let planned = judged(context, names)?;
+    let rows: Vec<_> = rows(&planned).into_iter().filter(|row| row.status != "fresh").collect();
+    let orphans = &planned.plan.orphans;
+    let failed = planned.plan.tasks.iter().flatten().any(Result::is_err);
+    match context.options.format {
+        Format::Json => {
+            let targets = rows.iter().map(|row| row.to_json()).chain(orphans.iter().map(orphan_json));
+            let targets: Vec<_> = targets.collect();
+            let report = json!({"version": 1, "up_to_date": targets.is_empty(), "targets": targets});
+            ui::out(&format!("{report:#}\n"));
+        }
+        Format::Text => {
+            let mut lines: Vec<[String; 3]> =
+                rows.iter().map(|row| [row.status.to_owned(), row.name(), row.reasons.join("; ")]).collect();
+            lines.extend(orphans.iter().map(|orphan| {
+                ["orphan".to_owned(), orphan.path.to_string(), orphan_words(orphan).to_owned()]
+            }));
+            ui::out(&table(&lines));
+            planned.plan.tasks.iter().flatten().filter_map(|judged| judged.as_ref().err()).for_each(ui::complain);
+            if lines.is_empty() && !context.options.silent {
+                let count = planned.needed.iter().filter(|needed| **needed).count();
+                ui::say(&format!("{count} {} up to date", if count == 1 { "target is" } else { "targets are" }));
+            }
+        }
+    }
+    Ok(Exit(match (failed, rows.is_empty() && orphans.is_empty()) {
+        (true, _) => 2,
+        (_, true) => 0,
+        _ => 1,
+    }))
+}
+
+/// `-q`: the answer is the exit status alone.
+pub(super) fn question(context: &Context, names: &[String]) -> Result<Exit, Errors> {
+    let planned = judged(context, names)?;
+    let fresh = rows(&planned).iter().all(|row| row.status == "fresh") && planned.plan.orphans.is_empty();
+    Ok(Exit(if fresh { 0 } else { 1 }))
+}
+
+fn judged(context: &Context, names: &[String]) -> Result<Planned, Errors> {
+    let location = context.location()?;
+    let targets = targets(names, &location)?;
+    Project::open_at(&location)?.plan_as(&targets, context.wish(), context.options.jobs)
+}

@@ -1,0 +1,48 @@
+//! `clean`: deletes outputs that genmake made and nobody edited. What they held is kept in the store: it may have been paid for.
+
+use super::{Context, Exit};
+use crate::error::Errors;
+use crate::path::RelPath;
+use crate::plan::{Verdict, orphans};
+use crate::project::Project;
+use crate::store;
+use crate::ui;
+
+pub(super) fn run(context: &Context, orphans_only: bool) -> Result<Exit, Errors> {
+    let location = context.location()?;
+    let project = Project::open_to_run(&location, || ui::say("     wait  another genmake runs here"))?;
+    let planned = project.plan_as(&[], context.wish(), context.options.jobs)?;
+    let tree = planned.files();
+    let found = orphans(planned.graph(), tree, planned.lock())?;
+    let is_orphan = |path: &RelPath| found.iter().any(|orphan| orphan.path == *path);
+    let mut deleted = 0;
+    for (path, entry) in planned.lock().iter() {
+        if orphans_only && !is_orphan(path) {
+            continue;
+        }
+        let Some(bytes) = tree.look(path)? else { continue };
+        if crate::digest::Digest::of(&bytes) != entry.content {
+            ui::say(&format!("     keep  {}: edited by hand", ui::sanitize(path.as_str())));
+            continue;
+        }
+        if !context.options.silent {
+            ui::say(&format!("   delete  {}", ui::sanitize(path.as_str())));
+        }
+        deleted += 1;
+        if !context.options.dry_run {
+            planned.store().put(&bytes)?;
+            store::remove(&location.root, path)?;
+        }
+    }
+    for judged in planned.plan.tasks.iter().flatten().flatten() {
+        if let (Verdict::Edited(paths), false) = (&judged.verdict, orphans_only) {
+            for path in paths.iter().filter(|path| planned.lock().get(path, None).is_none()) {
+                ui::say(&format!("     keep  {}: not made by genmake", ui::sanitize(path.as_str())));
+            }
+        }
+    }
+    if !context.options.silent {
+        ui::say(&format!("{deleted} outputs {}", if context.options.dry_run { "would be deleted" } else { "deleted" }));
+    }
+    Ok(Exit(0))
+}

@@ -1,0 +1,139 @@
+//! The command: arguments in, exit status out. One file a command.
+
+mod args;
+mod build;
+mod check;
+mod clean;
+mod explain;
+mod init;
+mod plan;
+mod verdicts;
+
+use std::path::{Component, Path, PathBuf};
+use std::sync::Arc;
+
+use clap::Parser;
+
+use crate::engine::Env;
+use crate::error::{Code, Error, Errors};
+use crate::graph::Target;
+use crate::plan::Wish;
+use crate::project::Location;
+use crate::provider::Cancel;
+use crate::ui;
+
+use args::{Cli, Command};
+
+/// What a command came to, as make's: 0 done, 1 not up to date (only `check` and `-q`), 2 failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Exit(pub u8);
+
+/// What every command gets.
+struct Context {
+    options: args::Options,
+    env: Env,
+    cancel: Cancel,
+}
+
+/// Runs the command that `args` asks for. `env` reads the environment, `cancel` interrupts.
+pub fn run(args: impl IntoIterator<Item = std::ffi::OsString>, env: Env, cancel: Cancel) -> Exit {
+    let cli = match Cli::try_parse_from(args) {
+        Ok(cli) => cli,
+        Err(e) => {
+            let _ = e.print();
+            // Help and version are no mistakes.
+            return Exit(if e.use_stderr() { 2 } else { 0 });
+        }
+    };
+    cli.options.color.choose();
+    let context = Context { options: cli.options, env, cancel };
+    match context.dispatch(cli.command, cli.targets) {
+        Ok(exit) => exit,
+        Err(errors) => {
+            errors.0.iter().for_each(ui::complain);
+            if errors.0.len() > 1 {
+                ui::say(&format!("{} mistakes", errors.0.len()));
+            }
+            Exit(2)
+        }
+    }
+}
+
+impl Context {
+    fn dispatch(&self, command: Option<Command>, targets: Vec<String>) -> Result<Exit, Errors> {
+        if let Some(directory) = &self.options.directory {
+            std::env::set_current_dir(directory)
+                .map_err(|e| Error::new(Code::Usage, format!("cannot stand in `{}`: {e}", directory.display())))?;
+        }
+        let targets = match &command {
+            Some(Command::Build(t) | Command::Check(t) | Command::Plan(t) | Command::Explain(t)) => t.targets.clone(),
+            _ => targets,
+        };
+        match command {
+            Some(Command::Check(_)) => check::run(self, &targets),
+            Some(Command::Plan(_)) => plan::run(self, &targets),
+            Some(Command::Explain(_)) => explain::run(self, &targets),
+            Some(Command::Clean { orphans }) => clean::run(self, orphans),
+            Some(Command::Init) => init::run(),
+            None | Some(Command::Build(_)) if self.options.question => check::question(self, &targets),
+            None | Some(Command::Build(_)) if self.options.dry_run => plan::run(self, &targets),
+            None | Some(Command::Build(_)) => build::run(self, &targets),
+        }
+    }
+
+    fn location(&self) -> Result<Location, Error> {
+        match &self.options.file {
+            Some(file) => Location::of_file(file),
+            None => Location::find(Path::new(".")),
+        }
+    }
+
+    fn wish(&self) -> Wish {
+        Wish { rebuild: self.options.always_make, force: self.options.force }
+    }
+
+    fn trusted_hosts(&self) -> Vec<String> {
+        let more = (self.env)("GENMAKE_TRUST_HOSTS").unwrap_or_default();
+        let more = more.split(',').map(str::trim).filter(|host| !host.is_empty()).map(str::to_lowercase);
+        self.options.trust_host.iter().map(|host| host.to_lowercase()).chain(more).collect()
+    }
+
+    fn run_options(&self) -> crate::engine::Options {
+        crate::engine::Options {
+            jobs: self.options.jobs,
+            keep_going: self.options.keep_going,
+            wish: self.wish(),
+            frozen: self.options.frozen,
+            offline: self.options.offline,
+            batch: !self.options.no_batch,
+            yes: self.options.yes,
+            keep_orphans: self.options.keep_orphans,
+            trusted_hosts: self.trusted_hosts(),
+            env: Arc::clone(&self.env),
+            cancel: self.cancel.clone(),
+        }
+    }
+}
+
+/// Targets as typed, relative to where one stands, as paths relative to the root.
+fn targets(texts: &[String], location: &Location) -> Result<Vec<Target>, Error> {
+    let here = std::env::current_dir().and_then(fs_err::canonicalize);
+    let here = here.map_err(|e| Error::new(Code::Usage, format!("cannot tell where this is: {e}")))?;
+    let target = |text: &String| Target { text: text.clone(), path: relative(&here.join(text), &location.root) };
+    Ok(texts.iter().map(target).collect())
+}
+
+/// A path without `.` and `..`, relative to the root; `None` if it lies outside.
+fn relative(path: &Path, root: &Path) -> Option<String> {
+    let mut normal = PathBuf::new();
+    for part in path.components() {
+        match part {
+            Component::ParentDir => drop(normal.pop()),
+            Component::CurDir => {}
+            part => normal.push(part),
+        }
+    }
+    let inside = normal.strip_prefix(root).ok()?;
+    let parts: Option<Vec<&str>> = inside.components().map(|part| part.as_os_str().to_str()).collect();
+    parts.map(|parts| parts.join("/"))
+}

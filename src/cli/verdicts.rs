@@ -1,0 +1,112 @@
+//! Verdicts as text and as JSON: one form for `plan`, `check` and `explain`.
+
+use serde_json::{Value, json};
+
+use crate::graph::TaskId;
+use crate::manifest::Recipe;
+use crate::plan::{Orphan, Verdict};
+use crate::project::Planned;
+use crate::wording;
+
+/// One task's verdict, ready to be shown.
+pub(super) struct Row {
+    pub task: TaskId,
+    pub rule: String,
+    pub outputs: Vec<String>,
+    /// `fresh`, `stale`, `restorable`, `edited`, `waiting` or `failed`.
+    pub status: &'static str,
+    /// What a build would do: `render`, `generate`, `restore`.
+    pub action: Option<&'static str>,
+    pub reasons: Vec<String>,
+    json: Value,
+}
+
+/// The verdicts of all tasks that were asked for and what they wait for.
+pub(super) fn rows(planned: &Planned) -> Vec<Row> {
+    let tasks = planned.plan.tasks.iter().enumerate();
+    tasks.filter_map(|(task, judged)| Some(row(planned, task, judged.as_ref()?))).collect()
+}
+
+fn row(planned: &Planned, task: TaskId, judged: &Result<crate::plan::Judged, crate::Error>) -> Row {
+    let graph = planned.graph();
+    let rule = graph.rule(task);
+    let is_prompt = matches!(rule.recipe, Some(Recipe::Prompt(_)));
+    let would = if is_prompt { "generate" } else { "render" };
+    let (status, action, reasons) = match judged {
+        Err(_) => ("failed", None, &[][..]),
+        Ok(judged) => match &judged.verdict {
+            Verdict::Fresh => ("fresh", None, &[][..]),
+            Verdict::Stale(reasons) => ("stale", Some(would), &reasons[..]),
+            Verdict::Restorable(reasons, _) => ("restorable", Some("restore"), &reasons[..]),
+            Verdict::Edited(_) => ("edited", None, &[][..]),
+            Verdict::Waiting(_) => ("waiting", Some(would), &[][..]),
+        },
+    };
+    let outputs: Vec<String> = graph.tasks[task].outputs.iter().map(|output| output.path.to_string()).collect();
+    let mut words: Vec<String> = reasons.iter().map(wording::reason).collect();
+    let mut json = json!({"rule": rule.name, "outputs": outputs, "status": status});
+    if let Some(action) = action {
+        json["action"] = action.into();
+    }
+    let reason = |reason| json!({"name": wording::reason_name(reason), "about": wording::reason_subject(reason)});
+    json["reasons"] = reasons.iter().map(reason).collect::<Vec<_>>().into();
+    match judged {
+        Err(error) => {
+            words.push(error.to_string());
+            json["error"] = json!({"code": error.code.as_str(), "message": error.to_string()});
+        }
+        Ok(judged) => {
+            if let Verdict::Waiting(on) = &judged.verdict {
+                let on: Vec<&str> = on.iter().map(|task| graph.name(*task).as_str()).collect();
+                words.push(format!("waits for {}", on.join(", ")));
+                json["waits_for"] = on.into();
+            }
+            if let Verdict::Edited(paths) = &judged.verdict {
+                words.push("edited by hand".to_owned());
+                json["edited"] = paths.iter().map(ToString::to_string).collect::<Vec<_>>().into();
+            }
+            if let Some(key) = judged.key {
+                json["key"] = key.to_string().into();
+            }
+        }
+    }
+    if let Some(at) = planned.plan.batches.iter().position(|batch| batch.tasks.contains(&task)) {
+        json["batch"] = (at + 1).into();
+    }
+    Row { task, rule: rule.name.clone(), outputs, status, action, reasons: words, json }
+}
+
+impl Row {
+    pub fn to_json(&self) -> Value {
+        self.json.clone()
+    }
+
+    /// The outputs, for people.
+    pub fn name(&self) -> String {
+        self.outputs.join(", ")
+    }
+}
+
+/// An orphan in words and in JSON.
+pub(super) fn orphan_words(orphan: &Orphan) -> &'static str {
+    match orphan.edited {
+        Some(true) => "no rule makes it any more; edited by hand, so a build keeps it",
+        Some(false) => "no rule makes it any more; a build deletes it",
+        None => "no rule makes it any more; a build takes it out of the lock",
+    }
+}
+
+pub(super) fn orphan_json(orphan: &Orphan) -> Value {
+    json!({
+        "rule": orphan.rule, "outputs": [orphan.path.as_str()], "status": "orphan", "reasons": [],
+        "edited": orphan.edited == Some(true),
+    })
+}
+
+/// Columns of text, padded to the widest of each; trailing spaces are left out.
+pub(super) fn table(rows: &[[String; 3]]) -> String {
+    let width = |at: usize| rows.iter().map(|row| row[at].chars().count()).max().unwrap_or(0);
+    let (first, second) = (width(0), width(1).min(60));
+    let line = |[a, b, c]: &[String; 3]| format!("{a:first$}  {b:second$}  {c}").trim_end().to_owned() + "\n";
+    crate::ui::sanitize(&rows.iter().map(line).collect::<String>())
+}

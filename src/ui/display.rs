@@ -1,0 +1,235 @@
+//! A run as it happens: plain lines, and on a terminal a status line below them. Only listens to events.
+
+use std::collections::BTreeMap;
+use std::io::IsTerminal;
+use std::time::{Duration, Instant};
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use owo_colors::OwoColorize;
+
+use super::{complain, sanitize, say};
+use crate::error::Error;
+use crate::event::{Event, Status, TaskEnd};
+use crate::report::Summary;
+use crate::wording;
+
+/// How a run is shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Progress {
+    /// A status line on a terminal, plain lines elsewhere.
+    Auto,
+    /// Plain lines.
+    Plain,
+    /// Nothing but errors.
+    None,
+}
+
+/// Shows a run.
+pub struct Display {
+    bar: Option<ProgressBar>,
+    silent: bool,
+    verbose: bool,
+    /// Requests under way, since when.
+    waiting: BTreeMap<usize, Instant>,
+    tokens: (u64, u64),
+    /// What was said last: an error that ten tasks share is said once.
+    last_error: Option<Error>,
+}
+
+impl Display {
+    /// A display for this process's terminal, if it has one.
+    pub fn new(progress: Progress, verbose: bool, is_ci: bool) -> Display {
+        let live = progress == Progress::Auto && !is_ci && std::io::stderr().is_terminal();
+        let bar = live.then(|| {
+            let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
+            let style = ProgressStyle::with_template("{spinner} {pos}/{len} {wide_msg}");
+            bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_spinner()));
+            bar
+        });
+        let silent = progress == Progress::None;
+        Display { bar, silent, verbose, waiting: BTreeMap::new(), tokens: (0, 0), last_error: None }
+    }
+
+    /// Shows an event.
+    pub fn show(&mut self, event: &Event) {
+        match event {
+            Event::WaitsForOther => self.line("wait", "another genmake runs here; this one goes on when it has ended"),
+            Event::StateDamaged => self.line("notice", "`.genmake/state` was damaged and is made anew"),
+            Event::Planned { stale, .. } => {
+                if let Some(bar) = self.bar.as_ref().filter(|_| *stale > 0) {
+                    bar.set_length(*stale as u64);
+                    bar.enable_steady_tick(Duration::from_millis(120));
+                }
+            }
+            Event::Starting { provider, command } => self.line("start", &format!("{provider}: {command}")),
+            Event::StartSaid { provider, line } => self.line("", &format!("{provider}: {line}")),
+            Event::Started { provider, took } => self.line("ready", &format!("{provider}, after {}", time(*took))),
+            Event::Requested { request, provider, paths, again, .. } => {
+                self.waiting.insert(*request, Instant::now());
+                let what = if *again { "ask again" } else { "ask" };
+                let names: Vec<&str> = paths.iter().map(crate::path::RelPath::as_str).collect();
+                self.line(what, &format!("{provider} for {} (request {request})", names.join(", ")));
+            }
+            Event::Retrying { request, after, why } => {
+                self.line("retry", &format!("request {request} in {}: {why}", time(*after)));
+            }
+            Event::Answered { request, tasks, good, usage, took, .. } => {
+                self.waiting.remove(request);
+                self.tokens.0 += usage.input;
+                self.tokens.1 += usage.output;
+                self.line(
+                    "answer",
+                    &format!(
+                        "request {request}: {good} of {tasks} in {}, {} tokens in, {} out",
+                        time(*took),
+                        usage.input,
+                        usage.output
+                    ),
+                );
+            }
+            Event::RequestFailed { request, .. } => drop(self.waiting.remove(request)),
+            Event::FellBack { request, missing, why, again: true } => {
+                let names: Vec<&str> = missing.iter().map(crate::path::RelPath::as_str).collect();
+                let why = wording::shortfall(why);
+                self.line("fall back", &format!("request {request} lacks {}: {why}", names.join(", ")));
+            }
+            Event::FellBack { .. } => {}
+            Event::AskedToCorrect { path, why } => self.line("correct", &format!("{path}: {why}")),
+            Event::Ended(end) => self.ended(end),
+            Event::Orphaned { orphan, deleted } => {
+                let (verb, what) = match (deleted, orphan.edited) {
+                    (true, _) => ("delete", "no rule makes it any more; its text is kept in the store"),
+                    (_, Some(true)) => ("keep", "no rule makes it any more, and it was edited by hand"),
+                    _ => ("keep", "no rule makes it any more"),
+                };
+                self.line(verb, &format!("{}: {what}", orphan.path));
+            }
+            Event::Failed(error) => self.error(error),
+        }
+        self.status();
+    }
+
+    fn ended(&mut self, end: &TaskEnd) {
+        let names: Vec<&str> = end.outputs.iter().map(crate::path::RelPath::as_str).collect();
+        let names = names.join(", ");
+        let why = match (self.verbose, end.reasons.is_empty()) {
+            (true, false) => format!("  ({})", end.reasons.iter().map(wording::reason).collect::<Vec<_>>().join("; ")),
+            _ => String::new(),
+        };
+        match end.status {
+            Status::Fresh if self.verbose => self.line("fresh", &names),
+            Status::Fresh => {}
+            Status::Rendered => self.line("render", &(names + &why)),
+            Status::Generated => self.line("generate", &(names + &why)),
+            Status::Restored => self.line("restore", &(names + &why)),
+            Status::Skipped => self.line("skip", &names),
+            Status::Failed => self.line("fail", &names),
+            Status::Edited => self.line("edited", &names),
+        }
+        if let Some(error) = &end.error {
+            self.error(error);
+        }
+        if end.status != Status::Fresh
+            && let Some(bar) = &self.bar
+        {
+            bar.inc(1);
+        }
+    }
+
+    fn line(&self, verb: &str, text: &str) {
+        if self.silent {
+            return;
+        }
+        let verb = match verb {
+            "fail" | "edited" => format!("{verb:>9}").red().bold().to_string(),
+            "wait" | "retry" | "fall back" | "correct" | "keep" | "notice" | "skip" => {
+                format!("{verb:>9}").yellow().bold().to_string()
+            }
+            verb => format!("{verb:>9}").green().bold().to_string(),
+        };
+        let line = format!("{verb}  {}", sanitize(text));
+        self.above(|| say(&line));
+    }
+
+    fn error(&mut self, error: &Error) {
+        if self.last_error.as_ref() != Some(error) {
+            self.above(|| complain(error));
+            self.last_error = Some(error.clone());
+        }
+    }
+
+    /// Prints above the status line.
+    fn above(&self, print: impl FnOnce()) {
+        match &self.bar {
+            Some(bar) => bar.suspend(print),
+            None => print(),
+        }
+    }
+
+    fn status(&self) {
+        let Some(bar) = &self.bar else { return };
+        let mut parts = Vec::new();
+        if let Some(oldest) = self.waiting.values().min() {
+            parts.push(format!("{} requests under way, {}", self.waiting.len(), time(oldest.elapsed())));
+        }
+        if self.tokens != (0, 0) {
+            parts.push(format!("{} tokens in, {} out", self.tokens.0, self.tokens.1));
+        }
+        bar.set_message(parts.join(" · "));
+    }
+
+    /// Ends the display with what the run came to.
+    pub fn end(self, summary: &Summary) {
+        if let Some(bar) = &self.bar {
+            bar.finish_and_clear();
+        }
+        if !self.silent {
+            say(&closing(summary));
+        }
+    }
+}
+
+/// The last line of a run.
+fn closing(summary: &Summary) -> String {
+    let count = |status: Status| summary.count(status);
+    let total = summary.tasks.len();
+    let mut parts = Vec::new();
+    for (status, word) in [
+        (Status::Generated, "generated"),
+        (Status::Rendered, "rendered"),
+        (Status::Restored, "restored"),
+        (Status::Fresh, "fresh"),
+        (Status::Edited, "edited by hand"),
+        (Status::Failed, "failed"),
+        (Status::Skipped, "skipped"),
+    ] {
+        if count(status) > 0 {
+            parts.push(format!("{} {word}", count(status)));
+        }
+    }
+    let llm = &summary.llm;
+    let requests = match llm.requests {
+        0 => String::new(),
+        1 => format!(" · 1 request, {} tokens in, {} out", llm.input_tokens, llm.output_tokens),
+        n => format!(" · {n} requests, {} tokens in, {} out", llm.input_tokens, llm.output_tokens),
+    };
+    let what = match (summary.is_success(), total) {
+        _ if summary.interrupted => "interrupted",
+        (false, _) => "failed",
+        (true, 0) => return "nothing to do: the Genfile makes nothing".to_owned(),
+        (true, n) if count(Status::Fresh) == n && summary.written == 0 => {
+            return format!("nothing to do: {n} {} up to date in {}", if n == 1 { "target is" } else { "targets are" }, time(summary.took));
+        }
+        (true, _) => "done",
+    };
+    format!("{what}: {} in {}{requests}", parts.join(", "), time(summary.took))
+}
+
+/// A duration as people say it.
+fn time(duration: Duration) -> String {
+    match duration.as_secs_f64() {
+        s if s < 1.0 => format!("{}ms", duration.as_millis()),
+        s if s < 60.0 => format!("{s:.1}s"),
+        _ => humantime::format_duration(Duration::from_secs(duration.as_secs())).to_string(),
+    }
+}

@@ -1,0 +1,60 @@
+//! What people see: diagnostics and the display of a run. The only module that prints.
+
+mod diagnostics;
+mod display;
+mod sanitize;
+
+use std::io::{IsTerminal, Write};
+
+pub use diagnostics::render;
+pub use display::{Display, Progress};
+pub use sanitize::sanitize;
+
+/// Whether colors go to a stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Color {
+    /// Where the stream is a terminal and nothing in the environment speaks against it.
+    Auto,
+    /// Always.
+    Always,
+    /// Never.
+    Never,
+}
+
+impl Color {
+    /// Makes the choice that every stream of this process follows.
+    pub fn choose(self) {
+        match self {
+            Color::Auto => {}
+            Color::Always => anstream::ColorChoice::Always.write_global(),
+            Color::Never => anstream::ColorChoice::Never.write_global(),
+        }
+    }
+}
+
+/// Prints data to standard output. A closed pipe is no error: the reader has seen enough.
+pub fn out(text: &str) {
+    let _ = anstream::stdout().write_all(text.as_bytes());
+}
+
+/// Prints a line for people to standard error.
+pub fn say(text: &str) {
+    let _ = writeln!(anstream::stderr(), "{text}");
+}
+
+/// Prints an error.
+pub fn complain(error: &crate::error::Error) {
+    let colors = anstream::AutoStream::choice(&std::io::stderr()) != anstream::ColorChoice::Never;
+    let _ = anstream::stderr().write_all(render(error, colors).as_bytes());
+}
+
+/// Asks a person; `None` if there is nobody to ask.
+pub fn ask(question: &str) -> Option<bool> {
+    if !std::io::stdin().is_terminal() || !std::io::stderr().is_terminal() {
+        return None;
+    }
+    let _ = write!(anstream::stderr(), "{question} [y/N] ");
+    let mut answer = String::new();
+    std::io::stdin().read_line(&mut answer).ok()?;
+    Some(matches!(answer.trim().to_lowercase().as_str(), "y" | "yes"))
+}
