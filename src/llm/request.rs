@@ -143,16 +143,15 @@ impl Request {
 }
 
 /// Which slot is which path, said once and first; then each task's own text under its slot. Small models that see a path
-/// beside each task answer with the path.
+/// beside each task, or an example of the JSON, answer with the path or the example.
 fn batch_text(asks: &[&Ask]) -> String {
+    let slots: Vec<String> = asks.iter().enumerate().map(|(i, ask)| format!("{} is {}", slot(i), ask.paths())).collect();
     let mut text = format!(
-        "Do these {} tasks. Answer with one JSON object: under \"files\", the full text of each result under its name. The \
-         names and where their results go:\n",
+        "Do these {} tasks. The results go to {}. Answer with a JSON object: under \"files\", the full text of each result \
+         under its name.\n",
         asks.len(),
+        slots.join("; "),
     );
-    for (i, ask) in asks.iter().enumerate() {
-        text += &format!("{}: {}\n", slot(i), ask.paths());
-    }
     for (i, ask) in asks.iter().enumerate() {
         text += &format!("\n{}:\n{}\n", slot(i), ask.user());
     }
@@ -192,9 +191,7 @@ pub(super) mod tests {
         let request = Request::new(&[&a, &b]);
         assert_eq!(request.messages[0].text, "Be brief.");
         expect![[r#"
-            Do these 2 tasks. Answer with one JSON object: under "files", the full text of each result under its name. The names and where their results go:
-            f1: a.md
-            f2: b.md
+            Do these 2 tasks. The results go to f1 is a.md; f2 is b.md. Answer with a JSON object: under "files", the full text of each result under its name.
 
             f1:
             Write about a.
@@ -217,7 +214,7 @@ pub(super) mod tests {
         assert_eq!(schema["required"], json!(["header", "code"]));
         let two = Request::new(&[&one, &one]);
         assert_eq!(two.schema.unwrap()["properties"]["files"]["properties"]["f2"]["required"], json!(["header", "code"]));
-        assert!(two.messages[1].text.contains("\nf1: header = a.h, code = a.c\n"));
+        assert!(two.messages[1].text.contains("f1 is header = a.h, code = a.c; f2 is"));
     }
 
     #[test]
