@@ -45,7 +45,6 @@ pub mod tokens;
 pub mod wording;
 pub mod yaml;
 
-
 pub use engine::Options;
 pub use error::{Error, Errors};
 pub use event::Event;

@@ -72,7 +72,9 @@ impl Lock {
             }
             offset += line.len();
         }
-        if !lock.conflicted && let Some((path, _)) = lock.entries.iter().find(|(_, entries)| entries.len() > 1) {
+        if !lock.conflicted
+            && let Some((path, _)) = lock.entries.iter().find(|(_, entries)| entries.len() > 1)
+        {
             return Err(bad(&format!("`{path}` stands in it twice"), "", 0));
         }
         Ok(lock)
@@ -82,7 +84,8 @@ impl Lock {
     pub fn to_text(&self) -> String {
         let mut text = format!("{HEADER}\n");
         for (path, entry) in self.iter() {
-            text += &format!("{} sha256:{} key:{} rule:{}", quoted(path.as_str()), entry.content, entry.key, entry.rule);
+            text +=
+                &format!("{} sha256:{} key:{} rule:{}", quoted(path.as_str()), entry.content, entry.key, entry.rule);
             if let Some(model) = &entry.model {
                 text += &format!(" model:{}", quoted(model));
             }
@@ -181,7 +184,8 @@ mod tests {
     #[test]
     fn conflict_markers_are_settled_by_what_is_on_disk() {
         let (ours, theirs) = (line("a", "ours"), line("a", "theirs"));
-        let text = format!("{HEADER}\n<<<<<<< HEAD\n{ours}\n||||||| base\n=======\n{theirs}\n>>>>>>> b\n{}\n", line("z", "z"));
+        let text =
+            format!("{HEADER}\n<<<<<<< HEAD\n{ours}\n||||||| base\n=======\n{theirs}\n>>>>>>> b\n{}\n", line("z", "z"));
         let mut lock = Lock::parse("Genfile.lock", &text).unwrap();
         assert!(lock.conflicted);
         let path = RelPath::new("a").unwrap();

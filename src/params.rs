@@ -5,7 +5,14 @@ use serde_json::Value;
 use crate::error::{Code, Error, did_you_mean};
 
 const PARAMS: &[&str] = &[
-    "temperature", "top_p", "top_k", "seed", "max_output_tokens", "stop", "frequency_penalty", "presence_penalty",
+    "temperature",
+    "top_p",
+    "top_k",
+    "seed",
+    "max_output_tokens",
+    "stop",
+    "frequency_penalty",
+    "presence_penalty",
     "reasoning_effort",
 ];
 
@@ -23,7 +30,8 @@ pub fn read(name: &str, value: &Value) -> Result<(String, Value), Error> {
         name => name,
     };
     if !PARAMS.contains(&ours) {
-        let near = did_you_mean(name, PARAMS.iter().copied()).unwrap_or_else(|| format!("there is `{}`", PARAMS.join("`, `")));
+        let near =
+            did_you_mean(name, PARAMS.iter().copied()).unwrap_or_else(|| format!("there is `{}`", PARAMS.join("`, `")));
         return Err(Error::new(Code::UnknownKey, format!("unknown parameter `{name}`")).hint(near));
     }
     let (fits, wanted) = match ours {

@@ -201,7 +201,8 @@ impl Pattern {
             return Err("a glob is relative to the root and cannot hold `..`".to_owned());
         }
         let matcher = compile(text)?;
-        let dotted = text.split('/').filter(|part| part.starts_with('.')).filter_map(|part| compile(part).ok()).collect();
+        let dotted =
+            text.split('/').filter(|part| part.starts_with('.')).filter_map(|part| compile(part).ok()).collect();
         Ok(Pattern { text: text.to_owned(), matcher, dotted })
     }
 
@@ -210,7 +211,11 @@ impl Pattern {
     /// # Errors
     /// As [`Pattern::new`], for `name`.
     pub fn in_folder(folder: &str, name: &str) -> Result<Pattern, String> {
-        if folder.is_empty() { Pattern::new(name) } else { Pattern::new(&format!("{}/{name}", globset::escape(folder))) }
+        if folder.is_empty() {
+            Pattern::new(name)
+        } else {
+            Pattern::new(&format!("{}/{name}", globset::escape(folder)))
+        }
     }
 
     /// Whether the text holds a wildcard, so that it is a glob and not a path.

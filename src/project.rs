@@ -128,7 +128,8 @@ impl Project {
         let store = Arc::new(Store::new(folder.join("store")));
         let files = WorkTree::new(root.clone(), state.stamps, state.taken, Arc::clone(&store));
         let (manifest, mut found) = manifest::load(&location.name, &text)?;
-        let locked: BTreeSet<RelPath> = lock.iter().flat_map(|lock| lock.iter().map(|(path, _)| path.clone())).collect();
+        let locked: BTreeSet<RelPath> =
+            lock.iter().flat_map(|lock| lock.iter().map(|(path, _)| path.clone())).collect();
         let (graph, more) = Graph::new(manifest, &files, &locked);
         found.extend(more);
         let lock = lock.map_err(|e| found.push(e)).unwrap_or_default();
@@ -260,9 +261,12 @@ impl Planned {
             summary.note(&event);
             events(event);
         };
-        let stale = self.plan.tasks.iter().flatten().filter(|judged| {
-            !matches!(judged, Ok(plan::Judged { verdict: plan::Verdict::Fresh, .. }))
-        });
+        let stale = self
+            .plan
+            .tasks
+            .iter()
+            .flatten()
+            .filter(|judged| !matches!(judged, Ok(plan::Judged { verdict: plan::Verdict::Fresh, .. })));
         emit(Event::Planned {
             tasks: self.needed.iter().filter(|needed| **needed).count(),
             stale: stale.count(),

@@ -65,10 +65,8 @@ pub fn parse(path: &RelPath, text: &str) -> Result<PromptFile, Vec<Error>> {
     let mut prompt = PromptFile { model: None, params: Map::new(), body: text.to_owned(), lines_before: 0 };
     let Some((front, body, start)) = front_matter(path, text) else { return Ok(prompt) };
     let source = Source::new(path.as_str(), text);
-    let place = |span: &std::ops::Range<usize>| Place {
-        source: source.clone(),
-        span: span.start + start..span.end + start,
-    };
+    let place =
+        |span: &std::ops::Range<usize>| Place { source: source.clone(), span: span.start + start..span.end + start };
     prompt.lines_before = text[..text.len() - body.len()].matches('\n').count();
     prompt.body = body.to_owned();
     let (node, duplicate) = yaml::genfile(front).map_err(|e| {
@@ -106,9 +104,12 @@ pub fn parse(path: &RelPath, text: &str) -> Result<PromptFile, Vec<Error>> {
             // Keys with a dot are extensions, which the format lets pass.
             (name, _) if KNOWN.contains(&name) || name.contains('.') => {}
             (name, _) => found.push(
-                Error::new(Code::Unsupported, format!("`{name}` in front matter is not supported by this version of genmake"))
-                    .at(place(&key.span))
-                    .hint("`model` and `config` are understood"),
+                Error::new(
+                    Code::Unsupported,
+                    format!("`{name}` in front matter is not supported by this version of genmake"),
+                )
+                .at(place(&key.span))
+                .hint("`model` and `config` are understood"),
             ),
         }
     }
@@ -199,10 +200,7 @@ mod tests {
     fn roles_split_the_text() {
         let rendered = "\u{0}system\u{0}\nBe brief.\n\u{0}user\u{0}\n Hi \n\u{0}model\u{0}Yes?\u{0}user\u{0}";
         let said: Vec<(Role, String)> = messages(rendered).into_iter().map(|m| (m.role, m.text)).collect();
-        assert_eq!(
-            said,
-            [(Role::System, "Be brief.".into()), (Role::User, "Hi".into()), (Role::Model, "Yes?".into())]
-        );
+        assert_eq!(said, [(Role::System, "Be brief.".into()), (Role::User, "Hi".into()), (Role::Model, "Yes?".into())]);
         assert_eq!(messages("just text\n"), [Message { role: Role::User, text: "just text".into() }]);
         assert_eq!(messages(" \n"), []);
     }

@@ -145,7 +145,8 @@ impl Summary {
 
     /// Whether everything asked for is as it should be.
     pub fn is_success(&self) -> bool {
-        let bad = [Status::Failed, Status::Skipped, Status::Edited].iter().map(|status| self.count(*status)).sum::<usize>();
+        let bad =
+            [Status::Failed, Status::Skipped, Status::Edited].iter().map(|status| self.count(*status)).sum::<usize>();
         bad == 0 && self.other_failures == 0 && !self.interrupted
     }
 

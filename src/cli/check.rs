@@ -24,9 +24,11 @@ pub(super) fn run(context: &Context, names: &[String]) -> Result<Exit, Errors> {
         Format::Text => {
             let mut lines: Vec<[String; 3]> =
                 rows.iter().map(|row| [row.status.to_owned(), row.name(), row.reasons.join("; ")]).collect();
-            lines.extend(orphans.iter().map(|orphan| {
-                ["orphan".to_owned(), orphan.path.to_string(), orphan_words(orphan).to_owned()]
-            }));
+            lines.extend(
+                orphans
+                    .iter()
+                    .map(|orphan| ["orphan".to_owned(), orphan.path.to_string(), orphan_words(orphan).to_owned()]),
+            );
             ui::out(&table(&lines));
             planned.plan.tasks.iter().flatten().filter_map(|judged| judged.as_ref().err()).for_each(ui::complain);
             if lines.is_empty() && !context.options.silent {

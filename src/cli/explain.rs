@@ -14,7 +14,9 @@ use crate::ui;
 
 pub(super) fn run(context: &Context, names: &[String]) -> Result<Exit, Errors> {
     if names.is_empty() {
-        return Err(Error::new(Code::Usage, "`explain` takes a target").hint("`genmake plan -v` lists all targets").into());
+        return Err(Error::new(Code::Usage, "`explain` takes a target")
+            .hint("`genmake plan -v` lists all targets")
+            .into());
     }
     let location = context.location()?;
     let targets = targets(names, &location)?;
@@ -72,10 +74,18 @@ fn explained(planned: &Planned, row: &Row, judged: &Judged) -> Result<Explained,
     }
     let part = |part: &crate::plan::Part| {
         let old = remembered.and_then(|task| {
-            task.parts.iter().find(|old| old.kind == part.kind && (old.name == part.name || part.kind == PartKind::Model))
+            task.parts
+                .iter()
+                .find(|old| old.kind == part.kind && (old.name == part.name || part.kind == PartKind::Model))
         });
         let name = part.name.clone();
-        Named { kind: kind(part.kind), name, now: Some(part.digest), before: old.map(|old| old.digest), known: remembered.is_some() }
+        Named {
+            kind: kind(part.kind),
+            name,
+            now: Some(part.digest),
+            before: old.map(|old| old.digest),
+            known: remembered.is_some(),
+        }
     };
     let locked = planned.lock().get(graph.name(row.task), None).map(|entry| entry.key);
     let why = if row.reasons.is_empty() { String::new() } else { format!(": {}", row.reasons.join("; ")) };

@@ -104,7 +104,8 @@ fn to_text(context: &Context, planned: &Planned, requests: &[Estimate]) {
     ui::out(&table(&lines));
     planned.plan.tasks.iter().flatten().filter_map(|judged| judged.as_ref().err()).for_each(ui::complain);
     for (at, request) in requests.iter().enumerate() {
-        let out = request.max_output_tokens.map_or("no bound on what comes back".to_owned(), |n| format!("at most {n} out"));
+        let out =
+            request.max_output_tokens.map_or("no bound on what comes back".to_owned(), |n| format!("at most {n} out"));
         ui::out(&format!(
             "request {}: {} outputs, {} ({}), about {} tokens in, {out}\n",
             at + 1,
@@ -118,7 +119,9 @@ fn to_text(context: &Context, planned: &Planned, requests: &[Estimate]) {
     let fresh = rows.iter().filter(|row| row.status == "fresh").count();
     let waiting = rows.iter().filter(|row| row.status == "waiting").count();
     let mut parts = vec![format!("{fresh} fresh")];
-    for (n, word) in [(count("render"), "to render"), (count("restore"), "to restore"), (count("generate"), "to generate")] {
+    for (n, word) in
+        [(count("render"), "to render"), (count("restore"), "to restore"), (count("generate"), "to generate")]
+    {
         if n > 0 {
             parts.push(format!("{n} {word}"));
         }

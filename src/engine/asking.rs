@@ -196,16 +196,16 @@ pub(super) fn fell_short(shared: &Shared, task: TaskId, why: &Shortfall, alone: 
     let path = shared.graph.name(task);
     let cap = rule.params.get("max_output_tokens").map(|cap| format!(" ({cap})")).unwrap_or_default();
     let error = match why {
-        Shortfall::Truncated => Error::new(
-            Code::Truncated,
-            format!("the answer for `{path}` was cut at the limit of output tokens{cap}"),
-        )
-        .hint("raise `params: {max_output_tokens: …}`, or ask for less"),
-        Shortfall::Malformed(what) => {
-            Error::new(Code::Malformed, format!("no usable answer for `{path}`: {what}")).hint("run again, or try another model")
+        Shortfall::Truncated => {
+            Error::new(Code::Truncated, format!("the answer for `{path}` was cut at the limit of output tokens{cap}"))
+                .hint("raise `params: {max_output_tokens: …}`, or ask for less")
         }
-        Shortfall::Refused(_) => Error::new(Code::Refused, format!("no answer for `{path}`: {}", wording::shortfall(why)))
-            .hint("look at what the prompt asks for"),
+        Shortfall::Malformed(what) => Error::new(Code::Malformed, format!("no usable answer for `{path}`: {what}"))
+            .hint("run again, or try another model"),
+        Shortfall::Refused(_) => {
+            Error::new(Code::Refused, format!("no answer for `{path}`: {}", wording::shortfall(why)))
+                .hint("look at what the prompt asks for")
+        }
     };
     let error = error.in_rule(&rule.name);
     if alone { error } else { error.hint("`fallback_on_failure: false` says not to ask again") }

@@ -35,7 +35,8 @@ pub(super) fn render(
 ) -> Result<Made, Error> {
     let texts: Vec<String> = contents.iter().map(|bytes| String::from_utf8_lossy(bytes).into_owned()).collect();
     checked(shared, task, &texts).map_err(|complaint| {
-        let message = format!("`{}` does not pass the check `{}`: {}", complaint.path, complaint.check.name(), complaint.message);
+        let message =
+            format!("`{}` does not pass the check `{}`: {}", complaint.path, complaint.check.name(), complaint.message);
         Error::new(Code::CheckFailed, message)
             .in_rule(&shared.graph.rule(task).name)
             .hint(format!("it is rendered from `{}`", shared.graph.tasks[task].recipe))
@@ -59,8 +60,12 @@ pub(super) fn restore(shared: &Shared, task: TaskId, key: Digest, digests: &[Dig
     }
     let action = shared.store.get_action(&key);
     let saved = action.as_ref().map_or(0, |action| action.input_tokens + action.output_tokens);
-    let made = write(shared, task, key, &contents, &[])
-        .map(|(content, written)| Made { content, status: Status::Restored, written, saved });
+    let made = write(shared, task, key, &contents, &[]).map(|(content, written)| Made {
+        content,
+        status: Status::Restored,
+        written,
+        saved,
+    });
     Report::Made(task, made)
 }
 
@@ -174,7 +179,10 @@ pub(super) fn frozen(
             return refuse(format!("`{path}` is not in `{}`", shared.lock_name));
         };
         if entry.key != key && !matches!(verdict, Verdict::Edited(_)) {
-            return refuse(format!("`{path}` comes out otherwise than `{}` says: what it is made from has changed", shared.lock_name));
+            return refuse(format!(
+                "`{path}` comes out otherwise than `{}` says: what it is made from has changed",
+                shared.lock_name
+            ));
         }
         let comes_out = match verdict {
             Verdict::Fresh => on_disk,
@@ -186,7 +194,10 @@ pub(super) fn frozen(
             (_, Some(digest)) if digest == entry.content => {}
             (_, Some(_)) => return refuse(format!("`{path}` comes out otherwise than `{}` says", shared.lock_name)),
             (_, None) => {
-                return refuse(format!("`{path}` is neither on disk nor in the store as `{}` names it", shared.lock_name));
+                return refuse(format!(
+                    "`{path}` is neither on disk nor in the store as `{}` names it",
+                    shared.lock_name
+                ));
             }
         }
     }

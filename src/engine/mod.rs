@@ -25,7 +25,9 @@ use crate::graph::{Graph, TaskId};
 use crate::llm::{Ask, Shortfall, Usage};
 use crate::lock::Lock;
 use crate::manifest::Recipe;
-use crate::plan::{self, End, Ground, Judged, Making, Memory, Plan, Reason, Recipes, Schedule, Step, Verdict, Wish, bug};
+use crate::plan::{
+    self, End, Ground, Judged, Making, Memory, Plan, Reason, Recipes, Schedule, Step, Verdict, Wish, bug,
+};
 use crate::prompt::Message;
 use crate::provider::{Cancel, Provider};
 use crate::store::{Journal, Store, WorkTree};
@@ -157,7 +159,7 @@ struct Run<'a> {
     underway: HashMap<TaskId, Underway>,
     left: Vec<Left>,
     cpu: ThreadPool,
-    providers: BTreeMap<String, (Result<Arc<Provider>, Error>, Option<ThreadPool>)>,
+    providers: BTreeMap<String, Pooled>,
     /// Providers that no request can succeed with, and why.
     dead: HashMap<String, Error>,
     /// Tells requests that wait in a pool that they are not to be sent.
@@ -167,6 +169,12 @@ struct Run<'a> {
     requests: Arc<std::sync::atomic::AtomicUsize>,
     written: usize,
     interrupted: bool,
+}
+
+/// A provider, or why there is none, and the pool of its requests.
+struct Pooled {
+    provider: Result<Arc<Provider>, Error>,
+    pool: ThreadPool,
 }
 
 /// What a run left behind, beside its events.
@@ -249,10 +257,8 @@ impl Run<'_> {
             (self.emit)(Event::Ended(end));
         }
         // Threads that still wait for a network keep their provider; what it brought up is taken down all the same.
-        for (provider, _) in self.providers.values() {
-            if let Ok(provider) = provider {
-                provider.take_down();
-            }
+        for provider in self.providers.values().filter_map(|pooled| pooled.provider.as_ref().ok()) {
+            provider.take_down();
         }
         self.settle(whole)?;
         Ok(Outcome { written: self.written, interrupted: self.interrupted })
@@ -336,7 +342,9 @@ impl Run<'_> {
                 self.spawn_local(task, move || making::restore(&shared, task, key, &digests));
             }
             (Verdict::Stale(reasons), Some(Making::Bytes(contents))) => {
-                self.spawn_local(task, move || Report::Made(task, making::render(&shared, task, key, &contents, &reasons)));
+                self.spawn_local(task, move || {
+                    Report::Made(task, making::render(&shared, task, key, &contents, &reasons))
+                });
             }
             (Verdict::Stale(reasons), Some(Making::Ask(ask))) => {
                 self.underway.entry(task).or_default().ask = Some(Arc::from(ask));
@@ -431,8 +439,8 @@ impl Run<'_> {
             requests: Arc::clone(&self.requests),
         };
         let send = self.send.clone();
-        if let Some((_, Some(pool))) = self.providers.get(&name) {
-            pool.spawn(move || job.run(&send));
+        if let Some(pooled) = self.providers.get(&name) {
+            pooled.pool.spawn(move || job.run(&send));
         }
     }
 
@@ -444,17 +452,18 @@ impl Run<'_> {
         if let Some(error) = self.dead.get(&declared.name) {
             return Err(error.clone());
         }
-        let (provider, _) = match self.providers.get(&declared.name) {
+        let pooled = match self.providers.get(&declared.name) {
             Some(known) => known,
             None => {
                 let env = &*self.options.env;
                 let cancel = self.options.cancel.clone();
-                let made = Provider::new(declared, &self.shared.root, env, &self.options.trusted_hosts, cancel);
+                let provider = Provider::new(declared, &self.shared.root, env, &self.options.trusted_hosts, cancel);
                 let pool = pool("genmake-request", declared.in_flight)?;
-                self.providers.entry(declared.name.clone()).or_insert((made.map(Arc::new), Some(pool)))
+                let pooled = Pooled { provider: provider.map(Arc::new), pool };
+                self.providers.entry(declared.name.clone()).or_insert(pooled)
             }
         };
-        provider.as_ref().map(|provider| (declared.name.clone(), Arc::clone(provider))).map_err(Error::clone)
+        pooled.provider.as_ref().map(|provider| (declared.name.clone(), Arc::clone(provider))).map_err(Error::clone)
     }
 
     fn asked(&mut self, asked: Asked) {
@@ -494,10 +503,8 @@ impl Run<'_> {
 
     /// A good result: stored, then written.
     fn finish(&mut self, task: TaskId, texts: Vec<String>) {
-        let Some((key, model, usage)) = self
-            .underway
-            .get(&task)
-            .and_then(|u| Some((u.key?, u.ask.as_ref().map(|ask| ask.model.clone()), u.usage)))
+        let Some((key, model, usage)) =
+            self.underway.get(&task).and_then(|u| Some((u.key?, u.ask.as_ref().map(|ask| ask.model.clone()), u.usage)))
         else {
             return self.fail(task, Status::Failed, bug("a result without a key"));
         };
@@ -516,7 +523,12 @@ impl Run<'_> {
         let fallback = rule.batching.fallback_on_failure || batch.tasks.len() == 1;
         let underway = self.underway.entry(task).or_default();
         if underway.retries >= most || !fallback {
-            let message = format!("`{}` does not pass the check `{}`: {}", complaint.path, complaint.check.name(), complaint.message);
+            let message = format!(
+                "`{}` does not pass the check `{}`: {}",
+                complaint.path,
+                complaint.check.name(),
+                complaint.message
+            );
             let error = Error::new(Code::CheckFailed, message).in_rule(&name).hint(match most {
                 0 => "`retries: 1` would give the model another try".to_owned(),
                 n => format!("the model was asked {} times in all", n + 1),
@@ -564,7 +576,10 @@ impl Run<'_> {
             asking::Failed::Request(failure) => {
                 // What a provider will not take from several it may take from each.
                 let rule = self.shared.graph.rule(batch.tasks[0]);
-                if failure.kind == crate::provider::FailureKind::Rejected && batch.tasks.len() > 1 && rule.batching.fallback_on_failure {
+                if failure.kind == crate::provider::FailureKind::Rejected
+                    && batch.tasks.len() > 1
+                    && rule.batching.fallback_on_failure
+                {
                     let why = Shortfall::Refused(failure.message);
                     return self.fell_short(batch, request.unwrap_or_default(), batch.tasks.clone(), why);
                 }

@@ -1,8 +1,6 @@
 //! Every helper of the expression language, in one table.
 
-use handlebars::{
-    Context, Handlebars, Helper, HelperDef, RenderContext, RenderError, RenderErrorReason, ScopedJson,
-};
+use handlebars::{Context, Handlebars, Helper, HelperDef, RenderContext, RenderError, RenderErrorReason, ScopedJson};
 use heck::{ToKebabCase, ToLowerCamelCase, ToSnakeCase, ToUpperCamelCase};
 use serde_json::Value;
 
@@ -37,9 +35,8 @@ const FUNCTIONS: &[(&str, usize, usize, Function)] = &[
 const PROMPT: (&str, usize, usize, Function) = ("role", 1, 1, role);
 
 /// What the library brings along.
-const BLOCKS_AND_TESTS: &[&str] = &[
-    "if", "unless", "each", "with", "lookup", "eq", "ne", "gt", "gte", "lt", "lte", "and", "or", "not", "len",
-];
+const BLOCKS_AND_TESTS: &[&str] =
+    &["if", "unless", "each", "with", "lookup", "eq", "ne", "gt", "gte", "lt", "lte", "and", "or", "not", "len"];
 
 pub(super) fn names() -> Vec<&'static str> {
     FUNCTIONS.iter().map(|f| f.0).chain([PROMPT.0]).chain(BLOCKS_AND_TESTS.iter().copied()).collect()
@@ -172,7 +169,11 @@ impl HelperDef for Registered {
     ) -> Result<ScopedJson<'rc>, RenderError> {
         let count = h.params().len();
         if !(self.least..=self.most).contains(&count) {
-            let wanted = if self.least == self.most { self.least.to_string() } else { format!("{} to {}", self.least, self.most) };
+            let wanted = if self.least == self.most {
+                self.least.to_string()
+            } else {
+                format!("{} to {}", self.least, self.most)
+            };
             return Err(wrong_use(format!("`{}` takes {wanted} parameters, and got {count}", self.name)));
         }
         let mut params = Vec::with_capacity(count);

@@ -41,13 +41,16 @@ struct Expander<'a> {
 /// Partials by name.
 type Partials = Vec<(String, RelPath)>;
 
-pub(super) fn expand(
-    manifest: &Manifest,
-    files: &dyn Files,
-    locked: &BTreeSet<RelPath>,
-    data: &DataCache,
-) -> Expanded {
-    let mut expander = Expander { manifest, files, locked, data, declared: BTreeMap::new(), partials: HashMap::new(), found: Vec::new() };
+pub(super) fn expand(manifest: &Manifest, files: &dyn Files, locked: &BTreeSet<RelPath>, data: &DataCache) -> Expanded {
+    let mut expander = Expander {
+        manifest,
+        files,
+        locked,
+        data,
+        declared: BTreeMap::new(),
+        partials: HashMap::new(),
+        found: Vec::new(),
+    };
     let heads = expander.heads();
     expander.finish(heads)
 }
@@ -94,8 +97,9 @@ impl<'a> Expander<'a> {
                 settled = false;
                 if round > globs.len() {
                     let rule = &self.manifest.rules[*id];
-                    let error = Error::new(Code::DynamicForeach, "its foreach matches files that depend on its own outputs")
-                        .hint("narrow the glob");
+                    let error =
+                        Error::new(Code::DynamicForeach, "its foreach matches files that depend on its own outputs")
+                            .hint("narrow the glob");
                     self.found.push(error.in_rule(&rule.name).at(rule.place.clone()));
                     return heads;
                 }
@@ -128,9 +132,8 @@ impl<'a> Expander<'a> {
         };
         let source = text.render(&self.scope(rule, None))?;
         if selector::split(&source).is_none() {
-            let pattern = Pattern::new(&source).map_err(|e| {
-                Error::new(Code::BadGlob, format!("`{source}` is no glob: {e}")).at(text.place.clone())
-            })?;
+            let pattern = Pattern::new(&source)
+                .map_err(|e| Error::new(Code::BadGlob, format!("`{source}` is no glob: {e}")).at(text.place.clone()))?;
             return Ok(Items::Glob(pattern));
         }
         let selector = parse_selector(&source, &text.place)?;
@@ -164,7 +167,8 @@ impl<'a> Expander<'a> {
 
     /// The rule that makes `path`, judged by plain output paths, before all outputs are known.
     fn maker_of(&self, path: &RelPath) -> Option<&'a str> {
-        let named = |rule: &&Rule| rule.outputs.iter().any(|(_, output)| RelPath::new(output.text()).as_ref() == Ok(path));
+        let named =
+            |rule: &&Rule| rule.outputs.iter().any(|(_, output)| RelPath::new(output.text()).as_ref() == Ok(path));
         let declared = self.declared.get(path).map(|rule| &self.manifest.rules[*rule]);
         declared.or_else(|| self.manifest.rules.iter().find(named)).map(|rule| rule.name.as_str())
     }
@@ -407,9 +411,10 @@ impl<'a> Expander<'a> {
             None if optional => Ok(()),
             None => Err(missing(path, "its input is", place)),
             Some(_) if optional => Ok(()),
-            Some(value) => selector.select(&value).map(drop).map_err(|e| {
-                Error::new(Code::BadSelector, format!("`{label}` finds nothing: {e}")).at(place.clone())
-            }),
+            Some(value) => selector
+                .select(&value)
+                .map(drop)
+                .map_err(|e| Error::new(Code::BadSelector, format!("`{label}` finds nothing: {e}")).at(place.clone())),
         }
     }
 }

@@ -17,8 +17,8 @@ use crate::manifest::{Manifest, Rule};
 use crate::path::RelPath;
 use crate::selector::{DataCache, Selector};
 
-pub use target::Target;
 pub(crate) use expand::file_names;
+pub use target::Target;
 
 /// A task's place in [`Graph::tasks`].
 pub type TaskId = usize;
@@ -131,8 +131,7 @@ impl Graph {
         let mut found = expanded.found;
         let mut tasks = expanded.tasks;
         let layers = order::connect(&manifest, &mut tasks, &expanded.makers, &mut found);
-        let graph =
-            Graph { manifest, tasks, makers: expanded.makers, layers, empty_rules: expanded.empty_rules, data };
+        let graph = Graph { manifest, tasks, makers: expanded.makers, layers, empty_rules: expanded.empty_rules, data };
         (graph, found)
     }
 
@@ -158,7 +157,8 @@ mod tests {
         let path = |text: &str| RelPath::new(text).unwrap();
         let files: HashMap<RelPath, Arc<[u8]>> =
             files.iter().map(|(name, text)| (path(name), Arc::from(text.as_bytes()))).collect();
-        let (manifest, mut found) = crate::manifest::load("Genfile", &format!("version: 1\nrules:\n{genfile}")).unwrap();
+        let (manifest, mut found) =
+            crate::manifest::load("Genfile", &format!("version: 1\nrules:\n{genfile}")).unwrap();
         let locked = locked.iter().map(|text| path(text)).collect();
         let (graph, more) = Graph::new(manifest, &files, &locked);
         found.extend(more);
@@ -183,7 +183,9 @@ mod tests {
         let lines: Vec<String> = errors
             .0
             .iter()
-            .map(|e| format!("{}: {e}{}\n", e.code.as_str(), e.hints.iter().map(|h| format!(" ({h})")).collect::<String>()))
+            .map(|e| {
+                format!("{}: {e}{}\n", e.code.as_str(), e.hints.iter().map(|h| format!(" ({h})")).collect::<String>())
+            })
             .collect();
         expect.assert_eq(&lines.concat());
     }
@@ -223,13 +225,15 @@ mod tests {
   b: {foreach: "gen/*.txt", template: t.hbs, output: "out/{{item.stem}}"}
   a: {foreach: [x, y], template: t.hbs, output: "gen/{{item}}.txt"}
 "#;
-        let expected = || expect![[r#"
+        let expected = || {
+            expect![[r#"
             b: out/x <- ["gen/x.txt"]
             b: out/y <- ["gen/y.txt"]
             a: gen/x.txt <- []
             a: gen/y.txt <- []
             layers [[2, 3], [0, 1]]
-        "#]];
+        "#]]
+        };
         tasks(genfile, &[T], &[], expected());
         let built = [T, ("gen/x.txt", ""), ("gen/y.txt", ""), ("gen/old.txt", ""), ("out/x", ""), ("out/y", "")];
         tasks(genfile, &built, &["gen/x.txt", "gen/y.txt", "gen/old.txt", "out/x", "out/y"], expected());

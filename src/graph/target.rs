@@ -47,7 +47,9 @@ impl Graph {
     }
 
     fn named(&self, target: &Target) -> Vec<TaskId> {
-        if let Some(id) = target.path.as_deref().and_then(|path| RelPath::new(path).ok()).and_then(|p| self.makers.get(&p)) {
+        if let Some(id) =
+            target.path.as_deref().and_then(|path| RelPath::new(path).ok()).and_then(|p| self.makers.get(&p))
+        {
             return vec![*id];
         }
         let of_rule: Vec<TaskId> = (0..self.tasks.len()).filter(|id| self.rule(*id).name == target.text).collect();

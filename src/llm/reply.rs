@@ -148,7 +148,8 @@ fn unfenced(text: &str) -> &str {
         let (first, rest) = trimmed.split_once('\n')?;
         let info = first.strip_prefix("```")?;
         let body = rest.strip_suffix("```")?;
-        let closes_itself = body.lines().find(|line| line.starts_with("```")).is_some_and(|line| line.trim_end() == "```");
+        let closes_itself =
+            body.lines().find(|line| line.starts_with("```")).is_some_and(|line| line.trim_end() == "```");
         let whole = (body.is_empty() || body.ends_with('\n')) && !info.contains('`') && !closes_itself;
         whole.then_some(body)
     };

@@ -145,7 +145,8 @@ impl Request {
 /// Which slot is which path, said once and first; then each task's own text under its slot. Small models that see a path
 /// beside each task, or an example of the JSON, answer with the path or the example.
 fn batch_text(asks: &[&Ask]) -> String {
-    let slots: Vec<String> = asks.iter().enumerate().map(|(i, ask)| format!("{} is {}", slot(i), ask.paths())).collect();
+    let slots: Vec<String> =
+        asks.iter().enumerate().map(|(i, ask)| format!("{} is {}", slot(i), ask.paths())).collect();
     let mut text = format!(
         "Do these {} tasks. The results go to {}. Answer with a JSON object: under \"files\", the full text of each result \
          under its name.\n",
@@ -213,7 +214,10 @@ pub(super) mod tests {
         let schema = Request::new(&[&one]).schema.unwrap();
         assert_eq!(schema["required"], json!(["header", "code"]));
         let two = Request::new(&[&one, &one]);
-        assert_eq!(two.schema.unwrap()["properties"]["files"]["properties"]["f2"]["required"], json!(["header", "code"]));
+        assert_eq!(
+            two.schema.unwrap()["properties"]["files"]["properties"]["f2"]["required"],
+            json!(["header", "code"])
+        );
         assert!(two.messages[1].text.contains("f1 is header = a.h, code = a.c; f2 is"));
     }
 

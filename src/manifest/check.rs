@@ -15,8 +15,7 @@ use crate::yaml::{Key, Kind, Node};
 const TOP: &[&str] = &["version", "vars", "provider", "providers", "batching", "rules"];
 const TOP_LATER: &[&str] = &["budget", "cache", "include"];
 
-const PROVIDER: &[&str] =
-    &["api", "base_url", "model", "key_env", "in_flight", "timeout", "start", "start_timeout"];
+const PROVIDER: &[&str] = &["api", "base_url", "model", "key_env", "in_flight", "timeout", "start", "start_timeout"];
 const PROVIDER_LATER: &[&str] = &["requests_per_minute", "tokens_per_minute", "prices", "limits"];
 const APIS_LATER: &[&str] = &["anthropic", "openai-responses", "gemini", "command", "replay"];
 
@@ -28,8 +27,26 @@ const RULE: &[&str] = &[
     "batch", "batching",
 ];
 const RULE_LATER: &[&str] = &[
-    "run", "embed", "items", "context", "when", "filter", "on_edit", "on_error", "file_mode", "group", "env",
-    "allow_secrets", "schema", "unique_by", "set", "window", "carry", "results", "min", "max",
+    "run",
+    "embed",
+    "items",
+    "context",
+    "when",
+    "filter",
+    "on_edit",
+    "on_error",
+    "file_mode",
+    "group",
+    "env",
+    "allow_secrets",
+    "schema",
+    "unique_by",
+    "set",
+    "window",
+    "carry",
+    "results",
+    "min",
+    "max",
 ];
 
 const INPUT: &[&str] = &["path", "optional"];
@@ -239,13 +256,7 @@ fn batching(reader: &mut Reader, node: &Node, into: &mut Batching) {
     }
 }
 
-fn rule(
-    reader: &mut Reader,
-    key: &Key,
-    node: &Node,
-    defaults: Batching,
-    declared: &BTreeSet<&str>,
-) -> Option<Rule> {
+fn rule(reader: &mut Reader, key: &Key, node: &Node, defaults: Batching, declared: &BTreeSet<&str>) -> Option<Rule> {
     let what = format!("rule `{}`", key.name);
     if key.name.is_empty() || key.name.chars().any(|c| c.is_whitespace() || c.is_control() || c == '/') {
         let message = format!("a rule's name is one word without `/`, and {:?} is not", key.name);

@@ -27,9 +27,9 @@ pub fn load(name: &str, text: &str) -> Result<(Manifest, Vec<Error>), Error> {
     let source = Source::new(name, text);
     let place = |span| Place { source: source.clone(), span };
     let (node, duplicate) = yaml::genfile(text).map_err(|e| {
-        Error::new(Code::Yaml, format!("`{name}` is not YAML: {}", e.message)).at(place(e.span)).hint(
-            "in YAML a string that starts with `{{` or `*`, or that holds `: `, stands in quotes",
-        )
+        Error::new(Code::Yaml, format!("`{name}` is not YAML: {}", e.message))
+            .at(place(e.span))
+            .hint("in YAML a string that starts with `{{` or `*`, or that holds `: `, stands in quotes")
     })?;
     let duplicate = duplicate.map(|e| {
         let key = e.duplicate.unwrap_or_default();
@@ -59,7 +59,9 @@ mod tests {
         let lines: Vec<String> = errors
             .0
             .iter()
-            .map(|e| format!("{}: {e}{}\n", e.code.as_str(), e.hints.iter().map(|h| format!(" ({h})")).collect::<String>()))
+            .map(|e| {
+                format!("{}: {e}{}\n", e.code.as_str(), e.hints.iter().map(|h| format!(" ({h})")).collect::<String>())
+            })
             .collect();
         expect.assert_eq(&lines.concat());
     }
@@ -120,15 +122,24 @@ rules:
 
     #[test]
     fn what_is_no_genfile_is_said() {
-        check("", expect![[r#"
+        check(
+            "",
+            expect![[r#"
             genmake::wrong_type: Genfile:1:1: the Genfile takes a map, and this is nothing
-        "#]]);
-        check("rules: {}", expect![[r#"
+        "#]],
+        );
+        check(
+            "rules: {}",
+            expect![[r#"
             genmake::missing_key: Genfile:1:1: the Genfile has no `version` (write `version: 1` as its first line)
-        "#]]);
-        check("version: 1\nrules: {}\nvars: {a: 1, b: \"{{vars.a}}x\", c: \"{{vars.d}}\"}", expect![[r#"
+        "#]],
+        );
+        check(
+            "version: 1\nrules: {}\nvars: {a: 1, b: \"{{vars.a}}x\", c: \"{{vars.d}}\"}",
+            expect![[r#"
             genmake::undefined: Genfile:3:38: unknown variable `vars.d` (did you mean `vars.a`?)
-        "#]]);
+        "#]],
+        );
         check("version: 1\nrules:\n  a: {template: t, output: o}\n", expect!["fine"]);
     }
 }

@@ -88,7 +88,9 @@ pub fn expr_error(error: &ExprError) -> Error {
     let error_ = Error::new(code, message);
     match &error.why {
         Why::Helper(name) => error_.hint_if(did_you_mean(name, helper_names())),
-        Why::Syntax(_) => error_.hint("an expression is `{{NAME}}` or `{{HELPER NAME}}`; a literal `{{` is written `\\{{`"),
+        Why::Syntax(_) => {
+            error_.hint("an expression is `{{NAME}}` or `{{HELPER NAME}}`; a literal `{{` is written `\\{{`")
+        }
         _ => error_,
     }
 }

@@ -56,8 +56,11 @@ impl Reader {
                 continue;
             }
             let error = if later.contains(&key.name.as_str()) {
-                Error::new(Code::Unsupported, format!("`{}` of {what} is not supported by this version of genmake", key.name))
-                    .hint("leave it out, or use a newer genmake")
+                Error::new(
+                    Code::Unsupported,
+                    format!("`{}` of {what} is not supported by this version of genmake", key.name),
+                )
+                .hint("leave it out, or use a newer genmake")
             } else {
                 let near = did_you_mean(&key.name, known.iter().copied());
                 let all = format!("{what} has the keys {}", list(known));

@@ -76,7 +76,8 @@ fn ask(graph: &Graph, id: TaskId, compiled: &Compiled, rendered: &str) -> Result
     let rule = graph.rule(id);
     let messages = prompt::messages(rendered);
     if messages.is_empty() {
-        let error = Error::new(Code::BadValue, format!("the prompt `{}` is empty for `{}`", task.recipe, graph.name(id)));
+        let error =
+            Error::new(Code::BadValue, format!("the prompt `{}` is empty for `{}`", task.recipe, graph.name(id)));
         return Err(error.in_rule(&rule.name).at(rule.place.clone()));
     }
     let provider = graph.manifest.provider_of(rule)?;
@@ -84,7 +85,10 @@ fn ask(graph: &Graph, id: TaskId, compiled: &Compiled, rendered: &str) -> Result
     let Some(model) = model else {
         return Err(Error::new(Code::MissingKey, format!("rule `{}` has no model", rule.name))
             .at(rule.place.clone())
-            .hint(format!("name one with `model: NAME`, in the rule, the prompt file or provider `{}`", provider.name)));
+            .hint(format!(
+                "name one with `model: NAME`, in the rule, the prompt file or provider `{}`",
+                provider.name
+            )));
     };
     let mut params = compiled.prompt.params.clone();
     params.extend(rule.params.clone());
@@ -129,8 +133,8 @@ impl Compiled {
         let wants = Wants { text: mentions("text"), data: mentions("data") };
         let source = Text::new(task.recipe.as_str(), text);
         let compile = if is_prompt { Template::prompt } else { Template::new };
-        let template = compile(&prompt.body, &partials)
-            .map_err(|e| located(&e, &source, prompt.lines_before, &texts))?;
+        let template =
+            compile(&prompt.body, &partials).map_err(|e| located(&e, &source, prompt.lines_before, &texts))?;
         Ok(Compiled { template, prompt, text: source, partials: texts, wants })
     }
 
@@ -160,7 +164,8 @@ fn scope(graph: &Graph, id: TaskId, files: &dyn Files, wants: Wants) -> Result<V
     let task = &graph.tasks[id];
     let mut scope = json!({"vars": graph.manifest.vars, "rule": graph.rule(id).name});
     scope["output"] = task.outputs[0].path.as_str().into();
-    let named = task.outputs.iter().map(|o| (o.name.clone().unwrap_or_else(|| "output".to_owned()), o.path.as_str().into()));
+    let named =
+        task.outputs.iter().map(|o| (o.name.clone().unwrap_or_else(|| "output".to_owned()), o.path.as_str().into()));
     scope["outputs"] = named.collect::<Map<_, _>>().into();
     if let Some(item) = &task.item {
         scope["item"] = match &item.file {
@@ -254,7 +259,8 @@ fn part_value(path: &RelPath, part: &Part, index: usize) -> Value {
 /// A file as templates see it; its bytes are looked at only if the recipe could ask for them. `None` if it is not there.
 fn file_value(files: &dyn Files, path: &RelPath, wants: Wants) -> Result<Option<Value>, Error> {
     let mut value = file_names(path);
-    if !wants.text && !(wants.data && is_data(path)) {
+    let wanted = wants.text || (wants.data && is_data(path));
+    if !wanted {
         return Ok(files.exists(path).then_some(value));
     }
     let Some(bytes) = files.read(path)? else { return Ok(None) };

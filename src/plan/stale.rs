@@ -101,7 +101,8 @@ pub fn judge(
     reasons: impl FnOnce() -> Vec<Reason>,
     wish: Wish,
 ) -> Verdict {
-    let edited: Vec<RelPath> = outputs.iter().filter(|o| is_edited(o, stored.as_deref(), outputs)).map(|o| o.path.clone()).collect();
+    let edited: Vec<RelPath> =
+        outputs.iter().filter(|o| is_edited(o, stored.as_deref(), outputs)).map(|o| o.path.clone()).collect();
     if !edited.is_empty() && !wish.force {
         return Verdict::Edited(edited);
     }
@@ -115,7 +116,9 @@ pub fn judge(
         return Verdict::Fresh;
     }
     let mut why: Vec<Reason> = edited.into_iter().map(Reason::EditDiscarded).collect();
-    why.extend(outputs.iter().filter(|o| o.on_disk.is_none() && is_known(o)).map(|o| Reason::OutputMissing(o.path.clone())));
+    why.extend(
+        outputs.iter().filter(|o| o.on_disk.is_none() && is_known(o)).map(|o| Reason::OutputMissing(o.path.clone())),
+    );
     let key_moved = outputs.iter().any(|o| last_key(o).is_some_and(|last| last != key));
     if outputs.iter().all(|o| !is_known(o)) {
         why.push(Reason::New);
@@ -164,9 +167,7 @@ pub fn changed(before: &[Part], now: &[Part]) -> Vec<Reason> {
     for part in now.iter().filter(|part| find(before, part) != Some(part.digest)) {
         reasons.push(match part.kind {
             PartKind::Recipe => Reason::RecipeChanged(part.name.clone()),
-            PartKind::Model => {
-                Reason::ModelChanged { from: model(before).unwrap_or_default(), to: part.name.clone() }
-            }
+            PartKind::Model => Reason::ModelChanged { from: model(before).unwrap_or_default(), to: part.name.clone() },
             _ => Reason::InputChanged(Some(part.name.clone())),
         });
     }
@@ -274,7 +275,10 @@ mod tests {
             Verdict::Restorable(vec![Reason::EditDiscarded(RelPath::new("a").unwrap())], vec![d("made")])
         );
         let wish = Wish { rebuild: true, force: false };
-        assert_eq!(verdict(&Case { stored: Some("made"), wish, ..case() }, "key"), Verdict::Stale(vec![Reason::Forced]));
+        assert_eq!(
+            verdict(&Case { stored: Some("made"), wish, ..case() }, "key"),
+            Verdict::Stale(vec![Reason::Forced])
+        );
         assert_eq!(verdict(&Case { on_disk: Some("hand"), wish, ..case() }, "key"), edited());
     }
 

@@ -7,7 +7,8 @@ use serde_json::Value;
 use ureq::Agent;
 use ureq::http::{HeaderMap, Uri};
 
-use super::{Failure, FailureKind, Secret};
+use super::live::Secret;
+use super::{Failure, FailureKind};
 
 /// The longest answer that is read, in bytes.
 const MAX_BODY: u64 = 64 << 20;

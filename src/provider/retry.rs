@@ -5,14 +5,14 @@ use std::time::Duration;
 use super::{Failure, FailureKind};
 
 /// How often a request is sent again at most.
-pub const MAX_RETRIES: u32 = 4;
+const MAX_RETRIES: u32 = 4;
 
 /// A provider that asks for more patience than this is not waited for.
 const LONGEST: Duration = Duration::from_secs(300);
 
 /// How long to wait before retry number `attempt` (from 0); `None` if it is not sent again. What the provider asks for is kept;
 /// else full jitter (a random time up to a bound that doubles), from 0.5 s to 8 s. `random` is from 0 to 1.
-pub fn delay(attempt: u32, failure: &Failure, random: f64) -> Option<Duration> {
+pub(super) fn delay(attempt: u32, failure: &Failure, random: f64) -> Option<Duration> {
     let most = match failure.kind {
         FailureKind::Unreachable | FailureKind::Cut | FailureKind::Limited | FailureKind::Server => MAX_RETRIES,
         // What took too long once was perhaps paid for: once more, and no more.

@@ -92,7 +92,11 @@ pub(super) fn bring_up(
 
 fn failed(what: String, last: &VecDeque<String>) -> Error {
     let error = Error::new(Code::StartFailed, what);
-    if last.is_empty() { error } else { error.hint(format!("it said:\n{}", last.iter().cloned().collect::<Vec<_>>().join("\n"))) }
+    if last.is_empty() {
+        error
+    } else {
+        error.hint(format!("it said:\n{}", last.iter().cloned().collect::<Vec<_>>().join("\n")))
+    }
 }
 
 fn spawn(command: &str, root: &Path) -> std::io::Result<Child> {
@@ -177,12 +181,18 @@ fn signal(id: u32, _: bool) {
 #[cfg(all(test, unix))]
 mod tests {
     use super::*;
-    use std::sync::Mutex;
+    use std::cell::RefCell;
 
-    fn up(command: &str, dir: &Path, answers: &dyn Fn() -> Option<u16>, timeout: Duration) -> (Result<Server, Error>, Vec<Notice>) {
-        let told = Mutex::new(Vec::new());
-        let server = bring_up(command, timeout, dir, answers, &Cancel::default(), &|notice| told.lock().unwrap().push(notice));
-        (server, told.into_inner().unwrap())
+    fn up(
+        command: &str,
+        dir: &Path,
+        answers: &dyn Fn() -> Option<u16>,
+        timeout: Duration,
+    ) -> (Result<Server, Error>, Vec<Notice>) {
+        let told = RefCell::new(Vec::new());
+        let tell = |notice| told.borrow_mut().push(notice);
+        let server = bring_up(command, timeout, dir, answers, &Cancel::default(), &tell);
+        (server, told.into_inner())
     }
 
     #[test]
@@ -198,7 +208,8 @@ mod tests {
         // The command leaves a child behind that ignores SIGTERM, and holds a fifo open as long as it lives.
         let command = "mkfifo alive; (trap '' TERM; exec 9<>alive; echo $GENMAKE_PID > up; while :; do sleep 0.05; done) & echo hello; wait";
         let path = dir.path().to_path_buf();
-        let (server, told) = up(command, dir.path(), &|| path.join("up").exists().then_some(200), Duration::from_secs(30));
+        let (server, told) =
+            up(command, dir.path(), &|| path.join("up").exists().then_some(200), Duration::from_secs(30));
         assert!(told.contains(&Notice::Said("hello".into())), "{told:?}");
         assert!(matches!(told.last(), Some(Notice::Ready(_))));
         assert_eq!(fs_err::read_to_string(dir.path().join("up")).unwrap().trim(), std::process::id().to_string());
@@ -220,8 +231,8 @@ mod tests {
     #[test]
     fn a_server_that_still_loads_is_waited_for_and_one_that_another_brought_up_is_used() {
         let dir = tempfile::tempdir().unwrap();
-        let statuses = Mutex::new(vec![Some(200), Some(503), Some(503), None]);
-        let next = || statuses.lock().unwrap().pop().unwrap_or(Some(200));
+        let statuses = RefCell::new(vec![Some(200), Some(503), Some(503), None]);
+        let next = || statuses.borrow_mut().pop().unwrap_or(Some(200));
         assert!(up("exec sleep 60", dir.path(), &next, Duration::from_secs(30)).0.is_ok());
         let path = dir.path().to_path_buf();
         let other = || path.join("taken").exists().then_some(200);

@@ -48,9 +48,7 @@ pub fn parse(path: &RelPath, text: &str) -> Result<Value, Error> {
         Error::new(Code::Unreadable, what).at(place)
     };
     match path.ext() {
-        "yaml" | "yml" => {
-            yaml::data(text).map_err(|e| wrong(format!("`{path}` is not YAML: {}", e.message), e.span))
-        }
+        "yaml" | "yml" => yaml::data(text).map_err(|e| wrong(format!("`{path}` is not YAML: {}", e.message), e.span)),
         "json" => serde_json::from_str(text).map_err(|e| {
             let at = Source { name: String::new(), text: text.to_owned() }.offset(e.line(), e.column());
             wrong(format!("`{path}` is not JSON: {e}"), at..at)
@@ -74,7 +72,10 @@ mod tests {
         let want = json!({"b": {"x": [1, "two"]}, "a": true});
         assert_eq!(parse("f.yaml", "b: {x: [1, two]}\na: true\n").unwrap(), want);
         assert_eq!(parse("f.json", r#"{"b": {"x": [1, "two"]}, "a": true}"#).unwrap(), want);
-        assert_eq!(parse("f.toml", "a = true\n[b]\nx = [1, \"two\"]\n").unwrap(), json!({"a": true, "b": {"x": [1, "two"]}}));
+        assert_eq!(
+            parse("f.toml", "a = true\n[b]\nx = [1, \"two\"]\n").unwrap(),
+            json!({"a": true, "b": {"x": [1, "two"]}})
+        );
         let error = parse("f.json", "{\n  \"a\": }").unwrap_err();
         assert_eq!(error.to_string().split(' ').next(), Some("f.json:2:8:"));
         assert!(parse("f.toml", "a = ").unwrap_err().place.is_some());

@@ -3,8 +3,8 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use super::write::{put, sync_folder};
 use super::unwritable;
+use super::write::{put, sync_folder};
 use crate::digest::Digest;
 use crate::error::Error;
 use crate::plan::Stored;

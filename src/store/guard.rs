@@ -18,7 +18,8 @@ impl Guard {
     pub fn take(folder: &Path, waits: impl FnOnce()) -> Result<Guard, Error> {
         let path = folder.join("guard");
         let mut options = fs_err::OpenOptions::new();
-        let file = options.read(true).write(true).create(true).truncate(false).open(&path).map_err(|e| unwritable(&e))?;
+        let file =
+            options.read(true).write(true).create(true).truncate(false).open(&path).map_err(|e| unwritable(&e))?;
         if file.file().try_lock().is_err() {
             waits();
             file.file().lock().map_err(|e| {

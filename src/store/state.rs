@@ -96,7 +96,10 @@ impl State {
     pub fn write(&self, folder: &Path) -> Result<(), Error> {
         let body = Body {
             taken: self.taken,
-            stamps: sorted(self.stamps.iter().map(|(path, (stamp, digest))| (path.to_string(), *stamp, *digest)), |e| &e.0),
+            stamps: sorted(
+                self.stamps.iter().map(|(path, (stamp, digest))| (path.to_string(), *stamp, *digest)),
+                |e| &e.0,
+            ),
             outputs: sorted(self.memory.outputs.iter().map(|(p, written)| (p.to_string(), written.clone())), |e| &e.0),
             tasks: sorted(self.memory.tasks.iter().map(|(p, task)| (p.to_string(), task.clone())), |e| &e.0),
         };

@@ -59,7 +59,8 @@ pub fn render(error: &Error, colors: bool) -> String {
         message: sanitize(&error.message),
         code: error.code.as_str(),
         help: (!error.hints.is_empty()).then(|| sanitize(&error.hints.join("\n"))),
-        source: place.map(|place| NamedSource::new(sanitize(&place.source.name), sanitize_in_place(&place.source.text))),
+        source: place
+            .map(|place| NamedSource::new(sanitize(&place.source.name), sanitize_in_place(&place.source.text))),
         // An empty span has no caret of its own: point at one character.
         label: place.map(|place| {
             let start = place.span.start.min(place.source.text.len());

@@ -218,7 +218,11 @@ fn closing(summary: &Summary) -> String {
         (false, _) => "failed",
         (true, 0) => return "nothing to do: the Genfile makes nothing".to_owned(),
         (true, n) if count(Status::Fresh) == n && summary.written == 0 => {
-            return format!("nothing to do: {n} {} up to date in {}", if n == 1 { "target is" } else { "targets are" }, time(summary.took));
+            return format!(
+                "nothing to do: {n} {} up to date in {}",
+                if n == 1 { "target is" } else { "targets are" },
+                time(summary.took)
+            );
         }
         (true, _) => "done",
     };

@@ -1,0 +1,41 @@
+//! Providers where the crate is built without the `net` feature: there are none.
+
+use std::path::Path;
+
+use super::{Cancel, Failure, FailureKind, Notice, SendError};
+use crate::error::{Code, Error};
+use crate::llm::{Answer, Request};
+use crate::manifest;
+
+/// A provider that cannot be made.
+pub struct Provider;
+
+impl Provider {
+    /// Refuses.
+    ///
+    /// # Errors
+    /// [`Code::Offline`], always.
+    pub fn new(
+        declared: &manifest::Provider,
+        _: &Path,
+        _: &dyn Fn(&str) -> Option<String>,
+        _: &[String],
+        _: Cancel,
+    ) -> Result<Provider, Error> {
+        let message =
+            format!("provider `{}` cannot be asked: genmake is built without the `net` feature", declared.name);
+        Err(Error::new(Code::Offline, message).at(declared.place.clone()))
+    }
+
+    /// Never called: there is no provider to call it on.
+    ///
+    /// # Errors
+    /// Always.
+    pub fn send(&self, _: &Request, _: &dyn Fn(Notice)) -> Result<Answer, SendError> {
+        let failure = Failure::new(FailureKind::Refused, "built without the `net` feature");
+        Err(SendError::Failed(failure))
+    }
+
+    /// Nothing was brought up.
+    pub fn take_down(&self) {}
+}
