@@ -13,7 +13,7 @@ use crate::event::Event;
 use crate::graph::TaskId;
 use crate::llm::{self, Ask, Complaint, Request, Shortfall, Usage};
 use crate::plan::bug;
-use crate::provider::{Failure, FailureKind, Notice, Provider, SendError};
+use crate::provider::{Failure, FailureKind, Notice, Provider};
 use crate::tokens;
 use crate::wording;
 
@@ -97,6 +97,10 @@ impl Job {
     }
 
     fn ask(&self, number: &mut Option<usize>, send: &Sender<Report>) -> Result<Answered, Failed> {
+        let tell = |told| drop(send.send(Report::Told(told)));
+        let name = || self.name.clone();
+        let up = |notice| tell(Told::Notice { provider: name(), request: 0, notice });
+        self.provider.bring_up(&up).map_err(Failed::Start)?;
         let at = self.requests.fetch_add(1, Ordering::Relaxed) + 1;
         *number = Some(at);
         let asks: Vec<&Ask> = self.asks.iter().collect();
@@ -105,19 +109,17 @@ impl Job {
         let prefix = asks.first().map_or(0, |ask| tokens::estimate(ask.system()));
         let requested = Event::Requested {
             request: at,
-            provider: self.name.clone(),
+            provider: name(),
             paths,
             tasks: asks.len(),
             prefix_saved: prefix * (asks.len() as u64).saturating_sub(1),
             again: self.batch.failures > 0,
         };
-        let tell = |told| drop(send.send(Report::Told(told)));
         tell(Told::Event(Box::new(requested)));
-        let notices = |notice| tell(Told::Notice { provider: self.name.clone(), request: at, notice });
-        let answer = self.provider.send(&request, &notices).map_err(|e| match e {
-            SendError::Start(error) => Failed::Start(error),
-            SendError::Failed(failure) if failure.kind == FailureKind::Cancelled => Failed::NotSent,
-            SendError::Failed(failure) => Failed::Request(failure),
+        let notices = |notice| tell(Told::Notice { provider: name(), request: at, notice });
+        let answer = self.provider.send(&request, &notices).map_err(|failure| match failure.kind {
+            FailureKind::Cancelled => Failed::NotSent,
+            _ => Failed::Request(failure),
         })?;
         let (results, why) = match asks[..] {
             [only] => match llm::single(only, &answer) {

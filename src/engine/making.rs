@@ -70,11 +70,11 @@ pub(super) fn restore(shared: &Shared, task: TaskId, key: Digest, digests: &[Dig
 }
 
 /// Uses the reply that a killed run left, if there is one and it passes the checks.
-pub(super) fn resume(shared: &Shared, task: TaskId, key: Digest, reasons: &[Reason]) -> Report {
+pub(super) fn resume(shared: &Shared, task: TaskId, key: Digest, model: String, reasons: &[Reason]) -> Report {
     let outputs = shared.graph.tasks[task].outputs.len();
     let usable = |texts: &Vec<String>| texts.len() == outputs && checked(shared, task, texts).is_ok();
     let Some(texts) = shared.store.last_reply(&key).filter(usable) else { return Report::NeedsModel(task) };
-    let made = finish(shared, task, key, &texts, None, Usage::default(), reasons);
+    let made = finish(shared, task, key, &texts, Some(model), Usage::default(), reasons);
     Report::Made(task, made.map(|made| Made { status: Status::Restored, ..made }))
 }
 

@@ -26,6 +26,8 @@ pub enum End {
     Done,
     /// It failed.
     Failed,
+    /// A person's edit is in its way.
+    Held,
     /// Something it waits for failed, or nothing more was to be asked after a failure.
     Skipped,
 }
@@ -181,7 +183,7 @@ impl Schedule {
                         self.ready.push(dependent);
                     }
                     (End::Done, State::Blocked(n)) => *n -= 1,
-                    (End::Failed | End::Skipped, state @ State::Blocked(_)) => {
+                    (End::Failed | End::Held | End::Skipped, state @ State::Blocked(_)) => {
                         *state = State::Ended(End::Skipped);
                         queue.push((dependent, End::Skipped));
                     }

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::{Cancel, Failure, FailureKind, Notice, SendError};
+use super::{Cancel, Failure, FailureKind, Notice};
 use crate::error::{Code, Error};
 use crate::llm::{Answer, Request};
 use crate::manifest;
@@ -27,13 +27,20 @@ impl Provider {
         Err(Error::new(Code::Offline, message).at(declared.place.clone()))
     }
 
+    /// Nothing is to be brought up.
+    ///
+    /// # Errors
+    /// Never.
+    pub fn bring_up(&self, _: &dyn Fn(Notice)) -> Result<(), Error> {
+        Ok(())
+    }
+
     /// Never called: there is no provider to call it on.
     ///
     /// # Errors
     /// Always.
-    pub fn send(&self, _: &Request, _: &dyn Fn(Notice)) -> Result<Answer, SendError> {
-        let failure = Failure::new(FailureKind::Refused, "built without the `net` feature");
-        Err(SendError::Failed(failure))
+    pub fn send(&self, _: &Request, _: &dyn Fn(Notice)) -> Result<Answer, Failure> {
+        Err(Failure::new(FailureKind::Refused, "built without the `net` feature"))
     }
 
     /// Nothing was brought up.

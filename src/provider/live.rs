@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::http::{self, Http, is_loopback};
 use super::start::{self, Server};
-use super::{Cancel, Failure, FailureKind, Notice, SendError, openai, retry};
+use super::{Cancel, Failure, FailureKind, Notice, openai, retry};
 use crate::error::{Code, Error};
 use crate::llm::{Answer, Request};
 use crate::manifest::{self, Api};
@@ -60,16 +60,15 @@ impl Provider {
     /// Sends a request, again where that helps, and waits for the answer.
     ///
     /// # Errors
-    /// The last failure, or that `start:` did not work.
-    pub fn send(&self, request: &Request, tell: &dyn Fn(Notice)) -> Result<Answer, SendError> {
-        self.ready(tell).map_err(SendError::Start)?;
+    /// The last failure.
+    pub fn send(&self, request: &Request, tell: &dyn Fn(Notice)) -> Result<Answer, Failure> {
         let (path, body) = match self.api {
             Api::OpenAi => ("/chat/completions", openai::body(request, self.http.is_openai())),
         };
         let mut attempt = 0;
         loop {
             if self.cancel.is_cancelled() {
-                return Err(SendError::Failed(Failure::new(FailureKind::Cancelled, "interrupted")));
+                return Err(Failure::new(FailureKind::Cancelled, "interrupted"));
             }
             let failure = match self.http.post(path, &body).and_then(|reply| match self.api {
                 Api::OpenAi => openai::answer(&reply),
@@ -77,9 +76,7 @@ impl Provider {
                 Ok(answer) => return Ok(answer),
                 Err(failure) => Failure { message: self.http.without_key(&failure.message), ..failure },
             };
-            let Some(delay) = retry::delay(attempt, &failure, random()) else {
-                return Err(SendError::Failed(failure));
-            };
+            let Some(delay) = retry::delay(attempt, &failure, random()) else { return Err(failure) };
             attempt += 1;
             tell(Notice::Retry(failure, delay));
             self.cancel.wait(delay);
@@ -92,7 +89,10 @@ impl Provider {
     }
 
     /// Brings the provider up if it has a `start:` and does not answer. The first request does this; others wait for it.
-    fn ready(&self, tell: &dyn Fn(Notice)) -> Result<(), Error> {
+    ///
+    /// # Errors
+    /// [`Code::StartFailed`], with what the command said last.
+    pub fn bring_up(&self, tell: &dyn Fn(Notice)) -> Result<(), Error> {
         let Some((command, timeout)) = &self.start else { return Ok(()) };
         let mut server = self.server.lock().unwrap_or_else(PoisonError::into_inner);
         let result = server.get_or_insert_with(|| {

@@ -18,8 +18,6 @@ mod start;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
-use crate::error::Error;
-
 #[cfg(not(feature = "net"))]
 pub use absent::Provider;
 #[cfg(feature = "net")]
@@ -130,15 +128,6 @@ impl Cancel {
         let waited = self.0.1.wait_timeout_while(guard, time, |state| !state.is);
         waited.unwrap_or_else(PoisonError::into_inner).0.is
     }
-}
-
-/// Why [`Provider::send`] has no answer.
-#[derive(Debug)]
-pub enum SendError {
-    /// `start:` did not work.
-    Start(Error),
-    /// The request failed.
-    Failed(Failure),
 }
 
 #[cfg(test)]

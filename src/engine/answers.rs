@@ -1,0 +1,249 @@
+//! The model's part of the loop: from a task that needs an answer to a result, or to what is asked next.
+
+use std::sync::Arc;
+
+use super::asking::{self, Asked, Failed};
+use super::{Pooled, Report, Run, making, pool};
+use crate::batch::Batch;
+use crate::error::{Code, Error};
+use crate::event::{Event, Status};
+use crate::graph::TaskId;
+use crate::llm::{Ask, Complaint, Shortfall, Usage};
+use crate::plan::{self, End, bug};
+use crate::provider::{FailureKind, Provider};
+use crate::wording;
+
+impl Run<'_> {
+    pub(super) fn needs_model(&mut self, task: TaskId) {
+        let graph = &self.shared.graph;
+        let name = graph.name(task);
+        let refuse = |code, what: &str, hint: &str| {
+            Error::new(code, format!("`{name}` needs a request to a model, and {what}")).hint(hint)
+        };
+        if self.options.offline {
+            let error = refuse(Code::Offline, "`--offline` allows none", "run without `--offline`");
+            return self.fail(task, Status::Failed, error);
+        }
+        let Some(ask) = self.underway.get(&task).and_then(|u| u.ask.clone()) else {
+            return self.fail(task, Status::Failed, bug("a task without a request"));
+        };
+        let (shape, limit) = plan::travel(graph, task, &ask);
+        self.schedule.asks(task, shape, if self.options.batch { limit } else { 1 });
+    }
+
+    pub(super) fn request(&mut self, batch: Batch) {
+        let provider = match self.provider(&batch) {
+            Ok(provider) => provider,
+            Err(error) => {
+                self.schedule.returned();
+                for task in batch.tasks {
+                    let error = error.clone().in_rule(&self.shared.graph.rule(task).name);
+                    self.fail(task, Status::Failed, error);
+                }
+                return;
+            }
+        };
+        let mut asks = Vec::with_capacity(batch.tasks.len());
+        for task in &batch.tasks {
+            let underway = self.underway.entry(*task).or_default();
+            let Some(ask) = underway.ask.clone() else { continue };
+            let mut ask = Ask::clone(&ask);
+            ask.messages.append(&mut underway.follow_up);
+            asks.push(ask);
+        }
+        let (name, provider) = provider;
+        let job = asking::Job {
+            shared: Arc::clone(&self.shared),
+            keys: batch.tasks.iter().filter_map(|task| self.underway.get(task).and_then(|u| u.key)).collect(),
+            batch,
+            asks,
+            provider,
+            name: name.clone(),
+            stop: Arc::clone(&self.stop),
+            requests: Arc::clone(&self.requests),
+        };
+        let send = self.send.clone();
+        if let Some(pooled) = self.providers.get(&name) {
+            pooled.pool.spawn(move || job.run(&send));
+        }
+    }
+
+    /// The provider of a batch, made when it is first needed, and its name.
+    fn provider(&mut self, batch: &Batch) -> Result<(String, Arc<Provider>), Error> {
+        let graph = &self.shared.graph;
+        let Some(first) = batch.tasks.first() else { return Err(bug("a request for nothing")) };
+        let declared = graph.manifest.provider_of(graph.rule(*first))?;
+        if let Some(error) = self.dead.get(&declared.name) {
+            return Err(error.clone());
+        }
+        let pooled = match self.providers.get(&declared.name) {
+            Some(known) => known,
+            None => {
+                let env = &*self.options.env;
+                let cancel = self.options.cancel.clone();
+                let provider = Provider::new(declared, &self.shared.root, env, &self.options.trusted_hosts, cancel);
+                let pool = pool("genmake-request", declared.in_flight)?;
+                let pooled = Pooled { provider: provider.map(Arc::new), pool };
+                self.providers.entry(declared.name.clone()).or_insert(pooled)
+            }
+        };
+        pooled.provider.as_ref().map(|provider| (declared.name.clone(), Arc::clone(provider))).map_err(Error::clone)
+    }
+
+    pub(super) fn asked(&mut self, asked: Asked) {
+        self.schedule.returned();
+        let Asked { batch, provider, request, outcome, took } = asked;
+        let together = batch.tasks.len();
+        let answered = match outcome {
+            Ok(answered) => answered,
+            Err(failed) => {
+                if let Some(request) = request {
+                    (self.emit)(Event::RequestFailed { request, took });
+                }
+                return self.request_failed(&batch, &provider, request, failed);
+            }
+        };
+        let good = answered.results.iter().filter(|result| matches!(result, Ok(Ok(_)))).count();
+        let number = request.unwrap_or_default();
+        (self.emit)(Event::Answered { request: number, provider, tasks: together, good, usage: answered.usage, took });
+        let mut missing = Vec::new();
+        let share = share(answered.usage, together as u64);
+        for (task, result) in batch.tasks.iter().copied().zip(answered.results) {
+            let underway = self.underway.entry(task).or_default();
+            underway.usage = add(underway.usage, share);
+            underway.request = request;
+            match result {
+                Ok(Ok(texts)) => self.finish(task, texts),
+                Ok(Err((texts, complaint))) => self.correct(&batch, task, &texts, complaint),
+                Err(()) => missing.push(task),
+            }
+        }
+        match answered.why {
+            Some(why) if !missing.is_empty() => self.fell_short(&batch, number, missing, why),
+            _ if together > 1 => self.schedule.delivered(&batch),
+            _ => {}
+        }
+    }
+
+    /// A good result: stored, then written.
+    fn finish(&mut self, task: TaskId, texts: Vec<String>) {
+        let Some((key, model, usage)) =
+            self.underway.get(&task).and_then(|u| Some((u.key?, u.ask.as_ref().map(|ask| ask.model.clone()), u.usage)))
+        else {
+            return self.fail(task, Status::Failed, bug("a result without a key"));
+        };
+        let reasons = self.underway.get(&task).map(|u| u.reasons.clone()).unwrap_or_default();
+        self.schedule.resumes(task);
+        let shared = Arc::clone(&self.shared);
+        self.spawn_local(task, move || {
+            Report::Made(task, making::finish(&shared, task, key, &texts, model, usage, &reasons))
+        });
+    }
+
+    /// A result that fails a check goes back to the model with the check's words, once for each retry.
+    fn correct(&mut self, batch: &Batch, task: TaskId, texts: &[String], complaint: Complaint) {
+        let rule = self.shared.graph.rule(task);
+        let (most, name) = (rule.retries, rule.name.clone());
+        let fallback = rule.batching.fallback_on_failure || batch.tasks.len() == 1;
+        let underway = self.underway.entry(task).or_default();
+        if underway.retries >= most || !fallback {
+            let message = format!(
+                "`{}` does not pass the check `{}`: {}",
+                complaint.path,
+                complaint.check.name(),
+                complaint.message
+            );
+            let error = Error::new(Code::CheckFailed, message).in_rule(&name).hint(match most {
+                0 => "`retries: 1` would give the model another try".to_owned(),
+                n => format!("the model was asked {} times in all", n + 1),
+            });
+            return self.fail(task, Status::Failed, error);
+        }
+        underway.retries += 1;
+        underway.follow_up = complaint.to_messages(&texts.join("\n")).into();
+        (self.emit)(Event::AskedToCorrect { path: complaint.path, why: complaint.message });
+        self.schedule.ask_alone(batch, task);
+    }
+
+    /// What an answer did not bring: asked for again where that can help, else failed.
+    fn fell_short(&mut self, batch: &Batch, request: usize, missing: Vec<TaskId>, why: Shortfall) {
+        let graph = &self.shared.graph;
+        let alone = batch.tasks.len() == 1;
+        let rule = graph.rule(missing[0]);
+        let again = if alone {
+            let tried = self.underway.get(&missing[0]).map_or(0, |u| u.retries);
+            matches!(why, Shortfall::Malformed(_)) && tried < rule.retries
+        } else {
+            rule.batching.fallback_on_failure
+        };
+        if alone && again {
+            let path = graph.name(missing[0]).clone();
+            (self.emit)(Event::AskedToCorrect { path, why: wording::shortfall(&why) });
+        } else {
+            let missing = missing.iter().map(|task| graph.name(*task).clone()).collect();
+            (self.emit)(Event::FellBack { request, missing, why: why.clone(), again });
+        }
+        if !again {
+            for task in missing {
+                let error = asking::fell_short(&self.shared, task, &why, alone);
+                self.fail(task, Status::Failed, error);
+            }
+        } else if alone {
+            self.underway.entry(missing[0]).or_default().retries += 1;
+            self.schedule.ask_alone(batch, missing[0]);
+        } else {
+            self.schedule.ask_again(batch, missing, &why);
+        }
+    }
+
+    fn request_failed(&mut self, batch: &Batch, provider: &str, request: Option<usize>, failed: Failed) {
+        let error = match failed {
+            Failed::NotSent => {
+                batch.tasks.iter().for_each(|task| self.schedule.ended(*task, End::Skipped));
+                return;
+            }
+            Failed::Request(failure) => {
+                // What a provider will not take from several it may take from each.
+                let rule = self.shared.graph.rule(batch.tasks[0]);
+                if failure.kind == FailureKind::Rejected && batch.tasks.len() > 1 && rule.batching.fallback_on_failure {
+                    let why = Shortfall::Refused(failure.message);
+                    return self.fell_short(batch, request.unwrap_or_default(), batch.tasks.clone(), why);
+                }
+                let error = asking::failure(&self.shared, batch.tasks[0], &failure);
+                if failure.is_final() {
+                    self.dead.insert(provider.to_owned(), error.clone());
+                }
+                error
+            }
+            Failed::Start(error) => {
+                self.dead.insert(provider.to_owned(), error.clone());
+                error
+            }
+            Failed::Bug(error) => error,
+        };
+        for task in &batch.tasks {
+            let error = error.clone().in_rule(&self.shared.graph.rule(*task).name);
+            self.fail(*task, Status::Failed, error);
+        }
+    }
+}
+
+/// One task's share of what a request took.
+fn share(usage: Usage, tasks: u64) -> Usage {
+    let tasks = tasks.max(1);
+    Usage {
+        input: usage.input / tasks,
+        cached: usage.cached / tasks,
+        cache_write: usage.cache_write / tasks,
+        output: usage.output / tasks,
+    }
+}
+
+fn add(a: Usage, b: Usage) -> Usage {
+    Usage {
+        input: a.input + b.input,
+        cached: a.cached + b.cached,
+        cache_write: a.cache_write + b.cache_write,
+        output: a.output + b.output,
+    }
+}
