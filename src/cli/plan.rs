@@ -126,6 +126,11 @@ fn to_text(context: &Context, planned: &Planned, requests: &[Estimate]) {
             parts.push(format!("{n} {word}"));
         }
     }
-    let open = if waiting > 0 { format!(" and what {waiting} waiting tasks turn out to need") } else { String::new() };
-    ui::out(&format!("{}; {} requests{open}\n", parts.join(", "), requests.len()));
+    let open = match waiting {
+        0 => String::new(),
+        1 => " and what 1 waiting task turns out to need".to_owned(),
+        n => format!(" and what {n} waiting tasks turn out to need"),
+    };
+    let requests = if requests.len() == 1 { "1 request".to_owned() } else { format!("{} requests", requests.len()) };
+    ui::out(&format!("{}; {requests}{open}\n", parts.join(", ")));
 }

@@ -105,7 +105,19 @@ pub(super) fn check(source: Arc<Source>, node: &Node) -> (Manifest, Vec<Error>) 
             }
         }
     }
+    without_provider(&mut reader, &manifest);
     (manifest, reader.found)
+}
+
+/// A prompt is sent to somebody.
+fn without_provider(reader: &mut Reader, manifest: &Manifest) {
+    for rule in &manifest.rules {
+        if matches!(rule.recipe, Some(Recipe::Prompt(_))) && rule.provider.is_none() && manifest.provider.is_none() {
+            let message = format!("rule `{}` has a prompt and no provider", rule.name);
+            let hint = "name one with `provider: NAME`, at the top of the Genfile or in the rule";
+            reader.found.push(Error::new(Code::MissingKey, message).at(rule.place.clone()).hint(hint));
+        }
+    }
 }
 
 fn version(reader: &mut Reader, node: &Node, top: &Fields) {

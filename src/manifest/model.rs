@@ -270,13 +270,11 @@ impl Manifest {
     /// The provider and model of an LLM rule, with what a prompt file names between the two.
     ///
     /// # Errors
-    /// [`Code::UnknownProvider`] or [`Code::MissingKey`], pointing at the rule.
+    /// [`Code::UnknownProvider`] or [`Code::MissingKey`], pointing at the rule; a loaded Genfile has neither.
     pub fn provider_of(&self, rule: &Rule) -> Result<&Provider, Error> {
         let name = rule.provider.as_ref().map(|(name, _)| name).or(self.provider.as_ref());
         let Some(name) = name else {
-            return Err(Error::new(Code::MissingKey, format!("rule `{}` has a prompt and no provider", rule.name))
-                .at(rule.place.clone())
-                .hint("name one with `provider: NAME`, at the top of the Genfile or in the rule"));
+            return Err(Error::new(Code::MissingKey, "it has no provider").in_rule(&rule.name).at(rule.place.clone()));
         };
         self.providers.get(name).ok_or_else(|| {
             Error::new(Code::UnknownProvider, format!("no provider `{name}`"))
