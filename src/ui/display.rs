@@ -1,8 +1,8 @@
 //! A run as it happens: plain lines, and on a terminal a status line below them. Only listens to events.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::io::IsTerminal;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use owo_colors::OwoColorize;
@@ -29,8 +29,8 @@ pub struct Display {
     bar: Option<ProgressBar>,
     silent: bool,
     verbose: bool,
-    /// Requests under way, since when.
-    waiting: BTreeMap<usize, Instant>,
+    /// Requests under way.
+    waiting: BTreeSet<usize>,
     tokens: (u64, u64),
     /// What was said last: an error that ten tasks share is said once.
     last_error: Option<Error>,
@@ -42,12 +42,12 @@ impl Display {
         let live = progress == Progress::Auto && !is_ci && std::io::stderr().is_terminal();
         let bar = live.then(|| {
             let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
-            let style = ProgressStyle::with_template("{spinner} {pos}/{len} {wide_msg}");
+            let style = ProgressStyle::with_template("{spinner} {pos}/{len} in {elapsed} {wide_msg}");
             bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_spinner()));
             bar
         });
         let silent = progress == Progress::None;
-        Display { bar, silent, verbose, waiting: BTreeMap::new(), tokens: (0, 0), last_error: None }
+        Display { bar, silent, verbose, waiting: BTreeSet::new(), tokens: (0, 0), last_error: None }
     }
 
     /// Shows an event.
@@ -65,7 +65,7 @@ impl Display {
             Event::StartSaid { provider, line } => self.line("", &format!("{provider}: {line}")),
             Event::Started { provider, took } => self.line("ready", &format!("{provider}, after {}", time(*took))),
             Event::Requested { request, provider, paths, again, .. } => {
-                self.waiting.insert(*request, Instant::now());
+                self.waiting.insert(*request);
                 let what = if *again { "ask again" } else { "ask" };
                 let names: Vec<&str> = paths.iter().map(crate::path::RelPath::as_str).collect();
                 self.line(what, &format!("{provider} for {} (request {request})", names.join(", ")));
@@ -169,13 +169,15 @@ impl Display {
     fn status(&self) {
         let Some(bar) = &self.bar else { return };
         let mut parts = Vec::new();
-        if let Some(oldest) = self.waiting.values().min() {
-            parts.push(format!("{} requests under way, {}", self.waiting.len(), time(oldest.elapsed())));
+        match self.waiting.len() {
+            0 => {}
+            1 => parts.push("1 request under way".to_owned()),
+            n => parts.push(format!("{n} requests under way")),
         }
         if self.tokens != (0, 0) {
             parts.push(format!("{} tokens in, {} out", self.tokens.0, self.tokens.1));
         }
-        bar.set_message(parts.join(" · "));
+        bar.set_message(format!("· {}", parts.join(" · ")));
     }
 
     /// Ends the display with what the run came to.
