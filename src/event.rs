@@ -56,6 +56,8 @@ pub enum Event {
         tasks: usize,
         /// Tokens that it would take to send its stable prefix once more for each task but the first: an estimate.
         prefix_saved: u64,
+        /// Whether the provider is on this machine, so that it costs nothing.
+        local: bool,
         /// Whether it asks again for what an earlier request did not deliver.
         again: bool,
     },

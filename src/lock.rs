@@ -8,6 +8,14 @@ use crate::digest::Digest;
 use crate::error::{Code, Error, Place, Source};
 use crate::path::RelPath;
 
+/// The lock of a Genfile of this name: `Genfile.lock` for the usual ones, `NAME.lock` for another.
+pub fn file_name(genfile: &str) -> String {
+    match genfile {
+        "Genfile" | "Genfile.yaml" | "Genfile.yml" => "Genfile.lock".to_owned(),
+        other => format!("{other}.lock"),
+    }
+}
+
 const HEADER: &str = "genmake-lock 1";
 
 /// A parsed lock.

@@ -9,7 +9,7 @@ use crate::engine::{self, Options, Shared};
 use crate::error::{Code, Error, Errors};
 use crate::event::Event;
 use crate::graph::{Graph, Target, TaskId};
-use crate::lock::Lock;
+use crate::lock::{self, Lock};
 use crate::manifest;
 use crate::path::RelPath;
 use crate::plan::{self, Memory, Plan, Recipes, Wish};
@@ -78,7 +78,7 @@ impl Location {
 
     /// The lock's file name.
     pub fn lock_name(&self) -> String {
-        format!("{}.lock", self.name)
+        lock::file_name(&self.name)
     }
 }
 

@@ -28,7 +28,7 @@ pub struct Summary {
 }
 
 /// Requests and what they took. Names as in the report.
-#[derive(Debug, Clone, Default, Serialize)]
+#[derive(Debug, Clone, Serialize)]
 pub struct Llm {
     /// Requests that were sent, without retries in transport.
     pub requests: u64,
@@ -56,12 +56,35 @@ pub struct Llm {
     pub cache_write_tokens: u64,
     /// Tokens that were not spent.
     pub tokens_saved: Saved,
-    /// What it cost; none where the price of a model is not known.
+    /// What it cost. A model on this machine costs nothing; `None` where a price is not known, which is never 0.
     pub cost_usd: Option<f64>,
-    /// What was saved; none where the price of a model is not known.
+    /// What was saved, likewise.
     pub cost_saved_usd: Option<f64>,
     /// The same by provider.
     pub providers: BTreeMap<String, ByProvider>,
+}
+
+impl Default for Llm {
+    fn default() -> Llm {
+        Llm {
+            requests: 0,
+            batched_requests: 0,
+            batch_attempts: 0,
+            batch_successes: 0,
+            fallbacks: 0,
+            files_in_batches: 0,
+            files_individual: 0,
+            retries: 0,
+            input_tokens: 0,
+            output_tokens: 0,
+            cached_input_tokens: 0,
+            cache_write_tokens: 0,
+            tokens_saved: Saved::default(),
+            cost_usd: Some(0.0),
+            cost_saved_usd: Some(0.0),
+            providers: BTreeMap::new(),
+        }
+    }
 }
 
 /// Tokens that were not spent, by why.
@@ -97,7 +120,10 @@ impl Summary {
     pub fn note(&mut self, event: &Event) {
         let llm = &mut self.llm;
         match event {
-            Event::Requested { provider, tasks, prefix_saved, .. } => {
+            Event::Requested { provider, tasks, prefix_saved, local, .. } => {
+                if !local {
+                    (llm.cost_usd, llm.cost_saved_usd) = (None, None);
+                }
                 llm.requests += 1;
                 llm.providers.entry(provider.clone()).or_default().requests += 1;
                 if *tasks > 1 {

@@ -113,6 +113,7 @@ impl Job {
             paths,
             tasks: asks.len(),
             prefix_saved: prefix * (asks.len() as u64).saturating_sub(1),
+            local: self.provider.is_local(),
             again: self.batch.failures > 0,
         };
         tell(Told::Event(Box::new(requested)));

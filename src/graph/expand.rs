@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use super::{Item, Output, Source, Task, TaskId, TaskInput};
 use crate::error::{Code, Error, Place, did_you_mean};
 use crate::files::Files;
+use crate::lock;
 use crate::manifest::{Expr, Foreach, Input, Manifest, Rule};
 use crate::path::{Pattern, RelPath};
 use crate::selector::{self, DataCache, Selector};
@@ -216,7 +217,7 @@ impl<'a> Expander<'a> {
             return Err(bad(format!("output `{text}` is a folder")).hint("an output is a file"));
         }
         let genfile = &self.manifest.source.name;
-        if path.as_str() == genfile || path.as_str() == format!("{genfile}.lock") {
+        if path.as_str() == genfile || path.as_str() == lock::file_name(genfile) {
             return Err(bad(format!("output `{path}` is genmake's own")));
         }
         if self.files.leaves_root(&path) {
@@ -229,7 +230,7 @@ impl<'a> Expander<'a> {
     /// The files that match, as they will be when everything is built: what is on disk and no rule's, and what other rules
     /// declare.
     fn glob(&self, rule: usize, pattern: &Pattern) -> Result<Vec<RelPath>, Error> {
-        let lock = format!("{}.lock", self.manifest.source.name);
+        let lock = lock::file_name(&self.manifest.source.name);
         let mut found: BTreeSet<RelPath> = self.files.list(pattern)?.into_iter().collect();
         found.retain(|path| !self.locked.contains(path) && !self.declared.contains_key(path) && path.as_str() != lock);
         let others = self.declared.iter().filter(|(path, maker)| **maker != rule && pattern.matches(path));

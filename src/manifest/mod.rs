@@ -140,9 +140,12 @@ rules:
             genmake::undefined: Genfile:3:38: unknown variable `vars.d` (did you mean `vars.a`?)
         "#]],
         );
-        check("version: 1\nrules:\n  a: {prompt: p, output: o}\n", expect![[r#"
+        check(
+            "version: 1\nrules:\n  a: {prompt: p, output: o}\n",
+            expect![[r#"
             genmake::missing_key: Genfile:3:3: rule `a` has a prompt and no provider (name one with `provider: NAME`, at the top of the Genfile or in the rule)
-        "#]]);
+        "#]],
+        );
         check("version: 1\nrules:\n  a: {template: t, output: o}\n", expect!["fine"]);
     }
 }

@@ -109,6 +109,9 @@ pub fn known_names(why: &Why, scope: &Value) -> Option<String> {
             before.push('.');
             continue;
         }
+        if *part == "data" && map.contains_key("path") {
+            return Some("only files that end in .yaml, .yml, .json or .toml have `data`".to_owned());
+        }
         if let Some(hint) = did_you_mean(part, map.keys().map(String::as_str)) {
             return Some(hint.replacen('`', &format!("`{before}"), 1));
         }
