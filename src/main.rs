@@ -31,10 +31,11 @@ fn follow_signals(cancel: Cancel) -> Arc<AtomicI32> {
     if let Ok(mut signals) = signals {
         std::thread::spawn(move || {
             for signal in signals.forever() {
-                if seen.swap(signal, Ordering::SeqCst) != 0 {
+                let again = seen.swap(signal, Ordering::SeqCst) != 0;
+                // Before a run has begun (it may wait for another's end) there is nothing to save.
+                if again || !cancel.cancel() {
                     let _ = signal_hook::low_level::emulate_default_handler(signal);
                 }
-                cancel.cancel();
             }
         });
     }

@@ -96,14 +96,16 @@ struct Cancelled {
 }
 
 impl Cancel {
-    /// Interrupts everything that waits.
-    pub fn cancel(&self) {
+    /// Interrupts everything that waits. `false` if nobody asked to be told: there is nothing to end in an orderly way.
+    pub fn cancel(&self) -> bool {
         let mut state = self.0.0.lock().unwrap_or_else(PoisonError::into_inner);
         state.is = true;
         let then = std::mem::take(&mut state.then);
         drop(state);
         self.0.1.notify_all();
+        let is_told = !then.is_empty();
         then.into_iter().for_each(|then| then());
+        is_told
     }
 
     /// Calls `then` when it is interrupted; at once, if it was already.
@@ -140,7 +142,7 @@ mod tests {
         assert!(!cancel.wait(Duration::from_millis(1)));
         let other = cancel.clone();
         let waiter = std::thread::spawn(move || other.wait(Duration::from_secs(600)));
-        cancel.cancel();
+        assert!(!cancel.cancel());
         assert!(waiter.join().unwrap());
     }
 }
