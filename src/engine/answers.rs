@@ -1,5 +1,6 @@
 //! The model's part of the loop: from a task that needs an answer to a result, or to what is asked next.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use super::asking::{self, Asked, Failed};
@@ -31,8 +32,9 @@ impl Run<'_> {
         self.schedule.asks(task, shape, if self.options.batch { limit } else { 1 });
     }
 
+    /// Sends a request, or lets it wait until its provider has a free place.
     pub(super) fn request(&mut self, batch: Batch) {
-        let provider = match self.provider(&batch) {
+        let (name, provider) = match self.provider(&batch) {
             Ok(provider) => provider,
             Err(error) => {
                 self.schedule.returned();
@@ -43,6 +45,12 @@ impl Run<'_> {
                 return;
             }
         };
+        let Some(pooled) = self.providers.get_mut(&name) else { return };
+        if pooled.free == 0 {
+            pooled.waiting.push_back(batch);
+            return;
+        }
+        pooled.free -= 1;
         let mut asks = Vec::with_capacity(batch.tasks.len());
         for task in &batch.tasks {
             let underway = self.underway.entry(*task).or_default();
@@ -51,20 +59,34 @@ impl Run<'_> {
             ask.messages.append(&mut underway.follow_up);
             asks.push(ask);
         }
-        let (name, provider) = provider;
         let job = asking::Job {
             shared: Arc::clone(&self.shared),
             keys: batch.tasks.iter().filter_map(|task| self.underway.get(task).and_then(|u| u.key)).collect(),
             batch,
             asks,
             provider,
-            name: name.clone(),
-            stop: Arc::clone(&self.stop),
+            name,
             requests: Arc::clone(&self.requests),
         };
         let send = self.send.clone();
-        if let Some(pooled) = self.providers.get(&name) {
-            pooled.pool.spawn(move || job.run(&send));
+        pooled.pool.spawn(move || job.run(&send));
+    }
+
+    /// A place with a provider is free: the next request that waits for one is sent, unless nothing is sent any more.
+    fn next_request(&mut self, provider: &str) {
+        let Some(pooled) = self.providers.get_mut(provider) else { return };
+        pooled.free += 1;
+        while let Some(batch) = self.providers.get_mut(provider).and_then(|pooled| pooled.waiting.pop_front()) {
+            if !self.schedule.is_stopped() {
+                self.request(batch);
+                // Where it could not be sent, the place is still free for the next.
+                if self.providers.get(provider).is_some_and(|pooled| pooled.free == 0) {
+                    return;
+                }
+                continue;
+            }
+            self.schedule.returned();
+            batch.tasks.iter().for_each(|task| self.schedule.ended(*task, End::Skipped));
         }
     }
 
@@ -83,7 +105,8 @@ impl Run<'_> {
                 let cancel = self.options.cancel.clone();
                 let provider = Provider::new(declared, &self.shared.root, env, &self.options.trusted_hosts, cancel);
                 let pool = pool("genmake-request", declared.in_flight)?;
-                let pooled = Pooled { provider: provider.map(Arc::new), pool };
+                let provider = provider.map(Arc::new);
+                let pooled = Pooled { provider, pool, free: declared.in_flight, waiting: VecDeque::new() };
                 self.providers.entry(declared.name.clone()).or_insert(pooled)
             }
         };
@@ -91,7 +114,13 @@ impl Run<'_> {
     }
 
     pub(super) fn asked(&mut self, asked: Asked) {
+        let provider = asked.provider.clone();
         self.schedule.returned();
+        self.came_back(asked);
+        self.next_request(&provider);
+    }
+
+    fn came_back(&mut self, asked: Asked) {
         let Asked { batch, provider, request, outcome, took } = asked;
         let together = batch.tasks.len();
         let answered = match outcome {

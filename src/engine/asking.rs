@@ -1,7 +1,7 @@
 //! Requests, as jobs on a provider's pool: send, keep what came, split, check.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::Sender;
 use std::time::{Duration, Instant};
 
@@ -26,7 +26,6 @@ pub(super) struct Job {
     pub asks: Vec<Ask>,
     pub provider: Arc<Provider>,
     pub name: String,
-    pub stop: Arc<AtomicBool>,
     pub requests: Arc<AtomicUsize>,
 }
 
@@ -53,7 +52,7 @@ pub(super) type Checked = Result<Vec<String>, (Vec<String>, Complaint)>;
 
 /// Why there is no answer.
 pub(super) enum Failed {
-    /// The run was stopped before it was sent.
+    /// The run was interrupted before it was sent.
     NotSent,
     Request(Failure),
     Start(Error),
@@ -84,13 +83,9 @@ impl Job {
     pub fn run(self, send: &Sender<Report>) {
         let begun = Instant::now();
         let mut request = None;
-        let outcome = if self.stop.load(Ordering::Relaxed) {
-            Err(Failed::NotSent)
-        } else {
-            let sent = || self.ask(&mut request, send);
-            std::panic::catch_unwind(std::panic::AssertUnwindSafe(sent))
-                .unwrap_or_else(|_| Err(Failed::Bug(bug("a request panicked"))))
-        };
+        let sent = || self.ask(&mut request, send);
+        let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(sent))
+            .unwrap_or_else(|_| Err(Failed::Bug(bug("a request panicked"))));
         let Job { batch, name, .. } = self;
         let asked = Asked { batch, provider: name, request, outcome, took: begun.elapsed() };
         let _ = send.send(Report::Asked(Box::new(asked)));

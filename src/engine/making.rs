@@ -47,7 +47,7 @@ pub(super) fn render(
 }
 
 /// Writes what the store holds for the task's key. What turns out to be damaged is a miss: a model is asked.
-pub(super) fn restore(shared: &Shared, task: TaskId, key: Digest, digests: &[Digest]) -> Report {
+pub(super) fn restore(shared: &Shared, task: TaskId, key: Digest, digests: &[Digest], reasons: &[Reason]) -> Report {
     let outputs = &shared.graph.tasks[task].outputs;
     let mut contents = Vec::with_capacity(digests.len());
     for (output, digest) in outputs.iter().zip(digests) {
@@ -60,7 +60,7 @@ pub(super) fn restore(shared: &Shared, task: TaskId, key: Digest, digests: &[Dig
     }
     let action = shared.store.get_action(&key);
     let saved = action.as_ref().map_or(0, |action| action.input_tokens + action.output_tokens);
-    let made = write(shared, task, key, &contents, &[]).map(|(content, written)| Made {
+    let made = write(shared, task, key, &contents, reasons).map(|(content, written)| Made {
         content,
         status: Status::Restored,
         written,

@@ -9,15 +9,15 @@ mod asking;
 mod making;
 mod settle;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use rayon::{ThreadPool, ThreadPoolBuilder};
 
+use crate::batch::Batch;
 use crate::digest::Digest;
 use crate::error::{Code, Error};
 use crate::event::{Event, Status, TaskEnd};
@@ -162,8 +162,8 @@ struct Run<'a> {
     providers: BTreeMap<String, Pooled>,
     /// Providers that no request can succeed with, and why.
     dead: HashMap<String, Error>,
-    /// Tells requests that wait in a pool that they are not to be sent.
-    stop: Arc<AtomicBool>,
+    /// Tasks that came out otherwise than the plan took for granted, so that what depends on them is judged anew.
+    surprises: HashSet<TaskId>,
     send: Sender<Report>,
     receive: Receiver<Report>,
     requests: Arc<std::sync::atomic::AtomicUsize>,
@@ -171,10 +171,13 @@ struct Run<'a> {
     interrupted: bool,
 }
 
-/// A provider, or why there is none, and the pool of its requests.
+/// A provider, or why there is none, and the pool of its requests. Only what has a free thread is handed to the pool, so that
+/// nothing is sent any more once a failure is known.
 struct Pooled {
     provider: Result<Arc<Provider>, Error>,
     pool: ThreadPool,
+    free: usize,
+    waiting: VecDeque<Batch>,
 }
 
 /// What a run left behind, beside its events.
@@ -214,7 +217,7 @@ pub fn run(
         cpu: pool("genmake-local", options.jobs)?,
         providers: BTreeMap::new(),
         dead: HashMap::new(),
-        stop: Arc::default(),
+        surprises: HashSet::new(),
         send,
         receive,
         requests: Arc::default(),
@@ -277,18 +280,14 @@ impl Run<'_> {
             Report::Made(task, made) => self.made(task, made),
             Report::NeedsModel(task) => self.needs_model(task),
             Report::Lost(task) => {
-                // Judged anew: the damaged blob is set aside, so it is no longer restorable.
-                let shared = Arc::clone(&self.shared);
-                self.spawn_local(task, move || {
-                    let judged = plan::judge(&shared.ground(), task, &shared.files);
-                    Report::Judged(task, Box::new(judged))
-                });
+                // The damaged blob is set aside, so it is no longer restorable.
+                self.surprises.insert(task);
+                self.judge(task);
             }
             Report::Asked(asked) => self.asked(*asked),
             Report::Told(told) => (self.emit)(told.into()),
             Report::Interrupted => {
                 self.interrupted = true;
-                self.stop.store(true, Ordering::Relaxed);
                 self.schedule.stop();
             }
         }
@@ -296,16 +295,24 @@ impl Run<'_> {
 
     fn begin(&mut self, task: TaskId) {
         self.underway.insert(task, Underway { begun: Some(Instant::now()), ..Underway::default() });
+        let surprised = self.shared.graph.tasks[task].deps.iter().any(|dep| self.surprises.contains(dep));
         match self.plan.tasks.get_mut(task).and_then(Option::take) {
-            Some(Ok(Judged { verdict: Verdict::Waiting(_), .. })) | None => {
-                let shared = Arc::clone(&self.shared);
-                self.spawn_local(task, move || {
-                    let judged = plan::judge(&shared.ground(), task, &shared.files);
-                    Report::Judged(task, Box::new(judged))
-                });
+            _ if surprised => {
+                self.surprises.insert(task);
+                self.judge(task);
             }
+            Some(Ok(Judged { verdict: Verdict::Waiting(_), .. })) | None => self.judge(task),
             Some(judged) => self.judged(task, judged),
         }
+    }
+
+    /// Judges a task by the files as they are now.
+    fn judge(&self, task: TaskId) {
+        let shared = Arc::clone(&self.shared);
+        self.spawn_local(task, move || {
+            let judged = plan::judge(&shared.ground(), task, &shared.files);
+            Report::Judged(task, Box::new(judged))
+        });
     }
 
     /// Runs a local job; a panic in it is the task's failure.
@@ -340,8 +347,8 @@ impl Run<'_> {
         match (judged.verdict, judged.making) {
             (Verdict::Fresh, _) => self.fresh(task, key),
             (Verdict::Edited(paths), _) => self.fail(task, Status::Edited, making::edited(&shared, task, &paths)),
-            (Verdict::Restorable(_, digests), _) => {
-                self.spawn_local(task, move || making::restore(&shared, task, key, &digests));
+            (Verdict::Restorable(reasons, digests), _) => {
+                self.spawn_local(task, move || making::restore(&shared, task, key, &digests, &reasons));
             }
             (Verdict::Stale(reasons), Some(Making::Bytes(contents))) => {
                 self.spawn_local(task, move || {
@@ -410,11 +417,8 @@ impl Run<'_> {
         let end = self.task_end(task, status, Some(error));
         self.underway.remove(&task);
         // An edit holds up what depends on it; it is no failure that should stop the rest.
-        let held = status == Status::Edited;
-        self.schedule.ended(task, if held { End::Held } else { End::Failed });
-        if !held && !self.options.keep_going {
-            self.stop.store(true, Ordering::Relaxed);
-        }
+        let end_as = if status == Status::Edited { End::Held } else { End::Failed };
+        self.schedule.ended(task, end_as);
         (self.emit)(Event::Ended(end));
     }
 

@@ -131,6 +131,11 @@ impl Schedule {
         self.running += 1;
     }
 
+    /// Whether no request is sent any more.
+    pub fn is_stopped(&self) -> bool {
+        self.stopped
+    }
+
     /// Whether local work is under way.
     pub fn is_running(&self) -> bool {
         self.running > 0
