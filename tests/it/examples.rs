@@ -1,0 +1,70 @@
+//! The examples as a newcomer finds them: they load, and what is committed is up to date without a model.
+
+use std::path::{Path, PathBuf};
+
+use crate::project::Project;
+
+fn example(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("examples").join(name)
+}
+
+/// A copy of an example in a folder of its own, without `.genmake`.
+fn copy(name: &str) -> Project {
+    let mut project = Project::new();
+    let root = example(name);
+    let mut folders = vec![root.clone()];
+    while let Some(folder) = folders.pop() {
+        for entry in fs_err::read_dir(folder).expect("a folder") {
+            let path = entry.expect("an entry").path();
+            let relative = path.strip_prefix(&root).expect("below").to_str().expect("Unicode").to_owned();
+            match path.is_dir() {
+                true if relative == ".genmake" => {}
+                true => folders.push(path),
+                false => project = project.file(&relative, &fs_err::read_to_string(&path).expect("text")),
+            }
+        }
+    }
+    project
+}
+
+#[test]
+fn the_tour_loads() {
+    let genfile = Path::new(env!("CARGO_MANIFEST_DIR")).join("Genfile.example");
+    let project = copy("tour").file("Genfile", &fs_err::read_to_string(genfile).expect("the tour"));
+    let run = project.run(["plan", "--format", "json"]);
+    let plan = run.stdout_json();
+    assert!(plan["targets"].as_array().is_some_and(|targets| targets.iter().all(|t| t["status"] != "failed")), "{plan:#}");
+    run.exits(0);
+}
+
+#[test]
+fn the_quickstart_is_three_templates_and_six_pages_in_two_requests() {
+    let project = copy("quickstart");
+    for made in ["Genfile.lock", ".gitignore", "Makefile", "docs"] {
+        if project.exists(made) {
+            project.remove(made);
+        }
+    }
+    let run = project.run(["plan", "--format", "json"]);
+    let plan = run.stdout_json();
+    let count = |action: &str| plan["targets"].as_array().expect("targets").iter().filter(|t| t["action"] == action).count();
+    assert_eq!((count("render"), count("generate"), &plan["requests"]), (3, 6, &2.into()));
+    run.exits(0);
+}
+
+#[test]
+fn the_shop_is_up_to_date_without_a_model() {
+    let project = copy("shop");
+    project.run(["check"]).stdout(expect_test::expect![[""]]).exits(0);
+    project.run(["--frozen"]).exits(0);
+
+    let spec = project.read("spec/shop.yaml");
+    let edited = spec.replacen("A product is one thing", "A product is any thing", 1);
+    assert_ne!(spec, edited);
+    project.edit("spec/shop.yaml", &edited);
+    let run = project.run(["check"]);
+    run.stdout_has("docs/product.md");
+    run.stdout_has("internal/models/product.go");
+    run.exits(1);
+    project.run(["--frozen"]).exits(2);
+}

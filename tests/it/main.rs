@@ -1,0 +1,12 @@
+//! Tests from outside: each runs the `genmake` that was built, in a folder of its own, against a provider on this machine.
+
+#![allow(clippy::expect_used, clippy::panic, reason = "a test fails by panic and shows why")]
+
+mod batches;
+mod modules;
+mod project;
+mod providers;
+mod random;
+mod server;
+mod shop;
+mod staleness;
