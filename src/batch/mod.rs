@@ -1,9 +1,9 @@
 //! Which tasks travel together. Pure, and never part of a key or a verdict.
 //!
-//! A shape is what tasks must share to be in one request. Tasks of a shape are grouped in the order in which they come, up to
-//! the shape's limit; what a request did not deliver comes back and is asked for again in ever smaller company.
+//! A shape is what tasks must share to be in one request. Tasks of a shape are grouped in the order of the graph, up to the
+//! shape's limit; what a request did not deliver comes back and is asked for again in ever smaller company.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use crate::digest::{Digest, Framed};
 use crate::graph::TaskId;
@@ -13,8 +13,9 @@ use crate::manifest::{Batching, Check};
 /// What tasks must share to travel in one request.
 pub type Shape = Digest;
 
-/// The shape of a task: provider, model, parameters, stable prefix, form of the result, checks, and the limits of its rule.
-pub fn shape(provider: &str, ask: &Ask, checks: &[Check], batching: Batching) -> Shape {
+/// The shape of a task: provider, model, parameters, stable prefix, form of the result, checks, how many may
+/// travel together and whether what they lack is asked for again.
+pub fn shape(provider: &str, ask: &Ask, checks: &[Check], batching: Batching, limit: usize) -> Shape {
     let names: Vec<&str> = ask.outputs.iter().map(|output| output.name.as_deref().unwrap_or("")).collect();
     let checks: Vec<&str> = checks.iter().map(|check| check.name()).collect();
     Framed::new("genmake-shape-1")
@@ -24,7 +25,7 @@ pub fn shape(provider: &str, ask: &Ask, checks: &[Check], batching: Batching) ->
         .field(ask.system())
         .field(names.join("\n"))
         .field(checks.join("\n"))
-        .field(batching.max_batch_size.to_le_bytes())
+        .field((limit as u64).to_le_bytes())
         .field([u8::from(batching.fallback_on_failure)])
         .finish()
 }
@@ -50,7 +51,8 @@ pub struct Batcher {
 
 #[derive(Debug, Default)]
 struct Group {
-    waiting: Vec<TaskId>,
+    /// In the order of the graph, whoever came first.
+    waiting: BTreeSet<TaskId>,
     limit: usize,
     failures_in_a_row: u32,
 }
@@ -63,24 +65,20 @@ impl Batcher {
     pub fn add(&mut self, task: TaskId, shape: Shape, limit: usize) {
         let group = self.groups.entry(shape).or_default();
         group.limit = limit.max(1);
-        group.waiting.push(task);
+        group.waiting.insert(task);
     }
 
-    /// A batch that no further task could join: one that is full, or one that goes again.
-    pub fn full(&mut self) -> Option<Batch> {
+    /// The next batch: what goes again first, then full ones, then what is left.
+    pub fn next_batch(&mut self) -> Option<Batch> {
         if let Some(batch) = self.again.pop_front() {
             return Some(batch);
         }
-        let (shape, group) = self.groups.iter_mut().find(|(_, group)| group.waiting.len() >= group.size())?;
-        Some(group.take(*shape))
-    }
-
-    /// Any batch, full or not: for when no task is left that could join.
-    pub fn any(&mut self) -> Option<Batch> {
-        if let Some(batch) = self.full() {
-            return Some(batch);
-        }
-        let (shape, group) = self.groups.iter_mut().find(|(_, group)| !group.waiting.is_empty())?;
+        let is_full = |group: &Group| group.waiting.len() >= group.size();
+        let (shape, group) = self
+            .groups
+            .iter_mut()
+            .filter(|(_, group)| !group.waiting.is_empty())
+            .min_by_key(|(_, group)| (!is_full(group), group.waiting.first().copied()))?;
         Some(group.take(*shape))
     }
 
@@ -131,8 +129,9 @@ impl Group {
     }
 
     fn take(&mut self, shape: Shape) -> Batch {
-        let count = self.size().min(self.waiting.len());
-        Batch { shape, tasks: self.waiting.drain(..count).collect(), failures: 0 }
+        let size = self.size();
+        let tasks = std::iter::from_fn(|| self.waiting.pop_first()).take(size).collect();
+        Batch { shape, tasks, failures: 0 }
     }
 }
 
@@ -146,7 +145,7 @@ mod tests {
     }
 
     fn all(batcher: &mut Batcher) -> Vec<Vec<TaskId>> {
-        std::iter::from_fn(|| batcher.any()).map(|batch| batch.tasks).collect()
+        std::iter::from_fn(|| batcher.next_batch()).map(|batch| batch.tasks).collect()
     }
 
     fn malformed() -> Shortfall {
@@ -154,15 +153,13 @@ mod tests {
     }
 
     #[test]
-    fn a_batch_is_cut_when_full_or_when_nothing_is_left() {
+    fn full_batches_come_first_and_in_the_order_of_the_graph() {
         let mut batcher = Batcher::default();
-        for task in 0..12 {
+        batcher.add(0, shape_of("other"), 5);
+        for task in (1..13).rev() {
             batcher.add(task, shape_of("s"), 5);
         }
-        assert_eq!(batcher.full().unwrap().tasks, [0, 1, 2, 3, 4]);
-        assert_eq!(batcher.full().unwrap().tasks, [5, 6, 7, 8, 9]);
-        assert_eq!(batcher.full(), None);
-        assert_eq!(batcher.any().unwrap().tasks, [10, 11]);
+        assert_eq!(all(&mut batcher), [vec![1, 2, 3, 4, 5], vec![6, 7, 8, 9, 10], vec![0], vec![11, 12]]);
         assert!(batcher.is_empty());
     }
 
@@ -190,7 +187,7 @@ mod tests {
         let mut batcher = Batcher::default();
         let batch = Batch { shape: shape_of("s"), tasks: vec![1, 2, 3, 4], failures: 0 };
         batcher.missing(&batch, vec![2, 3, 4], &malformed());
-        let again = batcher.full().unwrap();
+        let again = batcher.next_batch().unwrap();
         assert_eq!((again.tasks.clone(), again.failures), (vec![2, 3, 4], 1));
         // Another batch of the shape went well in between: halves.
         batcher.succeeded(shape_of("s"));
@@ -238,7 +235,7 @@ mod tests {
             }
             let mut requests = 0;
             let mut singles = 0;
-            while let Some(batch) = batcher.any() {
+            while let Some(batch) = batcher.next_batch() {
                 requests += 1;
                 if batch.tasks.len() == 1 {
                     singles += 1;

@@ -44,11 +44,20 @@ pub(super) fn run(context: &Context, names: &[String]) -> Result<Exit, Errors> {
     }))
 }
 
-/// `-q`: the answer is the exit status alone.
+/// `-q`: the answer is the exit status; only what failed is said.
 pub(super) fn question(context: &Context, names: &[String]) -> Result<Exit, Errors> {
     let planned = judged(context, names)?;
+    let mut failed = false;
+    for error in planned.plan.tasks.iter().flatten().filter_map(|judged| judged.as_ref().err()) {
+        failed = true;
+        ui::complain(error);
+    }
     let fresh = rows(&planned).iter().all(|row| row.status == "fresh") && planned.plan.orphans.is_empty();
-    Ok(Exit(if fresh { 0 } else { 1 }))
+    Ok(Exit(match (failed, fresh) {
+        (true, _) => 2,
+        (_, true) => 0,
+        _ => 1,
+    }))
 }
 
 fn judged(context: &Context, names: &[String]) -> Result<Planned, Errors> {

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use super::asking::{self, Asked, Failed};
+use super::asking::{self, Asked, Failed, Origin};
 use super::{Pooled, Report, Run, making, pool};
 use crate::batch::Batch;
 use crate::error::{Code, Error};
@@ -134,6 +134,7 @@ impl Run<'_> {
         };
         let good = answered.results.iter().filter(|result| matches!(result, Ok(Ok(_)))).count();
         let number = request.unwrap_or_default();
+        let from = Origin { provider: provider.clone(), id: answered.id };
         (self.emit)(Event::Answered { request: number, provider, tasks: together, good, usage: answered.usage, took });
         let mut missing = Vec::new();
         let share = share(answered.usage, together as u64);
@@ -148,7 +149,7 @@ impl Run<'_> {
             }
         }
         match answered.why {
-            Some(why) if !missing.is_empty() => self.fell_short(&batch, number, missing, why),
+            Some(why) if !missing.is_empty() => self.fell_short(&batch, number, missing, why, &from),
             _ if together > 1 => self.schedule.delivered(&batch),
             _ => {}
         }
@@ -195,7 +196,7 @@ impl Run<'_> {
     }
 
     /// What an answer did not bring: asked for again where that can help, else failed.
-    fn fell_short(&mut self, batch: &Batch, request: usize, missing: Vec<TaskId>, why: Shortfall) {
+    fn fell_short(&mut self, batch: &Batch, request: usize, missing: Vec<TaskId>, why: Shortfall, from: &Origin) {
         let graph = &self.shared.graph;
         let alone = batch.tasks.len() == 1;
         let rule = graph.rule(missing[0]);
@@ -214,7 +215,7 @@ impl Run<'_> {
         }
         if !again {
             for task in missing {
-                let error = asking::fell_short(&self.shared, task, &why, alone);
+                let error = asking::fell_short(&self.shared, task, &why, from, alone);
                 self.fail(task, Status::Failed, error);
             }
         } else if alone {
@@ -235,8 +236,9 @@ impl Run<'_> {
                 // What a provider will not take from several it may take from each.
                 let rule = self.shared.graph.rule(batch.tasks[0]);
                 if failure.kind == FailureKind::Rejected && batch.tasks.len() > 1 && rule.batching.fallback_on_failure {
+                    let from = Origin { provider: provider.to_owned(), id: failure.request_id };
                     let why = Shortfall::Refused(failure.message);
-                    return self.fell_short(batch, request.unwrap_or_default(), batch.tasks.clone(), why);
+                    return self.fell_short(batch, request.unwrap_or_default(), batch.tasks.clone(), why, &from);
                 }
                 let error = asking::failure(&self.shared, batch.tasks[0], &failure);
                 if failure.is_final() {

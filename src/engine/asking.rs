@@ -45,6 +45,8 @@ pub(super) struct Answered {
     pub results: Vec<Result<Checked, ()>>,
     pub why: Option<Shortfall>,
     pub usage: Usage,
+    /// The provider's name for the request.
+    pub id: Option<String>,
 }
 
 /// A complete result, checked: its texts, with what a check has to say against them.
@@ -140,7 +142,7 @@ impl Job {
                 Err(complaint) => Err((texts, complaint)),
             })
         });
-        Ok(Answered { results: results.collect(), why, usage: answer.usage })
+        Ok(Answered { results: results.collect(), why, usage: answer.usage, id: answer.request_id })
     }
 }
 
@@ -188,23 +190,35 @@ pub(super) fn failure(shared: &Shared, task: TaskId, failure: &Failure) -> Error
     error.hint(hint)
 }
 
-/// A result that did not come, as an error.
-pub(super) fn fell_short(shared: &Shared, task: TaskId, why: &Shortfall, alone: bool) -> Error {
+/// A result that did not come, as an error. `from` is the provider and, where it gave one, its name for the request.
+pub(super) fn fell_short(shared: &Shared, task: TaskId, why: &Shortfall, from: &Origin, alone: bool) -> Error {
     let rule = shared.graph.rule(task);
     let path = shared.graph.name(task);
+    let from = match &from.id {
+        Some(id) => format!("provider `{}` (request {id})", from.provider),
+        None => format!("provider `{}`", from.provider),
+    };
     let cap = rule.params.get("max_output_tokens").map(|cap| format!(" ({cap})")).unwrap_or_default();
     let error = match why {
         Shortfall::Truncated => {
-            Error::new(Code::Truncated, format!("the answer for `{path}` was cut at the limit of output tokens{cap}"))
-                .hint("raise `params: {max_output_tokens: …}`, or ask for less")
+            let what = format!("the answer of {from} for `{path}` was cut at the limit of output tokens{cap}");
+            Error::new(Code::Truncated, what).hint("raise `params: {max_output_tokens: …}`, or ask for less")
         }
-        Shortfall::Malformed(what) => Error::new(Code::Malformed, format!("no usable answer for `{path}`: {what}"))
-            .hint("run again, or try another model"),
+        Shortfall::Malformed(what) => {
+            let what = format!("no usable answer of {from} for `{path}`: {what}");
+            Error::new(Code::Malformed, what).hint("run again, or try another model")
+        }
         Shortfall::Refused(_) => {
-            Error::new(Code::Refused, format!("no answer for `{path}`: {}", wording::shortfall(why)))
-                .hint("look at what the prompt asks for")
+            let what = format!("no answer of {from} for `{path}`: {}", wording::shortfall(why));
+            Error::new(Code::Refused, what).hint("look at what the prompt asks for")
         }
     };
     let error = error.in_rule(&rule.name);
     if alone { error } else { error.hint("`fallback_on_failure: false` says not to ask again") }
+}
+
+/// Where an answer came from.
+pub(super) struct Origin {
+    pub provider: String,
+    pub id: Option<String>,
 }

@@ -358,12 +358,12 @@ impl Run<'_> {
             (Verdict::Stale(reasons), Some(Making::Ask(ask))) => {
                 let model = ask.model.clone();
                 self.underway.entry(task).or_default().ask = Some(Arc::from(ask));
-                // A reply that a killed run left is paid for: it is used if it passes.
-                let rebuild = self.options.wish.rebuild;
-                self.spawn_local(task, move || match rebuild {
-                    true => Report::NeedsModel(task),
-                    false => making::resume(&shared, task, key, model, &reasons),
-                });
+                // A reply that a killed run left is paid for: it is used if it passes. Without one the task asks at once, so
+                // that tasks come to their requests in the order of the plan.
+                if self.options.wish.rebuild || !shared.store.has_reply(&key) {
+                    return self.needs_model(task);
+                }
+                self.spawn_local(task, move || making::resume(&shared, task, key, model, &reasons));
             }
             _ => self.fail(task, Status::Failed, bug("a verdict without what it needs")),
         }

@@ -17,6 +17,8 @@ const TOP_LATER: &[&str] = &["budget", "cache", "include"];
 
 const PROVIDER: &[&str] = &["api", "base_url", "model", "key_env", "in_flight", "timeout", "start", "start_timeout"];
 const PROVIDER_LATER: &[&str] = &["requests_per_minute", "tokens_per_minute", "prices", "limits"];
+/// Keys that people would put a secret under.
+const SECRETS: &[&str] = &["key", "api_key", "token", "secret"];
 const APIS_LATER: &[&str] = &["anthropic", "openai-responses", "gemini", "command", "replay"];
 
 const BATCHING: &[&str] = &["enabled", "max_batch_size", "similarity_threshold", "fallback_on_failure"];
@@ -55,7 +57,8 @@ const CHECKS: &[(&str, Check)] = &[("json", Check::Json), ("yaml", Check::Yaml),
 const CHECKS_LATER: &[&str] = &["syntax", "schema", "run"];
 
 /// Reads a whole Genfile; what could not be read is left out of the model and stands in the list.
-pub(super) fn check(source: Arc<Source>, node: &Node) -> (Manifest, Vec<Error>) {
+pub(super) fn check(source: &Source, node: &Node) -> (Manifest, Vec<Error>) {
+    let source = without_secrets(source, node);
     let mut reader = Reader { source: Arc::clone(&source), found: Vec::new() };
     let mut manifest = Manifest {
         source,
@@ -107,6 +110,33 @@ pub(super) fn check(source: Arc<Source>, node: &Node) -> (Manifest, Vec<Error>) 
     }
     without_provider(&mut reader, &manifest);
     (manifest, reader.found)
+}
+
+/// The source with keys that somebody wrote into it blotted out, so that no error shows them; places stay where they are.
+fn without_secrets(source: &Source, node: &Node) -> Arc<Source> {
+    let get = |node: &Node, name: &str| match &node.kind {
+        Kind::Map(entries) => entries.iter().find(|(key, _)| key.name == name).map(|(_, node)| node.clone()),
+        _ => None,
+    };
+    let mut text = source.text.clone();
+    let Some(Node { kind: Kind::Map(providers), .. }) = get(node, "providers") else {
+        return Source::new(source.name.clone(), text);
+    };
+    for (_, provider) in &providers {
+        let key_env =
+            get(provider, "key_env").filter(|node| !is_variable(node.to_value().as_str().unwrap_or_default()));
+        for secret in SECRETS.iter().filter_map(|name| get(provider, name)).chain(key_env) {
+            let blot: String = text[secret.span.clone()].chars().map(|c| "*".repeat(c.len_utf8())).collect();
+            text.replace_range(secret.span, &blot);
+        }
+    }
+    Source::new(source.name.clone(), text)
+}
+
+/// Whether a text can be the name of an environment variable, as keys have them.
+fn is_variable(text: &str) -> bool {
+    let is_name = |c: char| c.is_ascii_uppercase() || c.is_ascii_digit() || c == '_';
+    text.chars().all(is_name) && !text.starts_with(|c: char| c.is_ascii_digit())
 }
 
 /// A prompt is sent to somebody.
@@ -173,7 +203,7 @@ fn provider(reader: &mut Reader, key: &Key, node: &Node) -> Option<Provider> {
     let what = format!("provider `{}`", key.name);
     let mut known = PROVIDER.to_vec();
     for (field, _) in reader.entries(node, &what)? {
-        if matches!(field.name.as_str(), "key" | "api_key" | "token" | "secret") {
+        if SECRETS.contains(&field.name.as_str()) {
             let message = format!("`{}` would put a secret into the Genfile", field.name);
             let hint = "put it into the environment and name the variable: `key_env: OPENAI_API_KEY`";
             reader.report(&field.span, Error::new(Code::UnknownKey, message).hint(hint));
@@ -204,8 +234,7 @@ fn provider(reader: &mut Reader, key: &Key, node: &Node) -> Option<Provider> {
     };
     let key_env = fields.get("key_env").and_then(|node| {
         let name = reader.text(node, "key_env")?;
-        let is_name = |c: char| c.is_ascii_uppercase() || c.is_ascii_digit() || c == '_';
-        if name.chars().all(is_name) && !name.starts_with(|c: char| c.is_ascii_digit()) {
+        if is_variable(&name) {
             return Some(name);
         }
         sound = false;

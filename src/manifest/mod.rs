@@ -31,13 +31,13 @@ pub fn load(name: &str, text: &str) -> Result<(Manifest, Vec<Error>), Error> {
             .at(place(e.span))
             .hint("in YAML a string that starts with `{{` or `*`, or that holds `: `, stands in quotes")
     })?;
+    let (manifest, mut found) = check::check(&source, &node);
     let duplicate = duplicate.map(|e| {
         let key = e.duplicate.unwrap_or_default();
         Error::new(Code::DuplicateKey, format!("`{key}` stands twice in one map"))
-            .at(place(e.span))
+            .at(Place { source: manifest.source.clone(), span: e.span })
             .hint("rename one of them or take it out")
     });
-    let (manifest, mut found) = check::check(source.clone(), &node);
     found.extend(duplicate);
     Ok((manifest, found))
 }

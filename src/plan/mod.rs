@@ -297,7 +297,7 @@ pub fn travel(graph: &Graph, id: TaskId, ask: &Ask) -> (Shape, usize) {
     let rule = graph.rule(id);
     let provider = graph.manifest.provider_of(rule).map_or("", |provider| provider.name.as_str());
     let limit = if ask.can_share() { rule.batching.limit() } else { 1 };
-    (batch::shape(provider, ask, &rule.checks, rule.batching), limit)
+    (batch::shape(provider, ask, &rule.checks, rule.batching, limit), limit)
 }
 
 fn batches(graph: &Graph, tasks: &[Option<Result<Judged, Error>>]) -> Vec<Batch> {
@@ -310,7 +310,7 @@ fn batches(graph: &Graph, tasks: &[Option<Result<Judged, Error>>]) -> Vec<Batch>
             batcher.add(id, shape, limit);
         }
     }
-    let mut batches: Vec<Batch> = std::iter::from_fn(|| batcher.any()).collect();
+    let mut batches: Vec<Batch> = std::iter::from_fn(|| batcher.next_batch()).collect();
     batches.sort_by_key(|batch| batch.tasks.first().copied());
     batches
 }

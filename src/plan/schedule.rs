@@ -90,7 +90,8 @@ impl Schedule {
         }
     }
 
-    /// What to do next. A request is cut when it is full, or when no local work is left that could add to it.
+    /// What to do next. Requests are cut when no local work is left that could add to one: it takes milliseconds, and who
+    /// travels with whom then does not depend on which thread was faster.
     pub fn next_step(&mut self) -> Step {
         if let Some(task) = self.ready.pop() {
             self.states[task] = State::Running;
@@ -102,8 +103,9 @@ impl Schedule {
                 self.end(task, End::Skipped);
             }
         }
-        let batch = if self.running == 0 { self.batcher.any() } else { self.batcher.full() };
-        if let Some(batch) = batch {
+        if self.running == 0
+            && let Some(batch) = self.batcher.next_batch()
+        {
             self.in_requests += 1;
             return Step::Request(batch);
         }
@@ -210,7 +212,7 @@ mod tests {
     }
 
     #[test]
-    fn local_work_first_then_full_batches_then_the_rest() {
+    fn local_work_first_then_requests() {
         // 0, 1, 2 ask; 3 is local; 4 asks and waits for 3.
         let deps: [&[TaskId]; 5] = [&[], &[], &[], &[], &[3]];
         let mut schedule = Schedule::new(&deps, &[true; 5], false);
@@ -219,11 +221,11 @@ mod tests {
             schedule.asks(task, shape(), 3);
         }
         assert_eq!(schedule.next_step(), Step::Run(3));
-        assert!(matches!(schedule.next_step(), Step::Request(batch) if batch.tasks == [0, 1, 2]));
         assert_eq!(schedule.next_step(), Step::Wait);
         schedule.ended(3, End::Done);
         assert_eq!(schedule.next_step(), Step::Run(4));
         schedule.asks(4, shape(), 3);
+        assert!(matches!(schedule.next_step(), Step::Request(batch) if batch.tasks == [0, 1, 2]));
         assert!(matches!(schedule.next_step(), Step::Request(batch) if batch.tasks == [4]));
     }
 

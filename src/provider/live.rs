@@ -9,7 +9,7 @@ use super::http::{self, Http, is_loopback};
 use super::start::{self, Server};
 use super::{Cancel, Failure, FailureKind, Notice, openai, retry};
 use crate::error::{Code, Error};
-use crate::llm::{Answer, Request};
+use crate::llm::{Answer, Request, Stop};
 use crate::manifest::{self, Api};
 
 /// A key. Prints as `***`, whatever asks.
@@ -73,7 +73,7 @@ impl Provider {
             let failure = match self.http.post(path, &body).and_then(|reply| match self.api {
                 Api::OpenAi => openai::answer(&reply),
             }) {
-                Ok(answer) => return Ok(answer),
+                Ok(answer) => return Ok(self.without_key(answer)),
                 Err(failure) => Failure { message: self.http.without_key(&failure.message), ..failure },
             };
             let Some(delay) = retry::delay(attempt, &failure, random()) else { return Err(failure) };
@@ -91,6 +91,17 @@ impl Provider {
     /// Ends what `start:` brought up.
     pub fn take_down(&self) {
         drop(self.server.lock().unwrap_or_else(PoisonError::into_inner).take());
+    }
+
+    /// An answer without the key, wherever a provider may quote it.
+    fn without_key(&self, answer: Answer) -> Answer {
+        let clean = |text: &String| self.http.without_key(text);
+        let stop = match &answer.stop {
+            Stop::Refused(what) => Stop::Refused(clean(what)),
+            Stop::Garbled(what) => Stop::Garbled(clean(what)),
+            Stop::End | Stop::Length => answer.stop,
+        };
+        Answer { text: clean(&answer.text), stop, ..answer }
     }
 
     /// Brings the provider up if it has a `start:` and does not answer. The first request does this; others wait for it.

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::unwritable;
-use super::write::{put, sync_folder};
+use super::write::{put_shared, sync_folder};
 use crate::digest::Digest;
 use crate::error::Error;
 use crate::plan::Stored;
@@ -90,6 +90,11 @@ impl Store {
         self.write(&folder.join(format!("{key}.{attempt}")), &text)
     }
 
+    /// Whether there is a raw reply for a key.
+    pub fn has_reply(&self, key: &Digest) -> bool {
+        self.folder.join("replies").join(format!("{key}.1")).exists()
+    }
+
     /// The newest raw reply for a key.
     pub fn last_reply(&self, key: &Digest) -> Option<Vec<String>> {
         let folder = self.folder.join("replies");
@@ -101,7 +106,7 @@ impl Store {
     fn write(&self, path: &std::path::Path, bytes: &[u8]) -> Result<(), Error> {
         let Some(folder) = path.parent() else { return Ok(()) };
         fs_err::create_dir_all(folder).map_err(|e| unwritable(&e))?;
-        put(path, bytes)?;
+        put_shared(path, bytes)?;
         sync_folder(folder)
     }
 }
@@ -136,6 +141,18 @@ mod tests {
             assert!(!store.has(&digest));
             assert_eq!(store.put(b"text").unwrap(), digest);
         }
+    }
+
+    #[test]
+    fn threads_may_put_the_same_blob_at_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::new(dir.path().to_path_buf());
+        std::thread::scope(|scope| {
+            for _ in 0..8 {
+                scope.spawn(|| (0..20).for_each(|n| assert!(store.put(format!("text {n}").as_bytes()).is_ok())));
+            }
+        });
+        assert!((0..20).all(|n| store.get(&Digest::of(format!("text {n}"))).is_some()));
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use std::io::Write;
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::unwritable;
 use crate::digest::Digest;
@@ -15,7 +16,20 @@ use crate::path::RelPath;
 /// [`Code::Unwritable`], naming the path.
 pub fn put(path: &Path, bytes: &[u8]) -> Result<(), Error> {
     let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-    let temporary = path.with_file_name(format!(".genmake-{}.tmp", Digest::of(name).short()));
+    put_by(path, bytes, &format!(".genmake-{}.tmp", Digest::of(name).short()))
+}
+
+/// As [`put`], for a file that several threads may write at once: each goes by a temporary file of its own.
+///
+/// # Errors
+/// As [`put`].
+pub(super) fn put_shared(path: &Path, bytes: &[u8]) -> Result<(), Error> {
+    static NEXT: AtomicU64 = AtomicU64::new(0);
+    put_by(path, bytes, &format!(".genmake-{}.tmp", NEXT.fetch_add(1, Ordering::Relaxed)))
+}
+
+fn put_by(path: &Path, bytes: &[u8], temporary: &str) -> Result<(), Error> {
+    let temporary = path.with_file_name(temporary);
     // Not followed if it is a symlink: it is taken away and made anew.
     match fs_err::remove_file(&temporary) {
         Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(unwritable(&e)),
