@@ -63,8 +63,6 @@ fn the_shop_is_up_to_date_without_a_model() {
     assert_ne!(spec, edited);
     project.edit("spec/shop.yaml", &edited);
     let run = project.run(["check"]);
-    run.stdout_has("docs/product.md");
-    run.stdout_has("internal/models/product.go");
-    run.exits(1);
+    run.stdout_has("docs/product.md").stdout_has("internal/models/product.go").exits(1);
     project.run(["--frozen"]).exits(2);
 }

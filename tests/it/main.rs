@@ -3,6 +3,11 @@
 #![allow(clippy::expect_used, clippy::panic, reason = "a test fails by panic and shows why")]
 
 mod batches;
+mod commands;
+mod examples;
+mod genfile;
+#[cfg(unix)]
+mod killed;
 mod modules;
 mod project;
 mod providers;

@@ -219,21 +219,22 @@ fn a_missing_slot_is_given_up_where_the_rule_says_so() {
         Act::MissingSlot("f2"),
         "e1 e3 e4 e5",
         expect![[r#"
-           render  docs/index.md
-              ask  p for docs/e1.md, docs/e2.md, docs/e3.md, docs/e4.md, docs/e5.md (request 1)
-           answer  request 1: 4 of 5 in [TIME], 96 tokens in, 28 out
-             fail  docs/e2.md
-        genmake::malformed
+               render  docs/index.md
+                  ask  p for docs/e1.md, docs/e2.md, docs/e3.md, docs/e4.md, docs/e5.md (request 1)
+               answer  request 1: 4 of 5 in [TIME], 96 tokens in, 28 out
+                 fail  docs/e2.md
+            genmake::malformed
 
-          x rule `pages`: no usable answer for `docs/e2.md`: the answer has nothing for f2
-          help: run again, or try another model
-                `fallback_on_failure: false` says not to ask again
-         generate  docs/e1.md
-         generate  docs/e3.md
-         generate  docs/e4.md
-         generate  docs/e5.md
-        failed: 4 generated, 1 rendered, 1 failed in [TIME] · 1 request, 96 tokens in, 28 out
-    "#]],
+              x rule `pages`: no usable answer of provider `p` (request req-1) for `docs/e2.md`: the answer
+              | has nothing for f2
+              help: run again, or try another model
+                    `fallback_on_failure: false` says not to ask again
+             generate  docs/e1.md
+             generate  docs/e3.md
+             generate  docs/e4.md
+             generate  docs/e5.md
+            failed: 4 generated, 1 rendered, 1 failed in [TIME] · 1 request, 96 tokens in, 28 out
+        "#]],
     );
 }
 
@@ -243,26 +244,28 @@ fn a_cut_answer_is_given_up_where_the_rule_says_so() {
         Act::Truncate { keep: 3 },
         "e1 e2 e3",
         expect![[r#"
-           render  docs/index.md
-              ask  p for docs/e1.md, docs/e2.md, docs/e3.md, docs/e4.md, docs/e5.md (request 1)
-           answer  request 1: 3 of 5 in [TIME], 96 tokens in, 25 out
-             fail  docs/e4.md
-        genmake::truncated
+               render  docs/index.md
+                  ask  p for docs/e1.md, docs/e2.md, docs/e3.md, docs/e4.md, docs/e5.md (request 1)
+               answer  request 1: 3 of 5 in [TIME], 96 tokens in, 25 out
+                 fail  docs/e4.md
+            genmake::truncated
 
-          x rule `pages`: the answer for `docs/e4.md` was cut at the limit of output tokens
-          help: raise `params: {max_output_tokens: …}`, or ask for less
-                `fallback_on_failure: false` says not to ask again
-             fail  docs/e5.md
-        genmake::truncated
+              x rule `pages`: the answer of provider `p` (request req-1) for `docs/e4.md` was cut at the limit
+              | of output tokens
+              help: raise `params: {max_output_tokens: …}`, or ask for less
+                    `fallback_on_failure: false` says not to ask again
+                 fail  docs/e5.md
+            genmake::truncated
 
-          x rule `pages`: the answer for `docs/e5.md` was cut at the limit of output tokens
-          help: raise `params: {max_output_tokens: …}`, or ask for less
-                `fallback_on_failure: false` says not to ask again
-         generate  docs/e1.md
-         generate  docs/e2.md
-         generate  docs/e3.md
-        failed: 3 generated, 1 rendered, 2 failed in [TIME] · 1 request, 96 tokens in, 25 out
-    "#]],
+              x rule `pages`: the answer of provider `p` (request req-1) for `docs/e5.md` was cut at the limit
+              | of output tokens
+              help: raise `params: {max_output_tokens: …}`, or ask for less
+                    `fallback_on_failure: false` says not to ask again
+             generate  docs/e1.md
+             generate  docs/e2.md
+             generate  docs/e3.md
+            failed: 3 generated, 1 rendered, 2 failed in [TIME] · 1 request, 96 tokens in, 25 out
+        "#]],
     );
 }
 
@@ -272,46 +275,51 @@ fn a_web_page_is_given_up_where_the_rule_says_so() {
         Act::Html,
         "",
         expect![[r#"
-           render  docs/index.md
-              ask  p for docs/e1.md, docs/e2.md, docs/e3.md, docs/e4.md, docs/e5.md (request 1)
-           answer  request 1: 0 of 5 in [TIME], 0 tokens in, 0 out
-             fail  docs/e1.md
-        genmake::malformed
+               render  docs/index.md
+                  ask  p for docs/e1.md, docs/e2.md, docs/e3.md, docs/e4.md, docs/e5.md (request 1)
+               answer  request 1: 0 of 5 in [TIME], 0 tokens in, 0 out
+                 fail  docs/e1.md
+            genmake::malformed
 
-          x rule `pages`: no usable answer for `docs/e1.md`: the provider sent something that is no answer
-          | (text/html): "<!DOCTYPE html><html><body>Please sign in.</body></html>"
-          help: run again, or try another model
-                `fallback_on_failure: false` says not to ask again
-             fail  docs/e2.md
-        genmake::malformed
+              x rule `pages`: no usable answer of provider `p` (request req-1) for `docs/e1.md`: the provider
+              | sent something that is no answer (text/html): "<!DOCTYPE html><html><body>Please sign in.</
+              | body></html>"
+              help: run again, or try another model
+                    `fallback_on_failure: false` says not to ask again
+                 fail  docs/e2.md
+            genmake::malformed
 
-          x rule `pages`: no usable answer for `docs/e2.md`: the provider sent something that is no answer
-          | (text/html): "<!DOCTYPE html><html><body>Please sign in.</body></html>"
-          help: run again, or try another model
-                `fallback_on_failure: false` says not to ask again
-             fail  docs/e3.md
-        genmake::malformed
+              x rule `pages`: no usable answer of provider `p` (request req-1) for `docs/e2.md`: the provider
+              | sent something that is no answer (text/html): "<!DOCTYPE html><html><body>Please sign in.</
+              | body></html>"
+              help: run again, or try another model
+                    `fallback_on_failure: false` says not to ask again
+                 fail  docs/e3.md
+            genmake::malformed
 
-          x rule `pages`: no usable answer for `docs/e3.md`: the provider sent something that is no answer
-          | (text/html): "<!DOCTYPE html><html><body>Please sign in.</body></html>"
-          help: run again, or try another model
-                `fallback_on_failure: false` says not to ask again
-             fail  docs/e4.md
-        genmake::malformed
+              x rule `pages`: no usable answer of provider `p` (request req-1) for `docs/e3.md`: the provider
+              | sent something that is no answer (text/html): "<!DOCTYPE html><html><body>Please sign in.</
+              | body></html>"
+              help: run again, or try another model
+                    `fallback_on_failure: false` says not to ask again
+                 fail  docs/e4.md
+            genmake::malformed
 
-          x rule `pages`: no usable answer for `docs/e4.md`: the provider sent something that is no answer
-          | (text/html): "<!DOCTYPE html><html><body>Please sign in.</body></html>"
-          help: run again, or try another model
-                `fallback_on_failure: false` says not to ask again
-             fail  docs/e5.md
-        genmake::malformed
+              x rule `pages`: no usable answer of provider `p` (request req-1) for `docs/e4.md`: the provider
+              | sent something that is no answer (text/html): "<!DOCTYPE html><html><body>Please sign in.</
+              | body></html>"
+              help: run again, or try another model
+                    `fallback_on_failure: false` says not to ask again
+                 fail  docs/e5.md
+            genmake::malformed
 
-          x rule `pages`: no usable answer for `docs/e5.md`: the provider sent something that is no answer
-          | (text/html): "<!DOCTYPE html><html><body>Please sign in.</body></html>"
-          help: run again, or try another model
-                `fallback_on_failure: false` says not to ask again
-        failed: 1 rendered, 5 failed in [TIME] · 1 request, 0 tokens in, 0 out
-    "#]],
+              x rule `pages`: no usable answer of provider `p` (request req-1) for `docs/e5.md`: the provider
+              | sent something that is no answer (text/html): "<!DOCTYPE html><html><body>Please sign in.</
+              | body></html>"
+              help: run again, or try another model
+                    `fallback_on_failure: false` says not to ask again
+            failed: 1 rendered, 5 failed in [TIME] · 1 request, 0 tokens in, 0 out
+        "#]],
     );
 }
 
@@ -321,46 +329,46 @@ fn a_refusal_is_given_up_where_the_rule_says_so() {
         Act::Refusal,
         "",
         expect![[r#"
-           render  docs/index.md
-              ask  p for docs/e1.md, docs/e2.md, docs/e3.md, docs/e4.md, docs/e5.md (request 1)
-           answer  request 1: 0 of 5 in [TIME], 96 tokens in, 0 out
-             fail  docs/e1.md
-        genmake::refused
+               render  docs/index.md
+                  ask  p for docs/e1.md, docs/e2.md, docs/e3.md, docs/e4.md, docs/e5.md (request 1)
+               answer  request 1: 0 of 5 in [TIME], 96 tokens in, 0 out
+                 fail  docs/e1.md
+            genmake::refused
 
-          x rule `pages`: no answer for `docs/e1.md`: the model declined: I'm sorry, I can't help with
-          | that.
-          help: look at what the prompt asks for
-                `fallback_on_failure: false` says not to ask again
-             fail  docs/e2.md
-        genmake::refused
+              x rule `pages`: no answer of provider `p` (request req-1) for `docs/e1.md`: the model declined:
+              | I'm sorry, I can't help with that.
+              help: look at what the prompt asks for
+                    `fallback_on_failure: false` says not to ask again
+                 fail  docs/e2.md
+            genmake::refused
 
-          x rule `pages`: no answer for `docs/e2.md`: the model declined: I'm sorry, I can't help with
-          | that.
-          help: look at what the prompt asks for
-                `fallback_on_failure: false` says not to ask again
-             fail  docs/e3.md
-        genmake::refused
+              x rule `pages`: no answer of provider `p` (request req-1) for `docs/e2.md`: the model declined:
+              | I'm sorry, I can't help with that.
+              help: look at what the prompt asks for
+                    `fallback_on_failure: false` says not to ask again
+                 fail  docs/e3.md
+            genmake::refused
 
-          x rule `pages`: no answer for `docs/e3.md`: the model declined: I'm sorry, I can't help with
-          | that.
-          help: look at what the prompt asks for
-                `fallback_on_failure: false` says not to ask again
-             fail  docs/e4.md
-        genmake::refused
+              x rule `pages`: no answer of provider `p` (request req-1) for `docs/e3.md`: the model declined:
+              | I'm sorry, I can't help with that.
+              help: look at what the prompt asks for
+                    `fallback_on_failure: false` says not to ask again
+                 fail  docs/e4.md
+            genmake::refused
 
-          x rule `pages`: no answer for `docs/e4.md`: the model declined: I'm sorry, I can't help with
-          | that.
-          help: look at what the prompt asks for
-                `fallback_on_failure: false` says not to ask again
-             fail  docs/e5.md
-        genmake::refused
+              x rule `pages`: no answer of provider `p` (request req-1) for `docs/e4.md`: the model declined:
+              | I'm sorry, I can't help with that.
+              help: look at what the prompt asks for
+                    `fallback_on_failure: false` says not to ask again
+                 fail  docs/e5.md
+            genmake::refused
 
-          x rule `pages`: no answer for `docs/e5.md`: the model declined: I'm sorry, I can't help with
-          | that.
-          help: look at what the prompt asks for
-                `fallback_on_failure: false` says not to ask again
-        failed: 1 rendered, 5 failed in [TIME] · 1 request, 96 tokens in, 0 out
-    "#]],
+              x rule `pages`: no answer of provider `p` (request req-1) for `docs/e5.md`: the model declined:
+              | I'm sorry, I can't help with that.
+              help: look at what the prompt asks for
+                    `fallback_on_failure: false` says not to ask again
+            failed: 1 rendered, 5 failed in [TIME] · 1 request, 96 tokens in, 0 out
+        "#]],
     );
 }
 
@@ -537,20 +545,21 @@ fn a_web_page_that_stays_is_asked_past_once() {
         Act::Html,
         2,
         expect![[r#"
-           render  docs/index.md
-              ask  p for docs/e1.md (request 1)
-           answer  request 1: 0 of 1 in [TIME], 0 tokens in, 0 out
-          correct  docs/e1.md: the provider sent something that is no answer (text/html): "<!DOCTYPE html><html><body>Please sign in.</body></html>"
-              ask  p for docs/e1.md (request 2)
-           answer  request 2: 0 of 1 in [TIME], 0 tokens in, 0 out
-             fail  docs/e1.md
-        genmake::malformed
+               render  docs/index.md
+                  ask  p for docs/e1.md (request 1)
+               answer  request 1: 0 of 1 in [TIME], 0 tokens in, 0 out
+              correct  docs/e1.md: the provider sent something that is no answer (text/html): "<!DOCTYPE html><html><body>Please sign in.</body></html>"
+                  ask  p for docs/e1.md (request 2)
+               answer  request 2: 0 of 1 in [TIME], 0 tokens in, 0 out
+                 fail  docs/e1.md
+            genmake::malformed
 
-          x rule `pages`: no usable answer for `docs/e1.md`: the provider sent something that is no answer
-          | (text/html): "<!DOCTYPE html><html><body>Please sign in.</body></html>"
-          help: run again, or try another model
-        failed: 1 rendered, 1 failed in [TIME] · 2 requests, 0 tokens in, 0 out
-    "#]],
+              x rule `pages`: no usable answer of provider `p` (request req-2) for `docs/e1.md`: the provider
+              | sent something that is no answer (text/html): "<!DOCTYPE html><html><body>Please sign in.</
+              | body></html>"
+              help: run again, or try another model
+            failed: 1 rendered, 1 failed in [TIME] · 2 requests, 0 tokens in, 0 out
+        "#]],
     );
 }
 
@@ -560,19 +569,20 @@ fn an_answer_without_content_is_asked_past_once() {
         Act::Content(" \n".to_owned()),
         2,
         expect![[r#"
-           render  docs/index.md
-              ask  p for docs/e1.md (request 1)
-           answer  request 1: 0 of 1 in [TIME], 11 tokens in, 0 out
-          correct  docs/e1.md: the answer is empty
-              ask  p for docs/e1.md (request 2)
-           answer  request 2: 0 of 1 in [TIME], 11 tokens in, 0 out
-             fail  docs/e1.md
-        genmake::malformed
+               render  docs/index.md
+                  ask  p for docs/e1.md (request 1)
+               answer  request 1: 0 of 1 in [TIME], 11 tokens in, 0 out
+              correct  docs/e1.md: the answer is empty
+                  ask  p for docs/e1.md (request 2)
+               answer  request 2: 0 of 1 in [TIME], 11 tokens in, 0 out
+                 fail  docs/e1.md
+            genmake::malformed
 
-          x rule `pages`: no usable answer for `docs/e1.md`: the answer is empty
-          help: run again, or try another model
-        failed: 1 rendered, 1 failed in [TIME] · 2 requests, 22 tokens in, 0 out
-    "#]],
+              x rule `pages`: no usable answer of provider `p` (request req-2) for `docs/e1.md`: the answer is
+              | empty
+              help: run again, or try another model
+            failed: 1 rendered, 1 failed in [TIME] · 2 requests, 22 tokens in, 0 out
+        "#]],
     );
 }
 
@@ -582,16 +592,17 @@ fn a_cut_page_is_not_written() {
         Act::Truncate { keep: 0 },
         1,
         expect![[r#"
-           render  docs/index.md
-              ask  p for docs/e1.md (request 1)
-           answer  request 1: 0 of 1 in [TIME], 11 tokens in, 1 out
-             fail  docs/e1.md
-        genmake::truncated
+               render  docs/index.md
+                  ask  p for docs/e1.md (request 1)
+               answer  request 1: 0 of 1 in [TIME], 11 tokens in, 1 out
+                 fail  docs/e1.md
+            genmake::truncated
 
-          x rule `pages`: the answer for `docs/e1.md` was cut at the limit of output tokens
-          help: raise `params: {max_output_tokens: …}`, or ask for less
-        failed: 1 rendered, 1 failed in [TIME] · 1 request, 11 tokens in, 1 out
-    "#]],
+              x rule `pages`: the answer of provider `p` (request req-1) for `docs/e1.md` was cut at the limit
+              | of output tokens
+              help: raise `params: {max_output_tokens: …}`, or ask for less
+            failed: 1 rendered, 1 failed in [TIME] · 1 request, 11 tokens in, 1 out
+        "#]],
     );
 }
 
@@ -601,16 +612,17 @@ fn a_page_without_content_for_lack_of_tokens_is_not_written() {
         Act::LengthEmpty,
         1,
         expect![[r#"
-           render  docs/index.md
-              ask  p for docs/e1.md (request 1)
-           answer  request 1: 0 of 1 in [TIME], 11 tokens in, 0 out
-             fail  docs/e1.md
-        genmake::truncated
+               render  docs/index.md
+                  ask  p for docs/e1.md (request 1)
+               answer  request 1: 0 of 1 in [TIME], 11 tokens in, 0 out
+                 fail  docs/e1.md
+            genmake::truncated
 
-          x rule `pages`: the answer for `docs/e1.md` was cut at the limit of output tokens
-          help: raise `params: {max_output_tokens: …}`, or ask for less
-        failed: 1 rendered, 1 failed in [TIME] · 1 request, 11 tokens in, 0 out
-    "#]],
+              x rule `pages`: the answer of provider `p` (request req-1) for `docs/e1.md` was cut at the limit
+              | of output tokens
+              help: raise `params: {max_output_tokens: …}`, or ask for less
+            failed: 1 rendered, 1 failed in [TIME] · 1 request, 11 tokens in, 0 out
+        "#]],
     );
 }
 
@@ -620,18 +632,32 @@ fn a_refused_page_is_not_asked_for_again() {
         Act::Refusal,
         1,
         expect![[r#"
-           render  docs/index.md
-              ask  p for docs/e1.md (request 1)
-           answer  request 1: 0 of 1 in [TIME], 11 tokens in, 0 out
-             fail  docs/e1.md
-        genmake::refused
+               render  docs/index.md
+                  ask  p for docs/e1.md (request 1)
+               answer  request 1: 0 of 1 in [TIME], 11 tokens in, 0 out
+                 fail  docs/e1.md
+            genmake::refused
 
-          x rule `pages`: no answer for `docs/e1.md`: the model declined: I'm sorry, I can't help with
-          | that.
-          help: look at what the prompt asks for
-        failed: 1 rendered, 1 failed in [TIME] · 1 request, 11 tokens in, 0 out
-    "#]],
+              x rule `pages`: no answer of provider `p` (request req-1) for `docs/e1.md`: the model declined:
+              | I'm sorry, I can't help with that.
+              help: look at what the prompt asks for
+            failed: 1 rendered, 1 failed in [TIME] · 1 request, 11 tokens in, 0 out
+        "#]],
     );
+}
+
+/// Whoever looks after that gateway needs the id of the request, and who reads this may have several providers.
+#[test]
+fn what_is_no_answer_is_named_with_its_provider_and_the_request_s_id() {
+    let server = Server::start();
+    let p = shop_with(&server, 1, "", "retries: 0");
+    server.always(Act::Html);
+    p.run([])
+        .stderr_has("rule `pages`")
+        .stderr_has("provider `p`")
+        .stderr_has("req-1")
+        .stderr_has("docs/e1.md")
+        .exits(2);
 }
 
 /// Five pages, always `act`, one request at a time: at most so many requests, nothing written, exit 2.

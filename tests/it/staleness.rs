@@ -531,6 +531,52 @@ fn a_file_that_holds_what_would_be_written_is_adopted() {
     does_nothing(&server, &p);
 }
 
+#[test]
+fn a_folder_where_a_file_should_be_is_said_and_left_alone() {
+    let server = Server::start();
+    let p = shop(&server, 2).file("docs/index.md/inside", "mine\n");
+    p.run(["-k"]).stderr_has("`docs/index.md` is not a file").exits(2);
+    assert_eq!(p.read("docs/index.md/inside"), "mine\n");
+    assert_eq!(pages(&p), ["e1", "e2"]);
+}
+
+// ---- several outputs of one task ----
+
+/// A task of two outputs, built.
+fn pair() -> (Server, Project) {
+    let server = Server::start();
+    let p = project(&server, "  pair: {prompt: x.prompt, outputs: {header: x.h, code: x.c}}\n").file("x.prompt", "x\n");
+    server.reply(|_, _| r#"{"header": "the header\n", "code": "the code\n"}"#.to_owned());
+    p.run([]).exits(0);
+    (server, p)
+}
+
+#[test]
+fn one_of_two_outputs_is_restored_without_the_other_being_written() {
+    let (server, p) = pair();
+    let before = p.stamps();
+    p.remove("x.c");
+    p.run([]).stderr_has("restore  x.h, x.c").exits(0);
+    assert_eq!(p.read("x.c"), "the code\n");
+    assert_eq!(written(&p, &before), ["x.c"]);
+    does_nothing(&server, &p);
+}
+
+#[test]
+fn an_edit_of_one_of_two_outputs_protects_both() {
+    let (server, p) = pair();
+    p.edit("x.c", "mine\n").edit("x.prompt", "other\n");
+    p.run([]).stderr_has("`x.c` was edited by hand").exits(2);
+    assert_eq!((p.read("x.h"), p.read("x.c")), ("the header\n".to_owned(), "mine\n".to_owned()));
+    assert_eq!(server.count(), 1);
+    p.remove("x.h");
+    p.run([]).exits(2);
+    assert!(!p.exists("x.h"));
+    p.run(["--force"]).exits(0);
+    assert_eq!((p.read("x.h"), p.read("x.c")), ("the header\n".to_owned(), "the code\n".to_owned()));
+    blob(&p, "mine\n");
+}
+
 // ---- orphans ----
 
 #[test]
