@@ -33,7 +33,10 @@ fn the_tour_loads() {
     let project = copy("tour").file("Genfile", &fs_err::read_to_string(genfile).expect("the tour"));
     let run = project.run(["plan", "--format", "json"]);
     let plan = run.stdout_json();
-    assert!(plan["targets"].as_array().is_some_and(|targets| targets.iter().all(|t| t["status"] != "failed")), "{plan:#}");
+    assert!(
+        plan["targets"].as_array().is_some_and(|targets| targets.iter().all(|t| t["status"] != "failed")),
+        "{plan:#}"
+    );
     run.exits(0);
 }
 
@@ -47,7 +50,8 @@ fn the_quickstart_is_three_templates_and_six_pages_in_two_requests() {
     }
     let run = project.run(["plan", "--format", "json"]);
     let plan = run.stdout_json();
-    let count = |action: &str| plan["targets"].as_array().expect("targets").iter().filter(|t| t["action"] == action).count();
+    let count =
+        |action: &str| plan["targets"].as_array().expect("targets").iter().filter(|t| t["action"] == action).count();
     assert_eq!((count("render"), count("generate"), &plan["requests"]), (3, 6, &2.into()));
     run.exits(0);
 }

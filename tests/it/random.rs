@@ -273,6 +273,7 @@ fn case(edits: &[Edit]) {
 
 #[test]
 fn random_edits_then_a_build_equal_a_clean_build() {
+    #[allow(clippy::disallowed_methods, reason = "how many cases is asked of who runs the test")]
     let cases = std::env::var("GENMAKE_RANDOM_CASES").ok().and_then(|n| n.parse().ok()).unwrap_or(40);
     let mut runner = TestRunner::new(Config { cases, failure_persistence: None, ..Config::default() });
     let result = runner.run(&proptest::collection::vec(edit(), 1..8), |edits| {
