@@ -323,8 +323,10 @@ impl<'a> Expander<'a> {
             }
         };
         for output in &head.outputs {
-            let reads_it = recipe == output.path
-                || head.item.as_ref().is_some_and(|item| item.file.as_ref() == Some(&output.path));
+            // An item of a glob or a selector stands for a file, or for a part of one.
+            let stands_for = |item: &Item| item.value.get("path").and_then(Value::as_str) == Some(output.path.as_str());
+            let is_item = matches!(rule.foreach, Some(Foreach::Text(_))) && head.item.as_ref().is_some_and(stands_for);
+            let reads_it = recipe == output.path || is_item;
             if reads_it {
                 let message = format!("output `{}` is also what it is made from", output.path);
                 self.note(Error::new(Code::BadPath, message).in_rule(&rule.name).at(rule.place.clone()));

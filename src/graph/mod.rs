@@ -275,6 +275,7 @@ mod tests {
   c3: {template: t.hbs, output: c3, inputs: [c2]}
   git: {template: t.hbs, output: .git/hooks/x}
   lock: {template: t.hbs, output: Genfile.lock}
+  over: {foreach: "spec.yaml#/entities/Order", template: t.hbs, output: "{{item.path}}"}
   dyn: {foreach: "made.yaml#/x/*", template: t.hbs, output: "d{{item.key}}"}
   made: {template: t.hbs, output: made.yaml}
 "#,
@@ -297,7 +298,8 @@ mod tests {
                 genmake::cycle: Genfile:18:3: tasks wait for each other: `c1` → `c2` → `c3` → `c1` (each is made from the one before it; take one of these inputs out)
                 genmake::bad_path: Genfile:21:34: rule `git`: output `.git/hooks/x` lies in `.git` or `.genmake`
                 genmake::bad_path: Genfile:22:35: rule `lock`: output `Genfile.lock` is genmake's own
-                genmake::dynamic_foreach: Genfile:23:18: rule `dyn`: it runs over the content of `made.yaml`, which rule `made` makes (what a foreach runs over must exist before the run: commit it, or run over its source)
+                genmake::bad_path: Genfile:23:3: rule `over`: output `spec.yaml` is also what it is made from
+                genmake::dynamic_foreach: Genfile:24:18: rule `dyn`: it runs over the content of `made.yaml`, which rule `made` makes (what a foreach runs over must exist before the run: commit it, or run over its source)
                 genmake::unreadable: bad.yaml:1:4: rule `bad`: `bad.yaml` is not YAML: unclosed bracket '['
             "#]],
         );
