@@ -41,13 +41,11 @@ fn may_spend(planned: &Planned) -> Result<(), Error> {
     if requests == 0 {
         return Ok(());
     }
-    let question = format!("-B would ask for {files} results anew, in {requests} requests. Go on?");
+    let what = format!("would ask for {} anew, in {}", ui::count(files, "result"), ui::count(requests, "request"));
+    let question = format!("-B {what}. Go on?");
     match ui::ask(&question) {
         Some(true) => Ok(()),
         Some(false) => Err(Error::new(Code::NeedsYes, "nothing was asked")),
-        None => {
-            let message = format!("`-B` would ask for {files} results anew, in {requests} requests");
-            Err(Error::new(Code::NeedsYes, message).hint("say `--yes` if that is meant"))
-        }
+        None => Err(Error::new(Code::NeedsYes, format!("`-B` {what}")).hint("say `--yes` if that is meant")),
     }
 }

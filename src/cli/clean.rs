@@ -42,7 +42,11 @@ pub(super) fn run(context: &Context, orphans_only: bool) -> Result<Exit, Errors>
         }
     }
     if !context.options.silent {
-        ui::say(&format!("{deleted} outputs {}", if context.options.dry_run { "would be deleted" } else { "deleted" }));
+        ui::say(&format!(
+            "{} {}",
+            ui::count(deleted, "output"),
+            if context.options.dry_run { "would be deleted" } else { "deleted" }
+        ));
     }
     Ok(Exit(0))
 }

@@ -107,9 +107,9 @@ fn to_text(context: &Context, planned: &Planned, requests: &[Estimate]) {
         let out =
             request.max_output_tokens.map_or("no bound on what comes back".to_owned(), |n| format!("at most {n} out"));
         ui::out(&format!(
-            "request {}: {} outputs, {} ({}), about {} tokens in, {out}\n",
+            "request {}: {}, {} ({}), about {} tokens in, {out}\n",
             at + 1,
-            request.paths.len(),
+            ui::count(request.paths.len(), "task"),
             request.provider,
             request.model,
             request.input_tokens
@@ -131,6 +131,6 @@ fn to_text(context: &Context, planned: &Planned, requests: &[Estimate]) {
         1 => " and what 1 waiting task turns out to need".to_owned(),
         n => format!(" and what {n} waiting tasks turn out to need"),
     };
-    let requests = if requests.len() == 1 { "1 request".to_owned() } else { format!("{} requests", requests.len()) };
+    let requests = ui::count(requests.len(), "request");
     ui::out(&format!("{}; {requests}{open}\n", parts.join(", ")));
 }

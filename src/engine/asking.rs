@@ -83,9 +83,9 @@ impl From<Told> for Event {
 
 impl Job {
     pub fn run(self, send: &Sender<Report>) {
-        let begun = Instant::now();
+        let mut begun = Instant::now();
         let mut request = None;
-        let sent = || self.ask(&mut request, send);
+        let sent = || self.ask(&mut request, &mut begun, send);
         let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(sent))
             .unwrap_or_else(|_| Err(Failed::Bug(bug("a request panicked"))));
         let Job { batch, name, .. } = self;
@@ -93,11 +93,13 @@ impl Job {
         let _ = send.send(Report::Asked(Box::new(asked)));
     }
 
-    fn ask(&self, number: &mut Option<usize>, send: &Sender<Report>) -> Result<Answered, Failed> {
+    fn ask(&self, number: &mut Option<usize>, begun: &mut Instant, send: &Sender<Report>) -> Result<Answered, Failed> {
         let tell = |told| drop(send.send(Report::Told(told)));
         let name = || self.name.clone();
         let up = |notice| tell(Told::Notice { provider: name(), request: 0, notice });
         self.provider.bring_up(&up).map_err(Failed::Start)?;
+        // What it took to bring the provider up is not the request's.
+        *begun = Instant::now();
         let at = self.requests.fetch_add(1, Ordering::Relaxed) + 1;
         *number = Some(at);
         let asks: Vec<&Ask> = self.asks.iter().collect();

@@ -126,7 +126,7 @@ impl<'a> Expander<'a> {
         let text = match &rule.foreach {
             None => return Ok(Items::These(vec![None])),
             Some(Foreach::List(values, _)) => {
-                let item = |value: &Value| Some(Item { value: value.clone(), file: None });
+                let item = |value: &Value| Some(Item { value: value.clone(), file: None, label: "item".to_owned() });
                 return Ok(Items::These(values.iter().map(item).collect()));
             }
             Some(Foreach::Text(text)) => text,
@@ -158,9 +158,10 @@ impl<'a> Expander<'a> {
                 let index = items.len();
                 let mut value = json!({"key": part.key(), "value": part.value, "index": index, "path": path.as_str()});
                 if part.keys.len() > 1 {
-                    value["keys"] = part.keys.into();
+                    value["keys"] = part.keys.clone().into();
                 }
-                items.push(Some(Item { value, file: None }));
+                let label = selector.label(&path, &part.keys);
+                items.push(Some(Item { value, file: None, label }));
             }
         }
         Ok(Items::These(items))
@@ -428,7 +429,7 @@ enum Items {
 }
 
 fn file_item(path: RelPath) -> Item {
-    Item { value: file_names(&path), file: Some(path) }
+    Item { value: file_names(&path), label: path.to_string(), file: Some(path) }
 }
 
 /// What expressions see of a file before anybody reads it.

@@ -65,6 +65,8 @@ pub struct Item {
     pub value: Value,
     /// The file that a glob's item stands for.
     pub file: Option<RelPath>,
+    /// What people call it: a path, a selector with its stars filled in, or `item`.
+    pub label: String,
 }
 
 /// One output of a task.

@@ -109,6 +109,9 @@ pub fn known_names(why: &Why, scope: &Value) -> Option<String> {
             before.push('.');
             continue;
         }
+        if *part == "text" && map.contains_key("path") {
+            return Some("the file is not UTF-8 text, so it has no `text`".to_owned());
+        }
         if *part == "data" && map.contains_key("path") {
             return Some("only files that end in .yaml, .yml, .json or .toml have `data`".to_owned());
         }

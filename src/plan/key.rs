@@ -67,8 +67,7 @@ pub fn parts(graph: &Graph, id: TaskId, files: &dyn Files) -> Result<Vec<Part>, 
         if let Some(content) = content {
             framed = framed.field(content.bytes());
         }
-        let name = item.file.as_ref().map_or("item", RelPath::as_str);
-        add(PartKind::Item, name, framed.finish());
+        add(PartKind::Item, &item.label, framed.finish());
     }
     for input in &task.inputs {
         add(PartKind::Input, &input.label, source_digest(graph, &input.source, files)?);

@@ -86,6 +86,11 @@ impl Http {
         let status = response.status().as_u16();
         let headers = response.headers().clone();
         let body = response.body_mut().with_config().limit(MAX_BODY).read_to_vec().map_err(|e| self.failure(&e))?;
+        // Before anything of it is cut out and shown.
+        let body = match std::str::from_utf8(&body) {
+            Ok(text) => self.without_key(text).into_bytes(),
+            Err(_) => body,
+        };
         Ok(Reply { status, headers, body })
     }
 

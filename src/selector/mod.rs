@@ -6,6 +6,8 @@ mod data;
 
 use serde_json::Value;
 
+use crate::path::RelPath;
+
 pub use data::{DataCache, is_data, parse as parse_data};
 
 /// A parsed selector: which file or files, and which part of each.
@@ -73,6 +75,21 @@ impl Selector {
     /// Whether it holds a `*`, and so is a list of parts and not one.
     pub fn is_each(&self) -> bool {
         self.steps.contains(&Step::Each)
+    }
+
+    /// What people call one part: the selector with its stars filled in.
+    pub fn label(&self, file: &RelPath, keys: &[String]) -> String {
+        let mut keys = keys.iter();
+        let mut label = format!("{file}#");
+        for step in &self.steps {
+            let step = match step {
+                Step::Key(key) => key.as_str(),
+                Step::Each => keys.next().map_or("*", String::as_str),
+            };
+            label.push('/');
+            label.push_str(&step.replace('~', "~0").replace('/', "~1"));
+        }
+        label
     }
 
     /// The parts of `root`, in the file's own order.
@@ -166,6 +183,17 @@ mod tests {
         let root = json!({"m": {"a": {"f": {"x": 1}}, "b": {"f": {"y": 2, "z": 3}}}});
         let keys: Vec<String> = select("/m/*/f/*", &root).unwrap().into_iter().map(|p| p.0).collect();
         assert_eq!(keys, ["a+x", "b+y", "b+z"]);
+    }
+
+    #[test]
+    fn a_part_has_a_name() {
+        let file = RelPath::new("f.yaml").unwrap();
+        let label = |pointer: &str, keys: &[&str]| {
+            let keys: Vec<String> = keys.iter().map(|key| (*key).to_owned()).collect();
+            Selector::parse(&format!("f.yaml#{pointer}")).unwrap().label(&file, &keys)
+        };
+        assert_eq!(label("/m/*/f/*", &["a/b", "c"]), "f.yaml#/m/a~1b/f/c");
+        assert_eq!(label("/m/x", &["x"]), "f.yaml#/m/x");
     }
 
     #[test]

@@ -87,7 +87,8 @@ impl WorkTree {
     fn stamp(&self, path: &RelPath) -> Result<Option<Stamp>, Error> {
         match fs_err::metadata(self.root.join(path)) {
             Ok(meta) if meta.is_file() => Ok(Some(Stamp::of(&meta))),
-            Ok(_) => Err(Error::new(Code::Unreadable, format!("`{path}` is not a file"))),
+            Ok(_) => Err(Error::new(Code::Unreadable, format!("`{path}` is not a file but a folder or a device"))
+                .hint("move it away, or name another path")),
             Err(e) if is_absent(&e) => Ok(None),
             Err(e) => Err(unreadable(&e)),
         }

@@ -52,8 +52,9 @@ impl Diagnostic for Shown {
     }
 }
 
-/// The text of an error, ending in a line break.
-pub fn render(error: &Error, colors: bool) -> String {
+/// The text of an error, ending in a line break. Lines are broken at `width` columns; without one they are not, so that what
+/// a program reads can be searched.
+pub fn render(error: &Error, colors: bool, width: Option<usize>) -> String {
     let place = error.place.as_ref();
     let shown = Shown {
         message: sanitize(&error.message),
@@ -68,7 +69,7 @@ pub fn render(error: &Error, colors: bool) -> String {
         }),
     };
     let theme = if colors { GraphicalTheme::unicode() } else { GraphicalTheme::none() };
-    let handler = GraphicalReportHandler::new_themed(theme).with_width(100).with_context_lines(1);
+    let handler = GraphicalReportHandler::new_themed(theme).with_width(width.unwrap_or(10_000)).with_context_lines(1);
     let mut text = String::new();
     if handler.render_report(&mut text, &shown).is_err() {
         text = format!("{}: {}\n", shown.code, shown.message);

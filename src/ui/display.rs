@@ -7,7 +7,7 @@ use std::time::Duration;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use owo_colors::OwoColorize;
 
-use super::{complain, sanitize, say};
+use super::{complain, count, sanitize, say};
 use crate::error::Error;
 use crate::event::{Event, Status, TaskEnd};
 use crate::report::Summary;
@@ -169,10 +169,8 @@ impl Display {
     fn status(&self) {
         let Some(bar) = &self.bar else { return };
         let mut parts = Vec::new();
-        match self.waiting.len() {
-            0 => {}
-            1 => parts.push("1 request under way".to_owned()),
-            n => parts.push(format!("{n} requests under way")),
+        if !self.waiting.is_empty() {
+            parts.push(format!("{} under way", count(self.waiting.len(), "request")));
         }
         if self.tokens != (0, 0) {
             parts.push(format!("{} tokens in, {} out", self.tokens.0, self.tokens.1));
@@ -193,7 +191,7 @@ impl Display {
 
 /// The last line of a run.
 fn closing(summary: &Summary) -> String {
-    let count = |status: Status| summary.count(status);
+    let ended = |status: Status| summary.count(status);
     let total = summary.tasks.len();
     let mut parts = Vec::new();
     for (status, word) in [
@@ -205,8 +203,8 @@ fn closing(summary: &Summary) -> String {
         (Status::Failed, "failed"),
         (Status::Skipped, "skipped"),
     ] {
-        if count(status) > 0 {
-            parts.push(format!("{} {word}", count(status)));
+        if ended(status) > 0 {
+            parts.push(format!("{} {word}", ended(status)));
         }
     }
     let llm = &summary.llm;
@@ -219,7 +217,7 @@ fn closing(summary: &Summary) -> String {
         _ if summary.interrupted => "interrupted",
         (false, _) => "failed",
         (true, 0) => return "nothing to do: the Genfile makes nothing".to_owned(),
-        (true, n) if count(Status::Fresh) == n && summary.written == 0 => {
+        (true, n) if ended(Status::Fresh) == n && summary.written == 0 => {
             return format!(
                 "nothing to do: {n} {} up to date in {}",
                 if n == 1 { "target is" } else { "targets are" },

@@ -45,7 +45,13 @@ pub fn say(text: &str) {
 /// Prints an error.
 pub fn complain(error: &crate::error::Error) {
     let colors = anstream::AutoStream::choice(&std::io::stderr()) != anstream::ColorChoice::Never;
-    let _ = anstream::stderr().write_all(render(error, colors).as_bytes());
+    let width = std::io::stderr().is_terminal().then_some(100);
+    let _ = anstream::stderr().write_all(render(error, colors, width).as_bytes());
+}
+
+/// A number of things in words: `1 request`, `2 requests`.
+pub fn count(n: usize, thing: &str) -> String {
+    if n == 1 { format!("1 {thing}") } else { format!("{n} {thing}s") }
 }
 
 /// Asks a person; `None` if there is nobody to ask.

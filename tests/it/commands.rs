@@ -62,12 +62,12 @@ fn check_lists_what_is_not_up_to_date() {
     let (server, p) = one_of_each();
     changes_nothing(&server, &p, &["check"])
         .stdout(expect![[r#"
-        stale       docs/index.md  input changed: spec.yaml
-        stale       docs/e2.md     input changed: item
-        restorable  docs/e3.md     output missing: docs/e3.md
-        edited      docs/e4.md     edited by hand
-        orphan      docs/e5.md     no rule makes it any more; a build deletes it
-    "#]])
+            stale       docs/index.md  input changed: spec.yaml
+            stale       docs/e2.md     input changed: spec.yaml#/entities/e2
+            restorable  docs/e3.md     output missing: docs/e3.md
+            edited      docs/e4.md     edited by hand
+            orphan      docs/e5.md     no rule makes it any more; a build deletes it
+        "#]])
         .stderr(expect![[""]])
         .exits(1);
     changes_nothing(&server, &p, &["check", "docs/e1.md"]).stdout(expect![[""]]).exits(0);
@@ -108,7 +108,7 @@ fn check_as_json() {
               "reasons": [
                 {
                   "name": "input changed",
-                  "about": "item"
+                  "about": "spec.yaml#/entities/e2"
                 }
               ],
               "key": "[DIGEST]",
@@ -221,12 +221,11 @@ fn s_says_nothing_but_errors() {
     p.edit("docs/index.md", "# Mine\n");
     p.run(["-s"])
         .stderr(expect![[r#"
-        genmake::edited
+            genmake::edited
 
-          x `docs/index.md` was edited by hand
-          help: move the edit into `templates/index.hbs` or its inputs, or overwrite it with `--force`
-                (the edited text is kept in the store)
-    "#]])
+              x `docs/index.md` was edited by hand
+              help: move the edit into `templates/index.hbs` or its inputs, or overwrite it with `--force` (the edited text is kept in the store)
+        "#]])
         .exits(2);
     p.run(["--progress", "none", "docs/e1.md"]).stdout(expect![[""]]).stderr(expect![[""]]).exits(0);
 }
@@ -238,13 +237,13 @@ fn v_says_why_and_what_is_fresh() {
     p.run(["-v", "-j1"])
         .stdout(expect![[""]])
         .stderr(expect![[r#"
-            fresh  docs/index.md
-            fresh  docs/e1.md
-              ask  p for docs/e2.md (request 1)
-           answer  request 1: 1 of 1 in [TIME], 10 tokens in, 2 out
-         generate  docs/e2.md  (input changed: item)
-        done: 1 generated, 2 fresh in [TIME] · 1 request, 10 tokens in, 2 out
-    "#]])
+                fresh  docs/index.md
+                fresh  docs/e1.md
+                  ask  p for docs/e2.md (request 1)
+               answer  request 1: 1 of 1 in [TIME], 10 tokens in, 2 out
+             generate  docs/e2.md  (input changed: spec.yaml#/entities/e2)
+            done: 1 generated, 2 fresh in [TIME] · 1 request, 10 tokens in, 2 out
+        "#]])
         .exits(0);
 }
 
@@ -268,11 +267,11 @@ fn plan_says_what_would_be_done_and_why() {
     let (server, p) = one_of_each();
     let text = expect![[r#"
         render    docs/index.md  input changed: spec.yaml
-        generate  docs/e2.md     input changed: item  [request 1]
+        generate  docs/e2.md     input changed: spec.yaml#/entities/e2  [request 1]
         restore   docs/e3.md     output missing: docs/e3.md
         edited    docs/e4.md     edited by hand
         orphan    docs/e5.md     no rule makes it any more; a build deletes it
-        request 1: 1 outputs, p (m), about 11 tokens in, no bound on what comes back
+        request 1: 1 task, p (m), about 11 tokens in, no bound on what comes back
         1 fresh, 1 to render, 1 to restore, 1 to generate; 1 request
     "#]];
     changes_nothing(&server, &p, &["plan"]).stdout(text).stderr(expect![[""]]).exits(0);
@@ -327,7 +326,7 @@ fn plan_as_json() {
               "reasons": [
                 {
                   "name": "input changed",
-                  "about": "item"
+                  "about": "spec.yaml#/entities/e2"
                 }
               ],
               "key": "[DIGEST]",
@@ -399,28 +398,28 @@ fn plan_of_a_clean_checkout_makes_nothing() {
     let p = shop_with(&server, 7, "", "params: {max_output_tokens: 100}");
     changes_nothing(&server, &p, &["plan"])
         .stdout(expect![[r#"
-        render    docs/index.md  new
-        generate  docs/e1.md     new  [request 1]
-        generate  docs/e2.md     new  [request 1]
-        generate  docs/e3.md     new  [request 1]
-        generate  docs/e4.md     new  [request 1]
-        generate  docs/e5.md     new  [request 1]
-        generate  docs/e6.md     new  [request 2]
-        generate  docs/e7.md     new  [request 2]
-        request 1: 5 outputs, p (m), about 174 tokens in, at most 705 out
-        request 2: 2 outputs, p (m), about 117 tokens in, at most 282 out
-        0 fresh, 1 to render, 7 to generate; 2 requests
-    "#]])
+            render    docs/index.md  new
+            generate  docs/e1.md     new  [request 1]
+            generate  docs/e2.md     new  [request 1]
+            generate  docs/e3.md     new  [request 1]
+            generate  docs/e4.md     new  [request 1]
+            generate  docs/e5.md     new  [request 1]
+            generate  docs/e6.md     new  [request 2]
+            generate  docs/e7.md     new  [request 2]
+            request 1: 5 tasks, p (m), about 174 tokens in, at most 705 out
+            request 2: 2 tasks, p (m), about 117 tokens in, at most 282 out
+            0 fresh, 1 to render, 7 to generate; 2 requests
+        "#]])
         .exits(0);
     assert!(!p.exists(".genmake"));
     changes_nothing(&server, &p, &["plan", "--no-batch", "docs/e1.md", "docs/e2.md"])
         .stdout(expect![[r#"
-        generate  docs/e1.md  new  [request 1]
-        generate  docs/e2.md  new  [request 2]
-        request 1: 1 outputs, p (m), about 12 tokens in, at most 100 out
-        request 2: 1 outputs, p (m), about 12 tokens in, at most 100 out
-        0 fresh, 2 to generate; 2 requests
-    "#]])
+            generate  docs/e1.md  new  [request 1]
+            generate  docs/e2.md  new  [request 2]
+            request 1: 1 task, p (m), about 12 tokens in, at most 100 out
+            request 2: 1 task, p (m), about 12 tokens in, at most 100 out
+            0 fresh, 2 to generate; 2 requests
+        "#]])
         .exits(0);
 }
 
@@ -431,12 +430,12 @@ fn plan_knows_what_waits_for_a_model() {
     p.edit("Genfile", &(p.read("Genfile") + "  copy: {inputs: [docs/e1.md], template: t.hbs, output: copy.md}\n"));
     changes_nothing(&server, &p, &["plan"])
         .stdout(expect![[r#"
-        render    docs/index.md  new
-        generate  docs/e1.md     new  [request 1]
-        render    copy.md        waits for docs/e1.md
-        request 1: 1 outputs, p (m), about 12 tokens in, no bound on what comes back
-        0 fresh, 2 to render, 1 to generate; 1 request and what 1 waiting task turns out to need
-    "#]])
+            render    docs/index.md  new
+            generate  docs/e1.md     new  [request 1]
+            render    copy.md        waits for docs/e1.md
+            request 1: 1 task, p (m), about 12 tokens in, no bound on what comes back
+            0 fresh, 2 to render, 1 to generate; 1 request and what 1 waiting task turns out to need
+        "#]])
         .exits(0);
     changes_nothing(&server, &p, &["check"])
         .stdout(expect![[r#"
@@ -455,7 +454,7 @@ fn plan_of_everything_anew() {
         generate  docs/e1.md  asked for  [request 1]
         generate  docs/e2.md  asked for  [request 1]
         generate  docs/e3.md  asked for  [request 1]
-        request 1: 3 outputs, p (m), about 136 tokens in, no bound on what comes back
+        request 1: 3 tasks, p (m), about 136 tokens in, no bound on what comes back
         0 fresh, 3 to generate; 1 request
     "#]])
         .exits(0);
@@ -486,16 +485,16 @@ fn explain_goes_through_the_inputs() {
         docs/e1.md  fresh  (rule pages)
           output   docs/e1.md                               [DIGEST]      as it was
           recipe   prompts/page.prompt                      [DIGEST]      as it was
-          item     item                                     [DIGEST]      as it was
+          item     spec.yaml#/entities/e1                   [DIGEST]      as it was
           vars     vars                                     [DIGEST]      as it was
           params   params                                   [DIGEST]      as it was
           model    m                                        [DIGEST]      as it was
           outputs  outputs                                  [DIGEST]      as it was
           key      what would be made                       [DIGEST]      as in the lock
-        docs/e2.md  stale: input changed: item  (rule pages)
+        docs/e2.md  stale: input changed: spec.yaml#/entities/e2  (rule pages)
           output   docs/e2.md                               [DIGEST]      as it was
           recipe   prompts/page.prompt                      [DIGEST]      as it was
-          item     item                                     [DIGEST]      changed, was [DIGEST]
+          item     spec.yaml#/entities/e2                   [DIGEST]      changed, was [DIGEST]
           vars     vars                                     [DIGEST]      as it was
           params   params                                   [DIGEST]      as it was
           model    m                                        [DIGEST]      as it was
@@ -504,7 +503,7 @@ fn explain_goes_through_the_inputs() {
         docs/e3.md  restorable: output missing: docs/e3.md  (rule pages)
           output   docs/e3.md                               -             missing
           recipe   prompts/page.prompt                      [DIGEST]      as it was
-          item     item                                     [DIGEST]      as it was
+          item     spec.yaml#/entities/e3                   [DIGEST]      as it was
           vars     vars                                     [DIGEST]      as it was
           params   params                                   [DIGEST]      as it was
           model    m                                        [DIGEST]      as it was
@@ -513,7 +512,7 @@ fn explain_goes_through_the_inputs() {
         docs/e4.md  edited: edited by hand  (rule pages)
           output   docs/e4.md                               [DIGEST]      changed, was [DIGEST]
           recipe   prompts/page.prompt                      [DIGEST]      as it was
-          item     item                                     [DIGEST]      as it was
+          item     spec.yaml#/entities/e4                   [DIGEST]      as it was
           vars     vars                                     [DIGEST]      as it was
           params   params                                   [DIGEST]      as it was
           model    m                                        [DIGEST]      as it was
@@ -551,7 +550,7 @@ fn explain_as_json() {
               "reasons": [
                 {
                   "name": "input changed",
-                  "about": "item"
+                  "about": "spec.yaml#/entities/e2"
                 }
               ],
               "key": "[DIGEST]",
@@ -566,7 +565,7 @@ fn explain_as_json() {
                 },
                 {
                   "kind": "item",
-                  "name": "item",
+                  "name": "spec.yaml#/entities/e2",
                   "digest": "[DIGEST]",
                   "before": "[DIGEST]",
                   "changed": true
@@ -690,25 +689,23 @@ fn frozen_refuses_what_comes_out_otherwise() {
     let stamps = p.stamps();
     p.run(["--frozen", "-j1"])
         .stderr(expect![[r#"
-             fail  docs/index.md
-        genmake::frozen
+                 fail  docs/index.md
+            genmake::frozen
 
-          x rule `index`: `docs/index.md` comes out otherwise than `Genfile.lock` says: what it is made
-          | from has changed
-          help: run `genmake` without `--frozen` and commit the lock
-             fail  docs/e2.md
-        genmake::frozen
+              x rule `index`: `docs/index.md` comes out otherwise than `Genfile.lock` says: what it is made from has changed
+              help: run `genmake` without `--frozen` and commit the lock
+                 fail  docs/e2.md
+            genmake::frozen
 
-          x rule `pages`: `docs/e2.md` comes out otherwise than `Genfile.lock` says: what it is made from
-          | has changed
-          help: run `genmake` without `--frozen` and commit the lock
-             fail  docs/e3.md
-        genmake::frozen
+              x rule `pages`: `docs/e2.md` comes out otherwise than `Genfile.lock` says: what it is made from has changed
+              help: run `genmake` without `--frozen` and commit the lock
+                 fail  docs/e3.md
+            genmake::frozen
 
-          x rule `pages`: `docs/e3.md` is not in `Genfile.lock`
-          help: run `genmake` without `--frozen` and commit the lock
-        failed: 1 fresh, 3 failed in [TIME]
-    "#]])
+              x rule `pages`: `docs/e3.md` is not in `Genfile.lock`
+              help: run `genmake` without `--frozen` and commit the lock
+            failed: 1 fresh, 3 failed in [TIME]
+        "#]])
         .exits(2);
     assert_eq!((server.count(), p.stamps()), (1, stamps));
 }
@@ -725,6 +722,18 @@ fn frozen_leaves_edits_and_orphans_alone() {
     let lock = p.read("Genfile.lock");
     p.run(["--frozen"]).exits(0);
     assert_eq!((server.count(), p.read("Genfile.lock"), pages(&p).len()), (1, lock, 3));
+}
+
+#[test]
+fn frozen_does_not_settle_a_conflict_in_the_lock() {
+    let (server, p) = built(2);
+    let lock = p.read("Genfile.lock");
+    let conflict = lock.replace("docs/e2.md ", "<<<<<<< ours\ndocs/e2.md ") + "=======\n>>>>>>> theirs\n";
+    p.edit("Genfile.lock", &conflict);
+    p.run(["--frozen"]).exits(0);
+    assert_eq!(p.read("Genfile.lock"), conflict);
+    p.run([]).exits(0);
+    assert_eq!((server.count(), p.read("Genfile.lock")), (1, lock));
 }
 
 #[test]
@@ -1060,7 +1069,7 @@ fn the_report_has_every_field_with_the_right_numbers() {
 
     let mut found = BTreeMap::new();
     fields(&report, "", &mut found);
-    let spec8 = [
+    let published = [
         "/version",
         "/duration_ms",
         "/exit",
@@ -1104,7 +1113,7 @@ fn the_report_has_every_field_with_the_right_numbers() {
         "/tasks/0/output_tokens",
     ];
     let missing: Vec<&str> =
-        spec8.into_iter().filter(|name| !found.contains_key(*name) && !name.ends_with("/reasons/0")).collect();
+        published.into_iter().filter(|name| !found.contains_key(*name) && !name.ends_with("/reasons/0")).collect();
     assert!(missing.is_empty(), "the report lacks {missing:?}: {:?}", found.keys());
 
     expect![[r#"

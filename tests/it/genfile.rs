@@ -45,98 +45,97 @@ rules:
     p.run([])
         .stdout(expect![[""]])
         .stderr(expect![[r#"
-        genmake::unknown_provider
+            genmake::unknown_provider
 
-          x no provider `nobody`
-           ,-[Genfile:2:11]
-         1 | version: 1
-         2 | provider: nobody
-           :           ^^^^^^
-         3 | providers:
-           `----
-          help: providers are declared under `providers:`
-        genmake::bad_value
+              x no provider `nobody`
+               ,-[Genfile:2:11]
+             1 | version: 1
+             2 | provider: nobody
+               :           ^^^^^^
+             3 | providers:
+               `----
+              help: providers are declared under `providers:`
+            genmake::bad_value
 
-          x `opnai` is no api
-           ,-[Genfile:4:12]
-         3 | providers:
-         4 |   p: {api: opnai, timeout: soon}
-           :            ^^^^^
-         5 | rules:
-           `----
-          help: did you mean `openai`?
-        genmake::bad_value
+              x `opnai` is no api
+               ,-[Genfile:4:12]
+             3 | providers:
+             4 |   p: {api: opnai, timeout: soon}
+               :            ^^^^^
+             5 | rules:
+               `----
+              help: did you mean `openai`?
+            genmake::bad_value
 
-          x `timeout` is a duration, and `soon` is not: expected number at 0
-           ,-[Genfile:4:28]
-         3 | providers:
-         4 |   p: {api: opnai, timeout: soon}
-           :                            ^^^^
-         5 | rules:
-           `----
-          help: write it as `[TIME]`, `2m` or `1h 30m`
-        genmake::missing_key
+              x `timeout` is a duration, and `soon` is not: expected number at 0
+               ,-[Genfile:4:28]
+             3 | providers:
+             4 |   p: {api: opnai, timeout: soon}
+               :                            ^^^^
+             5 | rules:
+               `----
+              help: write it as `[TIME]`, `2m` or `1h 30m`
+            genmake::missing_key
 
-          x rule `index` has no recipe
-           ,-[Genfile:6:3]
-         5 | rules:
-         6 |   index:
-           :   ^^^^^
-         7 |     tempalte: index.hbs
-           `----
-          help: a rule has one of `template` and `prompt`
-        genmake::unknown_key
+              x rule `index` has no recipe
+               ,-[Genfile:6:3]
+             5 | rules:
+             6 |   index:
+               :   ^^^^^
+             7 |     tempalte: index.hbs
+               `----
+              help: a rule has one of `template` and `prompt`
+            genmake::unknown_key
 
-          x unknown key `tempalte` in rule `index`
-           ,-[Genfile:7:5]
-         6 |   index:
-         7 |     tempalte: index.hbs
-           :     ^^^^^^^^
-         8 |     output: ../index.md
-           `----
-          help: did you mean `template`?
-        genmake::bad_path
+              x unknown key `tempalte` in rule `index`
+               ,-[Genfile:7:5]
+             6 |   index:
+             7 |     tempalte: index.hbs
+               :     ^^^^^^^^
+             8 |     output: ../index.md
+               `----
+              help: did you mean `template`?
+            genmake::bad_path
 
-          x rule `index`: output `../index.md` leads outside the root
-           ,-[Genfile:8:13]
-         7 |     tempalte: index.hbs
-         8 |     output: ../index.md
-           :             ^^^^^^^^^^^
-         9 |   pages:
-           `----
-        genmake::missing_input
+              x rule `index`: output `../index.md` leads outside the root
+               ,-[Genfile:8:13]
+             7 |     tempalte: index.hbs
+             8 |     output: ../index.md
+               :             ^^^^^^^^^^^
+             9 |   pages:
+               `----
+            genmake::missing_input
 
-          x rule `pages`: it runs over `spec.yaml`, which is not there and which no rule makes
-            ,-[Genfile:10:14]
-          9 |   pages:
-         10 |     foreach: spec.yaml#/entities/*
-            :              ^^^^^^^^^^^^^^^^^^^^^
-         11 |     prompt: page.prompt
-            `----
-          help: paths are relative to the Genfile's folder; an input that may be missing is written
-                `{path: PATH, optional: true}`
-        genmake::bad_value
+              x rule `pages`: it runs over `spec.yaml`, which is not there and which no rule makes
+                ,-[Genfile:10:14]
+              9 |   pages:
+             10 |     foreach: spec.yaml#/entities/*
+                :              ^^^^^^^^^^^^^^^^^^^^^
+             11 |     prompt: page.prompt
+                `----
+              help: paths are relative to the Genfile's folder; an input that may be missing is written `{path: PATH, optional: true}`
+            genmake::bad_value
 
-          x `jsn` is no check
-            ,-[Genfile:13:12]
-         12 |     output: "docs/{{itm.key}}.md"
-         13 |     check: jsn
-            :            ^^^
-         14 |   pages:
-            `----
-          help: did you mean `json`?
-        genmake::duplicate_key
+              x `jsn` is no check
+                ,-[Genfile:13:12]
+             12 |     output: "docs/{{itm.key}}.md"
+             13 |     check: jsn
+                :            ^^^
+             14 |   pages:
+                `----
+              help: did you mean `json`?
+            genmake::duplicate_key
 
-          x `pages` stands twice in one map
-            ,-[Genfile:14:3]
-         13 |     check: jsn
-         14 |   pages:
-            :   ^^^^^
-         15 |     template: x.hbs
-            `----
-          help: rename one of them or take it out
-        9 mistakes
-    "#]])
+              x `pages` stands twice in one map
+                ,-[Genfile:14:3]
+             13 |     check: jsn
+             14 |   pages:
+                :   ^^^^^
+             15 |     template: x.hbs
+                `----
+              help: rename one of them or take it out
+            9 mistakes
+        "#]])
         .exits(2);
     makes_nothing(&p);
 }
@@ -361,19 +360,16 @@ fn a_template_that_does_not_parse_is_shown_where_it_stops() {
     let p = genfile("  bad: {template: bad.hbs, output: bad.txt}\n").file("bad.hbs", "a\n{{#if rule}}\nb\n");
     p.run([])
         .stderr(expect![[r#"
-             fail  bad.txt
-        genmake::bad_expression
+                 fail  bad.txt
+            genmake::bad_expression
 
-          x rule `bad`: not a Handlebars expression: invalid handlebars syntax: expected escape,
-          | expression, html_expression, decorator_expression, partial_expression, invert_tag,
-          | invert_chain_tag, helper_block_start, helper_block_end, decorator_block_start,
-          | partial_block_start, raw_block_start, hbs_comment, or hbs_comment_compact
-           ,-[bad.hbs:4:1]
-         3 | b
-           `----
-          help: an expression is `{{NAME}}` or `{{HELPER NAME}}`; a literal `{{` is written `\{{`
-        failed: 1 failed in [TIME]
-    "#]])
+              x rule `bad`: not a Handlebars expression: invalid handlebars syntax: expected escape, expression, html_expression, decorator_expression, partial_expression, invert_tag, invert_chain_tag, helper_block_start, helper_block_end, decorator_block_start, partial_block_start, raw_block_start, hbs_comment, or hbs_comment_compact
+               ,-[bad.hbs:4:1]
+             3 | b
+               `----
+              help: an expression is `{{NAME}}` or `{{HELPER NAME}}`; a literal `{{` is written `\{{`
+            failed: 1 failed in [TIME]
+        "#]])
         .exits(2);
 }
 
@@ -495,34 +491,33 @@ fn missing_inputs_are_said_before_anything_runs() {
     .file("spec.yaml", &spec(1, &[]));
     p.run([])
         .stderr(expect![[r#"
-        genmake::missing_input
+            genmake::missing_input
 
-          x rule `a`: its input is `none.txt`, which is not there and which no rule makes
-           ,-[Genfile:4:48]
-         3 |   ok: {template: t.hbs, output: ok.txt}
-         4 |   a: {template: t.hbs, output: a.txt, inputs: [none.txt, "spec.yaml#/nothing", "rule:okay"]}
-           :                                                ^^^^^^^^
-           `----
-          help: paths are relative to the Genfile's folder; an input that may be missing is written
-                `{path: PATH, optional: true}`
-        genmake::bad_selector
+              x rule `a`: its input is `none.txt`, which is not there and which no rule makes
+               ,-[Genfile:4:48]
+             3 |   ok: {template: t.hbs, output: ok.txt}
+             4 |   a: {template: t.hbs, output: a.txt, inputs: [none.txt, "spec.yaml#/nothing", "rule:okay"]}
+               :                                                ^^^^^^^^
+               `----
+              help: paths are relative to the Genfile's folder; an input that may be missing is written `{path: PATH, optional: true}`
+            genmake::bad_selector
 
-          x rule `a`: `spec.yaml#/nothing` finds nothing: `/` has no `nothing`; it has `entities`
-           ,-[Genfile:4:58]
-         3 |   ok: {template: t.hbs, output: ok.txt}
-         4 |   a: {template: t.hbs, output: a.txt, inputs: [none.txt, "spec.yaml#/nothing", "rule:okay"]}
-           :                                                          ^^^^^^^^^^^^^^^^^^^^
-           `----
-        genmake::unknown_rule
+              x rule `a`: `spec.yaml#/nothing` finds nothing: `/` has no `nothing`; it has `entities`
+               ,-[Genfile:4:58]
+             3 |   ok: {template: t.hbs, output: ok.txt}
+             4 |   a: {template: t.hbs, output: a.txt, inputs: [none.txt, "spec.yaml#/nothing", "rule:okay"]}
+               :                                                          ^^^^^^^^^^^^^^^^^^^^
+               `----
+            genmake::unknown_rule
 
-          x rule `a`: no rule `okay`
-           ,-[Genfile:4:80]
-         3 |   ok: {template: t.hbs, output: ok.txt}
-         4 |   a: {template: t.hbs, output: a.txt, inputs: [none.txt, "spec.yaml#/nothing", "rule:okay"]}
-           :                                                                                ^^^^^^^^^^^
-           `----
-        3 mistakes
-    "#]])
+              x rule `a`: no rule `okay`
+               ,-[Genfile:4:80]
+             3 |   ok: {template: t.hbs, output: ok.txt}
+             4 |   a: {template: t.hbs, output: a.txt, inputs: [none.txt, "spec.yaml#/nothing", "rule:okay"]}
+               :                                                                                ^^^^^^^^^^^
+               `----
+            3 mistakes
+        "#]])
         .exits(2);
     makes_nothing(&p);
     assert!(!p.exists("ok.txt"));

@@ -225,8 +225,7 @@ fn a_missing_slot_is_given_up_where_the_rule_says_so() {
                  fail  docs/e2.md
             genmake::malformed
 
-              x rule `pages`: no usable answer of provider `p` (request req-1) for `docs/e2.md`: the answer
-              | has nothing for f2
+              x rule `pages`: no usable answer of provider `p` (request req-1) for `docs/e2.md`: the answer has nothing for f2
               help: run again, or try another model
                     `fallback_on_failure: false` says not to ask again
              generate  docs/e1.md
@@ -250,15 +249,13 @@ fn a_cut_answer_is_given_up_where_the_rule_says_so() {
                  fail  docs/e4.md
             genmake::truncated
 
-              x rule `pages`: the answer of provider `p` (request req-1) for `docs/e4.md` was cut at the limit
-              | of output tokens
+              x rule `pages`: the answer of provider `p` (request req-1) for `docs/e4.md` was cut at the limit of output tokens
               help: raise `params: {max_output_tokens: …}`, or ask for less
                     `fallback_on_failure: false` says not to ask again
                  fail  docs/e5.md
             genmake::truncated
 
-              x rule `pages`: the answer of provider `p` (request req-1) for `docs/e5.md` was cut at the limit
-              | of output tokens
+              x rule `pages`: the answer of provider `p` (request req-1) for `docs/e5.md` was cut at the limit of output tokens
               help: raise `params: {max_output_tokens: …}`, or ask for less
                     `fallback_on_failure: false` says not to ask again
              generate  docs/e1.md
@@ -281,41 +278,31 @@ fn a_web_page_is_given_up_where_the_rule_says_so() {
                  fail  docs/e1.md
             genmake::malformed
 
-              x rule `pages`: no usable answer of provider `p` (request req-1) for `docs/e1.md`: the provider
-              | sent something that is no answer (text/html): "<!DOCTYPE html><html><body>Please sign in.</
-              | body></html>"
+              x rule `pages`: no usable answer of provider `p` (request req-1) for `docs/e1.md`: the provider sent something that is no answer (text/html): "<!DOCTYPE html><html><body>Please sign in.</body></html>"
               help: run again, or try another model
                     `fallback_on_failure: false` says not to ask again
                  fail  docs/e2.md
             genmake::malformed
 
-              x rule `pages`: no usable answer of provider `p` (request req-1) for `docs/e2.md`: the provider
-              | sent something that is no answer (text/html): "<!DOCTYPE html><html><body>Please sign in.</
-              | body></html>"
+              x rule `pages`: no usable answer of provider `p` (request req-1) for `docs/e2.md`: the provider sent something that is no answer (text/html): "<!DOCTYPE html><html><body>Please sign in.</body></html>"
               help: run again, or try another model
                     `fallback_on_failure: false` says not to ask again
                  fail  docs/e3.md
             genmake::malformed
 
-              x rule `pages`: no usable answer of provider `p` (request req-1) for `docs/e3.md`: the provider
-              | sent something that is no answer (text/html): "<!DOCTYPE html><html><body>Please sign in.</
-              | body></html>"
+              x rule `pages`: no usable answer of provider `p` (request req-1) for `docs/e3.md`: the provider sent something that is no answer (text/html): "<!DOCTYPE html><html><body>Please sign in.</body></html>"
               help: run again, or try another model
                     `fallback_on_failure: false` says not to ask again
                  fail  docs/e4.md
             genmake::malformed
 
-              x rule `pages`: no usable answer of provider `p` (request req-1) for `docs/e4.md`: the provider
-              | sent something that is no answer (text/html): "<!DOCTYPE html><html><body>Please sign in.</
-              | body></html>"
+              x rule `pages`: no usable answer of provider `p` (request req-1) for `docs/e4.md`: the provider sent something that is no answer (text/html): "<!DOCTYPE html><html><body>Please sign in.</body></html>"
               help: run again, or try another model
                     `fallback_on_failure: false` says not to ask again
                  fail  docs/e5.md
             genmake::malformed
 
-              x rule `pages`: no usable answer of provider `p` (request req-1) for `docs/e5.md`: the provider
-              | sent something that is no answer (text/html): "<!DOCTYPE html><html><body>Please sign in.</
-              | body></html>"
+              x rule `pages`: no usable answer of provider `p` (request req-1) for `docs/e5.md`: the provider sent something that is no answer (text/html): "<!DOCTYPE html><html><body>Please sign in.</body></html>"
               help: run again, or try another model
                     `fallback_on_failure: false` says not to ask again
             failed: 1 rendered, 5 failed in [TIME] · 1 request, 0 tokens in, 0 out
@@ -335,36 +322,31 @@ fn a_refusal_is_given_up_where_the_rule_says_so() {
                  fail  docs/e1.md
             genmake::refused
 
-              x rule `pages`: no answer of provider `p` (request req-1) for `docs/e1.md`: the model declined:
-              | I'm sorry, I can't help with that.
+              x rule `pages`: no answer of provider `p` (request req-1) for `docs/e1.md`: the model declined: I'm sorry, I can't help with that.
               help: look at what the prompt asks for
                     `fallback_on_failure: false` says not to ask again
                  fail  docs/e2.md
             genmake::refused
 
-              x rule `pages`: no answer of provider `p` (request req-1) for `docs/e2.md`: the model declined:
-              | I'm sorry, I can't help with that.
+              x rule `pages`: no answer of provider `p` (request req-1) for `docs/e2.md`: the model declined: I'm sorry, I can't help with that.
               help: look at what the prompt asks for
                     `fallback_on_failure: false` says not to ask again
                  fail  docs/e3.md
             genmake::refused
 
-              x rule `pages`: no answer of provider `p` (request req-1) for `docs/e3.md`: the model declined:
-              | I'm sorry, I can't help with that.
+              x rule `pages`: no answer of provider `p` (request req-1) for `docs/e3.md`: the model declined: I'm sorry, I can't help with that.
               help: look at what the prompt asks for
                     `fallback_on_failure: false` says not to ask again
                  fail  docs/e4.md
             genmake::refused
 
-              x rule `pages`: no answer of provider `p` (request req-1) for `docs/e4.md`: the model declined:
-              | I'm sorry, I can't help with that.
+              x rule `pages`: no answer of provider `p` (request req-1) for `docs/e4.md`: the model declined: I'm sorry, I can't help with that.
               help: look at what the prompt asks for
                     `fallback_on_failure: false` says not to ask again
                  fail  docs/e5.md
             genmake::refused
 
-              x rule `pages`: no answer of provider `p` (request req-1) for `docs/e5.md`: the model declined:
-              | I'm sorry, I can't help with that.
+              x rule `pages`: no answer of provider `p` (request req-1) for `docs/e5.md`: the model declined: I'm sorry, I can't help with that.
               help: look at what the prompt asks for
                     `fallback_on_failure: false` says not to ask again
             failed: 1 rendered, 5 failed in [TIME] · 1 request, 96 tokens in, 0 out
@@ -378,20 +360,19 @@ fn a_batch_that_is_too_long_is_given_up_where_the_rule_says_so() {
         Act::context_exceeded(),
         "",
         expect![[r#"
-           render  docs/index.md
-              ask  p for docs/e1.md, docs/e2.md, docs/e3.md, docs/e4.md, docs/e5.md (request 1)
-             fail  docs/e1.md
-        genmake::provider
+               render  docs/index.md
+                  ask  p for docs/e1.md, docs/e2.md, docs/e3.md, docs/e4.md, docs/e5.md (request 1)
+                 fail  docs/e1.md
+            genmake::provider
 
-          x rule `pages`: provider `p`: status 400: This model's maximum context length is 8192 tokens.
-          | (request req-1)
-          help: nothing was written for it
-             fail  docs/e2.md
-             fail  docs/e3.md
-             fail  docs/e4.md
-             fail  docs/e5.md
-        failed: 1 rendered, 5 failed in [TIME] · 1 request, 0 tokens in, 0 out
-    "#]],
+              x rule `pages`: provider `p`: status 400: This model's maximum context length is 8192 tokens. (request req-1)
+              help: nothing was written for it
+                 fail  docs/e2.md
+                 fail  docs/e3.md
+                 fail  docs/e4.md
+                 fail  docs/e5.md
+            failed: 1 rendered, 5 failed in [TIME] · 1 request, 0 tokens in, 0 out
+        "#]],
     );
 }
 
@@ -421,16 +402,15 @@ fn a_wrong_model_is_said_once_and_not_tried_again() {
         Act::not_found(),
         1,
         expect![[r#"
-           render  docs/index.md
-              ask  p for docs/e1.md (request 1)
-             fail  docs/e1.md
-        genmake::provider
+               render  docs/index.md
+                  ask  p for docs/e1.md (request 1)
+                 fail  docs/e1.md
+            genmake::provider
 
-          x rule `pages`: provider `p`: status 404: The model does not exist or you do not have access to
-          | it. (request req-1)
-          help: check `base_url` (http://127.0.0.1:[PORT]/v1) and the model's name
-        failed: 1 rendered, 1 failed in [TIME] · 1 request, 0 tokens in, 0 out
-    "#]],
+              x rule `pages`: provider `p`: status 404: The model does not exist or you do not have access to it. (request req-1)
+              help: check `base_url` (http://127.0.0.1:[PORT]/v1) and the model's name
+            failed: 1 rendered, 1 failed in [TIME] · 1 request, 0 tokens in, 0 out
+        "#]],
     );
 }
 
@@ -526,16 +506,15 @@ fn a_redirect_is_not_followed() {
         moved.header("location", "http://127.0.0.1:1/elsewhere"),
         1,
         expect![[r#"
-           render  docs/index.md
-              ask  p for docs/e1.md (request 1)
-             fail  docs/e1.md
-        genmake::provider
+               render  docs/index.md
+                  ask  p for docs/e1.md (request 1)
+                 fail  docs/e1.md
+            genmake::provider
 
-          x rule `pages`: provider `p`: status 302: it redirects to `http://127.0.0.1:[PORT]/elsewhere`, which
-          | is not followed (request req-1)
-          help: nothing was written for it
-        failed: 1 rendered, 1 failed in [TIME] · 1 request, 0 tokens in, 0 out
-    "#]],
+              x rule `pages`: provider `p`: status 302: it redirects to `http://127.0.0.1:[PORT]/elsewhere`, which is not followed (request req-1)
+              help: nothing was written for it
+            failed: 1 rendered, 1 failed in [TIME] · 1 request, 0 tokens in, 0 out
+        "#]],
     );
 }
 
@@ -554,9 +533,7 @@ fn a_web_page_that_stays_is_asked_past_once() {
                  fail  docs/e1.md
             genmake::malformed
 
-              x rule `pages`: no usable answer of provider `p` (request req-2) for `docs/e1.md`: the provider
-              | sent something that is no answer (text/html): "<!DOCTYPE html><html><body>Please sign in.</
-              | body></html>"
+              x rule `pages`: no usable answer of provider `p` (request req-2) for `docs/e1.md`: the provider sent something that is no answer (text/html): "<!DOCTYPE html><html><body>Please sign in.</body></html>"
               help: run again, or try another model
             failed: 1 rendered, 1 failed in [TIME] · 2 requests, 0 tokens in, 0 out
         "#]],
@@ -578,8 +555,7 @@ fn an_answer_without_content_is_asked_past_once() {
                  fail  docs/e1.md
             genmake::malformed
 
-              x rule `pages`: no usable answer of provider `p` (request req-2) for `docs/e1.md`: the answer is
-              | empty
+              x rule `pages`: no usable answer of provider `p` (request req-2) for `docs/e1.md`: the answer is empty
               help: run again, or try another model
             failed: 1 rendered, 1 failed in [TIME] · 2 requests, 22 tokens in, 0 out
         "#]],
@@ -598,8 +574,7 @@ fn a_cut_page_is_not_written() {
                  fail  docs/e1.md
             genmake::truncated
 
-              x rule `pages`: the answer of provider `p` (request req-1) for `docs/e1.md` was cut at the limit
-              | of output tokens
+              x rule `pages`: the answer of provider `p` (request req-1) for `docs/e1.md` was cut at the limit of output tokens
               help: raise `params: {max_output_tokens: …}`, or ask for less
             failed: 1 rendered, 1 failed in [TIME] · 1 request, 11 tokens in, 1 out
         "#]],
@@ -618,8 +593,7 @@ fn a_page_without_content_for_lack_of_tokens_is_not_written() {
                  fail  docs/e1.md
             genmake::truncated
 
-              x rule `pages`: the answer of provider `p` (request req-1) for `docs/e1.md` was cut at the limit
-              | of output tokens
+              x rule `pages`: the answer of provider `p` (request req-1) for `docs/e1.md` was cut at the limit of output tokens
               help: raise `params: {max_output_tokens: …}`, or ask for less
             failed: 1 rendered, 1 failed in [TIME] · 1 request, 11 tokens in, 0 out
         "#]],
@@ -638,8 +612,7 @@ fn a_refused_page_is_not_asked_for_again() {
                  fail  docs/e1.md
             genmake::refused
 
-              x rule `pages`: no answer of provider `p` (request req-1) for `docs/e1.md`: the model declined:
-              | I'm sorry, I can't help with that.
+              x rule `pages`: no answer of provider `p` (request req-1) for `docs/e1.md`: the model declined: I'm sorry, I can't help with that.
               help: look at what the prompt asks for
             failed: 1 rendered, 1 failed in [TIME] · 1 request, 11 tokens in, 0 out
         "#]],

@@ -85,8 +85,8 @@ fn an_edited_entity_is_one_request_for_its_page() {
     p.edit("spec.yaml", &spec(12, &[("e7", "something else")]));
     p.run(["check"])
         .stdout(expect![[r#"
-        stale  docs/e7.md  input changed: item
-    "#]])
+            stale  docs/e7.md  input changed: spec.yaml#/entities/e7
+        "#]])
         .exits(1);
     p.run([]).exits(0);
     assert_eq!(asked_after(&server, 3), ["e7"]);
@@ -283,6 +283,31 @@ fn a_glob_that_gains_and_loses_a_file_is_another_input() {
 }
 
 #[test]
+fn an_edited_input_of_each_form_reaches_what_uses_it() {
+    for input in ["notes/*.txt", "notes/a.txt", "data.yaml#/a", "data.yaml#/*", "rule:copy"] {
+        let server = Server::start();
+        let p = project(
+            &server,
+            &format!(
+                "  x: {{inputs: {{of: \"{input}\"}}, prompt: x.prompt, output: x.md}}\n  \
+                 copy: {{inputs: {{a: notes/a.txt}}, template: copy.hbs, output: copy.txt}}\n"
+            ),
+        )
+        .file("x.prompt", "x of {{json inputs.of}} {{! its text and data }}\n")
+        .file("copy.hbs", "copy {{inputs.a.text}}\n")
+        .file("notes/a.txt", "before")
+        .file("data.yaml", "a: before\n");
+        p.run([]).exits(0);
+        assert!(server.requests()[0].user_text().contains("before"), "{input}: {}", server.requests()[0].user_text());
+        p.edit("notes/a.txt", "behind").edit("data.yaml", "a: behind\n");
+        p.run([]).exits(0);
+        assert_eq!(server.count(), 2, "{input}");
+        assert!(server.requests()[1].user_text().contains("behind"), "{input}: {}", server.requests()[1].user_text());
+        does_nothing(&server, &p);
+    }
+}
+
+#[test]
 fn generated_files_are_inputs_on_a_clean_checkout() {
     let server = Server::start();
     let p = project(
@@ -372,9 +397,9 @@ fn an_edited_page_is_left_as_it_is_and_said() {
     p.edit("spec.yaml", &spec(3, &[("e3", "new")]));
     p.run(["check"])
         .stdout(expect![[r#"
-        edited  docs/e2.md  edited by hand
-        stale   docs/e3.md  input changed: item
-    "#]])
+            edited  docs/e2.md  edited by hand
+            stale   docs/e3.md  input changed: spec.yaml#/entities/e3
+        "#]])
         .exits(1);
     p.run([]).stderr_has("edited  docs/e2.md").stderr_has("`docs/e2.md` was edited by hand").exits(2);
     assert_eq!(p.read("docs/e2.md"), "# Mine\n");
@@ -395,16 +420,15 @@ fn what_depends_on_an_edited_output_waits() {
     p.edit("a.md", "mine\n");
     p.run([])
         .stderr(expect![[r#"
-           edited  a.md
-        genmake::edited
+               edited  a.md
+            genmake::edited
 
-          x `a.md` was edited by hand
-          help: move the edit into `a.prompt` or its inputs, or overwrite it with `--force` (the edited
-                text is kept in the store)
-             skip  c.md
-             skip  b.md
-        failed: 1 edited by hand, 2 skipped in [TIME]
-    "#]])
+              x `a.md` was edited by hand
+              help: move the edit into `a.prompt` or its inputs, or overwrite it with `--force` (the edited text is kept in the store)
+                 skip  c.md
+                 skip  b.md
+            failed: 1 edited by hand, 2 skipped in [TIME]
+        "#]])
         .exits(2);
     assert_eq!(server.count(), 2);
     assert_eq!((p.read("a.md"), p.read("b.md")), ("mine\n".to_owned(), "<b of <a of one>>\n".to_owned()));
@@ -495,23 +519,21 @@ fn a_file_that_was_there_before_is_not_overwritten() {
     let p = shop(&server, 2).file("docs/e1.md", "# Mine\n").file("docs/index.md", "# Mine, too\n");
     p.run([])
         .stderr(expect![[r#"
-           edited  docs/index.md
-        genmake::edited
+               edited  docs/index.md
+            genmake::edited
 
-          x `docs/index.md` was there before genmake, and not what it would write
-          help: move the edit into `templates/index.hbs` or its inputs, or overwrite it with `--force`
-                (the edited text is kept in the store)
-           edited  docs/e1.md
-        genmake::edited
+              x `docs/index.md` was there before genmake, and not what it would write
+              help: move the edit into `templates/index.hbs` or its inputs, or overwrite it with `--force` (the edited text is kept in the store)
+               edited  docs/e1.md
+            genmake::edited
 
-          x `docs/e1.md` was there before genmake, and not what it would write
-          help: move the edit into `prompts/page.prompt` or its inputs, or overwrite it with `--force`
-                (the edited text is kept in the store)
-              ask  p for docs/e2.md (request 1)
-           answer  request 1: 1 of 1 in [TIME], 11 tokens in, 3 out
-         generate  docs/e2.md
-        failed: 1 generated, 2 edited by hand in [TIME] · 1 request, 11 tokens in, 3 out
-    "#]])
+              x `docs/e1.md` was there before genmake, and not what it would write
+              help: move the edit into `prompts/page.prompt` or its inputs, or overwrite it with `--force` (the edited text is kept in the store)
+                  ask  p for docs/e2.md (request 1)
+               answer  request 1: 1 of 1 in [TIME], 11 tokens in, 3 out
+             generate  docs/e2.md
+            failed: 1 generated, 2 edited by hand in [TIME] · 1 request, 11 tokens in, 3 out
+        "#]])
         .exits(2);
     assert_eq!((p.read("docs/e1.md"), p.read("docs/index.md")), ("# Mine\n".to_owned(), "# Mine, too\n".to_owned()));
     assert_eq!(asked_after(&server, 0), ["e2"]);
@@ -670,11 +692,11 @@ fn b_asks_nobody_who_must_be_paid_without_yes() {
     p.edit("Genfile", &p.read("Genfile").replace(&server.base_url(), "https://models.example/v1"));
     p.run(["-B"])
         .stderr(expect![[r#"
-        genmake::needs_yes
+            genmake::needs_yes
 
-          x `-B` would ask for 1 results anew, in 1 requests
-          help: say `--yes` if that is meant
-    "#]])
+              x `-B` would ask for 1 result anew, in 1 request
+              help: say `--yes` if that is meant
+        "#]])
         .exits(2);
     assert_eq!(server.count(), 1);
 }
@@ -722,14 +744,13 @@ fn a_template_output_that_fails_its_check_is_not_written() {
     let p = project(&server, "  t: {template: t.hbs, output: t.json, check: json}\n").file("t.hbs", "{\"a\": }\n");
     p.run([])
         .stderr(expect![[r#"
-             fail  t.json
-        genmake::check_failed
+                 fail  t.json
+            genmake::check_failed
 
-          x rule `t`: `t.json` does not pass the check `json`: not JSON, line 1, column 7: expected value
-          | at line 1 column 7
-          help: it is rendered from `t.hbs`
-        failed: 1 failed in [TIME]
-    "#]])
+              x rule `t`: `t.json` does not pass the check `json`: not JSON, line 1, column 7: expected value at line 1 column 7
+              help: it is rendered from `t.hbs`
+            failed: 1 failed in [TIME]
+        "#]])
         .exits(2);
     assert!(!p.exists("t.json"));
     p.edit("t.hbs", "{\"a\": 1}\n").run([]).exits(0);
@@ -896,16 +917,15 @@ fn a_corrupt_lock_is_an_error_with_its_place() {
     p.edit("Genfile.lock", "nonsense\n");
     p.run([])
         .stderr(expect![[r#"
-        genmake::bad_lock
+            genmake::bad_lock
 
-          x the lock cannot be read: its first line is not `genmake-lock 1`
-           ,-[Genfile.lock:1:1]
-         1 | nonsense
-           : ^^^^^^^^
-           `----
-          help: take `Genfile.lock` back from version control, or delete it: outputs that equal what would
-                be made are adopted
-    "#]])
+              x the lock cannot be read: its first line is not `genmake-lock 1`
+               ,-[Genfile.lock:1:1]
+             1 | nonsense
+               : ^^^^^^^^
+               `----
+              help: take `Genfile.lock` back from version control, or delete it: outputs that equal what would be made are adopted
+        "#]])
         .exits(2);
 }
 
