@@ -31,6 +31,7 @@ pub struct Project {
     lock: Lock,
     lock_text: String,
     guard: Option<Guard>,
+    journal_left: bool,
     /// Whether `.genmake/state` was damaged.
     pub state_damaged: bool,
     load_took: Duration,
@@ -122,7 +123,9 @@ impl Project {
             Err(store::Damaged) => (State::default(), true),
         };
         let mut memory = state.memory;
-        for record in Journal::read(&folder) {
+        let records = Journal::read(&folder);
+        let journal_left = !records.is_empty();
+        for record in records {
             memory.outputs.entry(record.path).or_default().push((record.content, record.key));
         }
         let store = Arc::new(Store::new(folder.join("store")));
@@ -144,6 +147,7 @@ impl Project {
             lock,
             lock_text,
             guard,
+            journal_left,
             state_damaged,
             load_took: begun.elapsed(),
         })
@@ -182,6 +186,7 @@ impl Project {
             lock: self.lock,
             lock_text: self.lock_text,
             wish,
+            journal_left: self.journal_left,
             journal: Mutex::new(None),
         };
         let pool = engine::pool("genmake-plan", jobs)?;

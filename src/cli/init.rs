@@ -17,7 +17,7 @@ const FILES: [(&str, &str); 4] = [
     ("prompts/page.prompt", include_str!("../../templates/starter/page.prompt")),
 ];
 
-pub(super) fn run() -> Result<Exit, Errors> {
+pub(super) fn run(dry_run: bool) -> Result<Exit, Errors> {
     let there: Vec<&str> =
         FILES.iter().map(|(name, _)| *name).chain(GENFILES).filter(|name| Path::new(name).exists()).collect();
     if let Some(first) = there.first() {
@@ -27,8 +27,14 @@ pub(super) fn run() -> Result<Exit, Errors> {
     }
     for (name, text) in FILES {
         let path = RelPath::new(name).map_err(|why| Error::new(Code::Bug, why.to_string()))?;
-        store::write_output(Path::new("."), &path, text.as_bytes())?;
+        if !dry_run {
+            store::write_output(Path::new("."), &path, text.as_bytes())?;
+        }
         ui::say(&format!("    write  {name}"));
+    }
+    if dry_run {
+        ui::say("nothing was written");
+        return Ok(Exit(0));
     }
     ui::say("run `genmake` to build, `genmake plan` to see first what it would do");
     Ok(Exit(0))

@@ -74,7 +74,7 @@ impl Context {
             Some(Command::Plan(_)) => plan::run(self, &targets),
             Some(Command::Explain(_)) => explain::run(self, &targets),
             Some(Command::Clean { orphans }) => clean::run(self, orphans),
-            Some(Command::Init) => init::run(),
+            Some(Command::Init) => init::run(self.options.dry_run),
             None | Some(Command::Build(_)) if self.options.question => check::question(self, &targets),
             None | Some(Command::Build(_)) if self.options.dry_run => plan::run(self, &targets),
             None | Some(Command::Build(_)) => build::run(self, &targets),

@@ -91,6 +91,7 @@ impl Row {
 pub(super) fn orphan_words(orphan: &Orphan) -> &'static str {
     match orphan.edited {
         Some(true) => "no rule makes it any more; edited by hand, so a build keeps it",
+        Some(false) if orphan.rule_is_empty => "its rule has no items any more; a build deletes it with `--yes` only",
         Some(false) => "no rule makes it any more; a build deletes it",
         None => "no rule makes it any more; a build takes it out of the lock",
     }

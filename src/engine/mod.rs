@@ -87,6 +87,8 @@ pub struct Shared {
     pub lock_text: String,
     /// What was asked for that changes verdicts.
     pub wish: Wish,
+    /// Whether a killed run left a journal.
+    pub journal_left: bool,
     /// Opened when the first output is written.
     pub journal: Mutex<Option<Journal>>,
 }

@@ -1,6 +1,6 @@
 //! The end of a run: orphans, then lock, state and journal, in the order in which a crash loses nothing.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use super::Run;
 use crate::digest::Digest;
@@ -10,7 +10,7 @@ use crate::files::Files;
 use crate::lock::{Entry, Lock};
 use crate::path::RelPath;
 use crate::plan::{Memory, Orphan, Remembered};
-use crate::store::{self, State};
+use crate::store::{self, Journal, State};
 
 /// How many of an output's former contents are remembered as genmake's own.
 const REMEMBERED: usize = 4;
@@ -51,19 +51,20 @@ impl Run<'_> {
         let journal = shared.journal.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
         match journal {
             Some(journal) => journal.finish(),
+            // What a killed run left stands in lock and state by now.
+            None if shared.journal_left => Journal::open(&shared.root.join(store::FOLDER))?.finish(),
             None => Ok(()),
         }
     }
 
     /// Deletes targets that no rule makes any more, unless a person changed them; what is deleted is kept in the store.
     fn orphans(&mut self, lock: &mut Lock) -> Result<(), Error> {
-        for orphan in std::mem::take(&mut self.plan.orphans) {
-            let Orphan { path, edited, rule_is_empty, rule } = &orphan;
+        let orphans = std::mem::take(&mut self.plan.orphans);
+        let mut refused: BTreeMap<&str, usize> = BTreeMap::new();
+        for orphan in &orphans {
+            let Orphan { path, edited, rule_is_empty, rule } = orphan;
             if *rule_is_empty && edited.is_some() && !self.options.yes && !self.options.keep_orphans {
-                let message = format!("rule `{rule}` has no items any more, and `{path}` would be deleted");
-                let error = Error::new(Code::NeedsYes, message)
-                    .hint("if that is meant, run with `--yes`; `--keep-orphans` keeps the file");
-                (self.emit)(Event::Failed(error));
+                *refused.entry(rule).or_default() += 1;
                 continue;
             }
             match edited {
@@ -82,8 +83,15 @@ impl Run<'_> {
             }
             let deleted = *edited == Some(false) && !self.options.keep_orphans;
             if edited.is_some() {
-                (self.emit)(Event::Orphaned { orphan, deleted });
+                (self.emit)(Event::Orphaned { orphan: orphan.clone(), deleted });
             }
+        }
+        for (rule, count) in refused {
+            let files = if count == 1 { "1 output".to_owned() } else { format!("{count} outputs") };
+            let message = format!("rule `{rule}` has no items any more, and its {files} would be deleted");
+            let error = Error::new(Code::NeedsYes, message)
+                .hint("if that is meant, run with `--yes`; `--keep-orphans` keeps the files");
+            (self.emit)(Event::Failed(error));
         }
         Ok(())
     }
@@ -91,7 +99,7 @@ impl Run<'_> {
     fn remember(&self, memory: Memory) -> Result<(), Error> {
         let shared = &self.shared;
         let stamps: HashMap<_, _> = shared.files.stamps();
-        if memory == shared.memory && shared.files.knew(&stamps) {
+        if memory == shared.memory && shared.files.knew(&stamps) && !shared.journal_left {
             return Ok(());
         }
         let folder = store::make_folder(&shared.root)?;

@@ -68,7 +68,11 @@ pub(super) fn check(source: &Source, node: &Node) -> (Manifest, Vec<Error>) {
         rules: Vec::new(),
         names: BTreeSet::new(),
     };
-    let Some(top) = reader.fields(node, "the Genfile", TOP, TOP_LATER) else { return (manifest, reader.found) };
+    let Some(top) = reader.fields(node, "the Genfile", TOP, TOP_LATER) else {
+        let start = "a Genfile starts with `version: 1` and `rules:`; `genmake init` writes one";
+        reader.found.iter_mut().for_each(|error| error.hints.push(start.to_owned()));
+        return (manifest, reader.found);
+    };
     version(&mut reader, node, &top);
     if let Some(node) = top.get("vars") {
         manifest.vars = vars(&mut reader, node);

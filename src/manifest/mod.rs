@@ -125,8 +125,8 @@ rules:
         check(
             "",
             expect![[r#"
-            genmake::wrong_type: Genfile:1:1: the Genfile takes a map, and this is nothing
-        "#]],
+                genmake::wrong_type: Genfile:1:1: the Genfile takes a map, and this is nothing (a Genfile starts with `version: 1` and `rules:`; `genmake init` writes one)
+            "#]],
         );
         check(
             "rules: {}",

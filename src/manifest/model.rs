@@ -124,6 +124,9 @@ pub fn known_names(why: &Why, scope: &Value) -> Option<String> {
             false => format!("there is {}", names.join(", ")),
         });
     }
+    if here.is_null() {
+        return Some("it is there and empty; `{{#each}}` and `{{#with}}` take a list or a map".to_owned());
+    }
     Some(format!("inside a block such as `{{{{#each}}}}`, names of the outside are written `@root.{name}`"))
 }
 

@@ -870,6 +870,13 @@ fn init_makes_something_that_builds() {
     assert_eq!(p.tree(), tree);
 }
 
+#[test]
+fn a_dry_init_writes_nothing() {
+    let p = Project::new();
+    p.run(["init", "-n"]).exits(0);
+    assert_eq!(p.everything().len(), 0);
+}
+
 /// The part of the starting Genfile that is a comment works, too, once the comment marks are taken away.
 #[test]
 fn init_makes_a_prompt_that_works() {

@@ -165,12 +165,13 @@ fn an_empty_genfile_says_what_is_missing() {
     let p = Project::new().file("Genfile", "");
     p.run([])
         .stderr(expect![[r#"
-        genmake::wrong_type
+            genmake::wrong_type
 
-          x the Genfile takes a map, and this is nothing
-           ,-[Genfile:1:1]
-           `----
-    "#]])
+              x the Genfile takes a map, and this is nothing
+               ,-[Genfile:1:1]
+               `----
+              help: a Genfile starts with `version: 1` and `rules:`; `genmake init` writes one
+        "#]])
         .exits(2);
 }
 

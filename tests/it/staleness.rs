@@ -658,6 +658,7 @@ fn an_edited_orphan_stays_and_is_said() {
 fn a_rule_that_lost_all_its_items_deletes_nothing_without_yes() {
     let (_server, p) = built(2);
     p.edit("spec.yaml", &spec(0, &[]));
+    p.run(["check"]).stdout_has("--yes").exits(1); // what a build would do, and it would not delete them
     p.run([]).stderr_has("rule `pages` has no items any more").stderr_has("`--yes`").exits(2);
     assert_eq!(pages(&p), ["e1", "e2"]);
     p.run(["--yes"]).exits(0);
