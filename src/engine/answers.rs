@@ -162,11 +162,10 @@ impl Run<'_> {
         else {
             return self.fail(task, Status::Failed, bug("a result without a key"));
         };
-        let reasons = self.underway.get(&task).map(|u| u.reasons.clone()).unwrap_or_default();
         self.schedule.resumes(task);
         let shared = Arc::clone(&self.shared);
         self.spawn_local(task, move || {
-            Report::Made(task, making::finish(&shared, task, key, &texts, model, usage, &reasons))
+            Report::Made(task, making::finish(&shared, task, key, &texts, model, usage))
         });
     }
 

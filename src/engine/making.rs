@@ -11,7 +11,7 @@ use crate::files::Files;
 use crate::graph::TaskId;
 use crate::llm::Usage;
 use crate::path::RelPath;
-use crate::plan::{Making, Reason, Verdict};
+use crate::plan::{Making, Verdict};
 use crate::store::{self, Action, Journal, Record};
 use crate::tokens;
 
@@ -19,8 +19,8 @@ use crate::tokens;
 pub(super) struct Made {
     pub content: Vec<Digest>,
     pub status: Status,
-    /// How many outputs were written; those that held these bytes already were not.
-    pub written: usize,
+    /// The outputs that were written; those that held these bytes already were not.
+    pub written: Vec<RelPath>,
     /// Tokens that were not spent.
     pub saved: u64,
 }
@@ -31,7 +31,6 @@ pub(super) fn render(
     task: TaskId,
     key: Digest,
     contents: &[Arc<[u8]>],
-    reasons: &[Reason],
 ) -> Result<Made, Error> {
     let texts: Vec<String> = contents.iter().map(|bytes| String::from_utf8_lossy(bytes).into_owned()).collect();
     checked(shared, task, &texts).map_err(|complaint| {
@@ -41,13 +40,13 @@ pub(super) fn render(
             .in_rule(&shared.graph.rule(task).name)
             .hint(format!("it is rendered from `{}`", shared.graph.tasks[task].recipe))
     })?;
-    let (content, written) = write(shared, task, key, contents, reasons)?;
+    let (content, written) = write(shared, task, key, contents)?;
     let saved = texts.iter().map(|text| tokens::estimate(text)).sum();
     Ok(Made { content, status: Status::Rendered, written, saved })
 }
 
 /// Writes what the store holds for the task's key. What turns out to be damaged is a miss: a model is asked.
-pub(super) fn restore(shared: &Shared, task: TaskId, key: Digest, digests: &[Digest], reasons: &[Reason]) -> Report {
+pub(super) fn restore(shared: &Shared, task: TaskId, key: Digest, digests: &[Digest]) -> Report {
     let outputs = &shared.graph.tasks[task].outputs;
     let mut contents = Vec::with_capacity(digests.len());
     for (output, digest) in outputs.iter().zip(digests) {
@@ -60,7 +59,7 @@ pub(super) fn restore(shared: &Shared, task: TaskId, key: Digest, digests: &[Dig
     }
     let action = shared.store.get_action(&key);
     let saved = action.as_ref().map_or(0, |action| action.input_tokens + action.output_tokens);
-    let made = write(shared, task, key, &contents, reasons).map(|(content, written)| Made {
+    let made = write(shared, task, key, &contents).map(|(content, written)| Made {
         content,
         status: Status::Restored,
         written,
@@ -70,11 +69,11 @@ pub(super) fn restore(shared: &Shared, task: TaskId, key: Digest, digests: &[Dig
 }
 
 /// Uses the reply that a killed run left, if there is one and it passes the checks.
-pub(super) fn resume(shared: &Shared, task: TaskId, key: Digest, model: String, reasons: &[Reason]) -> Report {
+pub(super) fn resume(shared: &Shared, task: TaskId, key: Digest, model: String) -> Report {
     let outputs = shared.graph.tasks[task].outputs.len();
     let usable = |texts: &Vec<String>| texts.len() == outputs && checked(shared, task, texts).is_ok();
     let Some(texts) = shared.store.last_reply(&key).filter(usable) else { return Report::NeedsModel(task) };
-    let made = finish(shared, task, key, &texts, Some(model), Usage::default(), reasons);
+    let made = finish(shared, task, key, &texts, Some(model), Usage::default());
     Report::Made(task, made.map(|made| Made { status: Status::Restored, ..made }))
 }
 
@@ -86,13 +85,12 @@ pub(super) fn finish(
     texts: &[String],
     model: Option<String>,
     usage: Usage,
-    reasons: &[Reason],
 ) -> Result<Made, Error> {
     let contents: Vec<Arc<[u8]>> = texts.iter().map(|text| Arc::from(text.as_bytes())).collect();
     let outputs = contents.iter().map(|bytes| shared.store.put(bytes)).collect::<Result<Vec<_>, _>>()?;
     let action = Action { outputs, model, input_tokens: usage.input, output_tokens: usage.output };
     shared.store.put_action(&key, &action)?;
-    let (content, written) = write(shared, task, key, &contents, reasons)?;
+    let (content, written) = write(shared, task, key, &contents)?;
     Ok(Made { content, status: Status::Generated, written, saved: 0 })
 }
 
@@ -102,8 +100,7 @@ fn write(
     task: TaskId,
     key: Digest,
     contents: &[Arc<[u8]>],
-    reasons: &[Reason],
-) -> Result<(Vec<Digest>, usize), Error> {
+) -> Result<(Vec<Digest>, Vec<RelPath>), Error> {
     let outputs = &shared.graph.tasks[task].outputs;
     let mut content = Vec::with_capacity(contents.len());
     let mut records = Vec::new();
@@ -121,7 +118,11 @@ fn write(
         if now_digest != shared.files.digest(path)? {
             return Err(edited(shared, task, std::slice::from_ref(path)));
         }
-        if let (Some(bytes), true) = (&now, reasons.contains(&Reason::EditDiscarded(path.clone()))) {
+        // Whatever made it be overwritten: bytes that genmake did not write are kept.
+        if let (Some(bytes), Some(digest)) = (&now, now_digest)
+            && !is_ours(shared, path, digest)
+        {
+            store::make_folder(&shared.root)?;
             shared.store.put(bytes)?;
         }
         records.push(Record { path: path.clone(), content: digest, key });
@@ -135,10 +136,20 @@ fn write(
         };
         journal.append(&records)?;
     }
-    for (path, bytes) in &writes {
-        store::write_output(&shared.root, path, bytes)?;
+    let mut written = Vec::with_capacity(writes.len());
+    for (path, bytes) in writes {
+        let stamp = store::write_output(&shared.root, path, bytes)?;
+        shared.files.wrote(path, Digest::of(bytes), stamp);
+        written.push(path.clone());
     }
-    Ok((content, writes.len()))
+    Ok((content, written))
+}
+
+/// Whether the lock or this machine's records know these bytes as genmake's.
+fn is_ours(shared: &Shared, path: &RelPath, digest: Digest) -> bool {
+    let locked = shared.lock.get(path, Some(digest)).is_some_and(|entry| entry.content == digest);
+    let written = shared.memory.outputs.get(path).is_some_and(|all| all.iter().any(|(content, _)| *content == digest));
+    locked || written
 }
 
 /// The error for outputs that a person changed.

@@ -25,6 +25,7 @@ use crate::graph::{Graph, TaskId};
 use crate::llm::{Ask, Usage};
 use crate::lock::Lock;
 use crate::manifest::Recipe;
+use crate::path::RelPath;
 use crate::plan::{
     self, End, Ground, Judged, Making, Memory, Plan, Reason, Recipes, Schedule, Step, Verdict, Wish, bug,
 };
@@ -169,7 +170,8 @@ struct Run<'a> {
     send: Sender<Report>,
     receive: Receiver<Report>,
     requests: Arc<std::sync::atomic::AtomicUsize>,
-    written: usize,
+    /// The outputs that were written.
+    written: Vec<RelPath>,
     interrupted: bool,
 }
 
@@ -223,7 +225,7 @@ pub fn run(
         send,
         receive,
         requests: Arc::default(),
-        written: 0,
+        written: Vec::new(),
         interrupted: false,
     };
     run.run(needed, whole)
@@ -268,7 +270,7 @@ impl Run<'_> {
             provider.take_down();
         }
         self.settle(whole)?;
-        Ok(Outcome { written: self.written, interrupted: self.interrupted })
+        Ok(Outcome { written: self.written.len(), interrupted: self.interrupted })
     }
 
     /// After a signal, requests are not waited for; what is being written is.
@@ -349,15 +351,15 @@ impl Run<'_> {
         match (judged.verdict, judged.making) {
             (Verdict::Fresh, _) => self.fresh(task, key),
             (Verdict::Edited(paths), _) => self.fail(task, Status::Edited, making::edited(&shared, task, &paths)),
-            (Verdict::Restorable(reasons, digests), _) => {
-                self.spawn_local(task, move || making::restore(&shared, task, key, &digests, &reasons));
+            (Verdict::Restorable(_, digests), _) => {
+                self.spawn_local(task, move || making::restore(&shared, task, key, &digests));
             }
-            (Verdict::Stale(reasons), Some(Making::Bytes(contents))) => {
+            (Verdict::Stale(_), Some(Making::Bytes(contents))) => {
                 self.spawn_local(task, move || {
-                    Report::Made(task, making::render(&shared, task, key, &contents, &reasons))
+                    Report::Made(task, making::render(&shared, task, key, &contents))
                 });
             }
-            (Verdict::Stale(reasons), Some(Making::Ask(ask))) => {
+            (Verdict::Stale(_), Some(Making::Ask(ask))) => {
                 let model = ask.model.clone();
                 self.underway.entry(task).or_default().ask = Some(Arc::from(ask));
                 // A reply that a killed run left is paid for: it is used if it passes. Without one the task asks at once, so
@@ -365,7 +367,7 @@ impl Run<'_> {
                 if self.options.wish.rebuild || !shared.store.has_reply(&key) {
                     return self.needs_model(task);
                 }
-                self.spawn_local(task, move || making::resume(&shared, task, key, model, &reasons));
+                self.spawn_local(task, move || making::resume(&shared, task, key, model));
             }
             _ => self.fail(task, Status::Failed, bug("a verdict without what it needs")),
         }
@@ -383,11 +385,7 @@ impl Run<'_> {
     fn made(&mut self, task: TaskId, made: Result<Made, Error>) {
         match made {
             Ok(made) => {
-                let outputs = self.shared.graph.tasks[task].outputs.iter();
-                for (output, digest) in outputs.zip(&made.content) {
-                    self.shared.files.wrote(&output.path, Some(*digest));
-                }
-                self.written += made.written;
+                self.written.extend(made.written);
                 let Some(key) = self.underway.get(&task).and_then(|u| u.key) else {
                     return self.fail(task, Status::Failed, bug("a result without a key"));
                 };

@@ -38,14 +38,12 @@ impl Run<'_> {
             self.orphans(&mut lock)?;
         }
         let shared = &self.shared;
-        if self.written > 0 {
-            store::sync_folders(&shared.root, shared.graph.makers.keys())?;
-        }
+        store::sync_folders(&shared.root, self.written.iter())?;
         let text = lock.to_text();
         let is_new = shared.lock_text.is_empty() && lock == Lock::default();
         if !self.options.frozen && text != shared.lock_text && !is_new {
             store::put(&shared.root.join(&shared.lock_name), text.as_bytes())?;
-            store::sync_folders(&shared.root, std::iter::empty())?;
+            store::sync_folder(&shared.root)?;
         }
         self.remember(memory)?;
         let journal = shared.journal.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
@@ -71,12 +69,20 @@ impl Run<'_> {
                 Some(true) => {}
                 Some(false) if self.options.keep_orphans => {}
                 Some(false) => {
-                    if let Some(bytes) = self.shared.files.look(path)? {
+                    // It may have been edited since it was judged.
+                    let bytes = self.shared.files.look(path)?;
+                    let entry = bytes.as_ref().and_then(|bytes| lock.get(path, Some(Digest::of(bytes))));
+                    if let Some(bytes) = &bytes {
+                        if entry.is_none_or(|entry| entry.content != Digest::of(bytes)) {
+                            let orphan = Orphan { edited: Some(true), ..orphan.clone() };
+                            (self.emit)(Event::Orphaned { orphan, deleted: false });
+                            continue;
+                        }
                         store::make_folder(&self.shared.root)?;
-                        self.shared.store.put(&bytes)?;
+                        self.shared.store.put(bytes)?;
                     }
                     store::remove(&self.shared.root, path)?;
-                    self.shared.files.wrote(path, None);
+                    self.shared.files.removed(path);
                     lock.remove(path);
                 }
                 None => lock.remove(path),

@@ -14,7 +14,7 @@ pub use guard::Guard;
 pub use journal::{Journal, Record};
 pub use read::WorkTree;
 pub use state::{Damaged, Stamp, State};
-pub use write::{put, remove, sync_folders, write_output};
+pub use write::{put, remove, sync_folder, sync_folders, write_output};
 
 use std::path::{Path, PathBuf};
 

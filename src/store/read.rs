@@ -21,9 +21,12 @@ pub struct WorkTree {
     before: HashMap<RelPath, (Stamp, Digest)>,
     taken: i128,
     store: Arc<Store>,
-    seen: Mutex<HashMap<RelPath, Option<(Stamp, Digest)>>>,
+    seen: Mutex<HashMap<RelPath, Seen>>,
     listed: Mutex<HashMap<Listed, Arc<[RelPath]>>>,
 }
+
+/// What a run knows of a file: nothing is there, or its digest, and its stamp if that can be trusted later.
+type Seen = Option<(Option<Stamp>, Digest)>;
 
 /// A folder and how deep below it was looked.
 type Listed = (String, Option<usize>);
@@ -39,11 +42,14 @@ impl WorkTree {
         &self.root
     }
 
-    /// Notes that genmake wrote a file, or took it away.
-    pub fn wrote(&self, path: &RelPath, content: Option<Digest>) {
-        let stamp = std::fs::metadata(self.root.join(path)).map(|meta| Stamp::of(&meta));
-        let seen = content.and_then(|digest| Some((stamp.ok()?, digest)));
-        self.lock_seen().insert(path.clone(), seen);
+    /// Notes that genmake wrote a file. Without a stamp the next run looks at it.
+    pub fn wrote(&self, path: &RelPath, content: Digest, stamp: Option<Stamp>) {
+        self.lock_seen().insert(path.clone(), Some((stamp, content)));
+    }
+
+    /// Notes that genmake took a file away.
+    pub fn removed(&self, path: &RelPath) {
+        self.lock_seen().insert(path.clone(), None);
     }
 
     /// A file's bytes as they are this moment, whatever was seen before.
@@ -72,14 +78,14 @@ impl WorkTree {
         stamps.retain(|path, (stamp, _)| !stamp.is_racy(self.taken) || seen.contains_key(path));
         for (path, seen) in seen.iter() {
             match seen {
-                Some(seen) => drop(stamps.insert(path.clone(), *seen)),
-                None => drop(stamps.remove(path)),
+                Some((Some(stamp), digest)) => drop(stamps.insert(path.clone(), (*stamp, *digest))),
+                Some((None, _)) | None => drop(stamps.remove(path)),
             }
         }
         stamps
     }
 
-    fn lock_seen(&self) -> std::sync::MutexGuard<'_, HashMap<RelPath, Option<(Stamp, Digest)>>> {
+    fn lock_seen(&self) -> std::sync::MutexGuard<'_, HashMap<RelPath, Seen>> {
         self.seen.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -131,9 +137,9 @@ impl Files for WorkTree {
         let seen = match (self.stamp(path)?, self.before.get(path)) {
             (None, _) => None,
             (Some(stamp), Some((before, digest))) if stamp == *before && !stamp.is_racy(self.taken) => {
-                Some((stamp, *digest))
+                Some((Some(stamp), *digest))
             }
-            _ => self.content(path)?.map(|(stamp, digest, _)| (stamp, digest)),
+            _ => self.content(path)?.map(|(stamp, digest, _)| (Some(stamp), digest)),
         };
         // Two threads may have looked at once; the first one's answer stands for the run.
         let mut all = self.lock_seen();
@@ -142,7 +148,7 @@ impl Files for WorkTree {
 
     fn read(&self, path: &RelPath) -> Result<Option<Arc<[u8]>>, Error> {
         let content = self.content(path)?;
-        let found = content.as_ref().map(|(stamp, digest, _)| (*stamp, *digest));
+        let found = content.as_ref().map(|(stamp, digest, _)| (Some(*stamp), *digest));
         let mut all = self.lock_seen();
         let known = *all.entry(path.clone()).or_insert(found);
         if known.map(|(_, digest)| digest) != found.map(|(_, digest)| digest) {
@@ -185,7 +191,8 @@ impl Files for WorkTree {
 /// All files below a folder, in byte order. Links to files count as files; links to folders are not followed.
 fn walk(root: &Path, (base, depth): &Listed) -> Result<Vec<RelPath>, Error> {
     let top = root.join(base);
-    if !top.is_dir() {
+    let is_reserved = base.split('/').any(|part| part == ".git" || part == FOLDER);
+    if is_reserved || !top.is_dir() {
         return Ok(Vec::new());
     }
     let mut builder = WalkBuilder::new(&top);
@@ -249,7 +256,8 @@ mod tests {
         fs_err::write(dir.path().join("a"), "changed").unwrap();
         assert_eq!(tree.read(&path).unwrap_err().code, Code::Moved);
         assert_eq!(tree.digest(&path).unwrap(), Some(Digest::of("one")));
-        tree.wrote(&path, Some(Digest::of("changed")));
+        tree.wrote(&path, Digest::of("changed"), None);
+        assert!(tree.stamps().is_empty());
         assert_eq!(tree.read(&path).unwrap().as_deref(), Some(&b"changed"[..]));
     }
 
@@ -267,6 +275,7 @@ mod tests {
         assert_eq!(list("d/*.md"), ["d/b.md"]);
         assert_eq!(list("*/*.md"), ["d/b.md"]);
         assert_eq!(list(".hidden/*"), [".hidden/z.md"]);
+        assert_eq!(list(".git/*"), Vec::<String>::new());
         assert_eq!(list("nowhere/*"), Vec::<String>::new());
     }
 }

@@ -4,6 +4,7 @@ use std::io::Write;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use super::state::Stamp;
 use super::unwritable;
 use crate::digest::Digest;
 use crate::error::{Code, Error};
@@ -15,6 +16,11 @@ use crate::path::RelPath;
 /// # Errors
 /// [`Code::Unwritable`], naming the path.
 pub fn put(path: &Path, bytes: &[u8]) -> Result<(), Error> {
+    put_stamped(path, bytes).map(drop)
+}
+
+/// As [`put`], and gives the stamp of what was written: `None` if somebody touched the file at once.
+fn put_stamped(path: &Path, bytes: &[u8]) -> Result<Option<Stamp>, Error> {
     let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
     put_by(path, bytes, &format!(".genmake-{}.tmp", Digest::of(name).short()))
 }
@@ -25,26 +31,29 @@ pub fn put(path: &Path, bytes: &[u8]) -> Result<(), Error> {
 /// As [`put`].
 pub(super) fn put_shared(path: &Path, bytes: &[u8]) -> Result<(), Error> {
     static NEXT: AtomicU64 = AtomicU64::new(0);
-    put_by(path, bytes, &format!(".genmake-{}.tmp", NEXT.fetch_add(1, Ordering::Relaxed)))
+    put_by(path, bytes, &format!(".genmake-{}.tmp", NEXT.fetch_add(1, Ordering::Relaxed))).map(drop)
 }
 
-fn put_by(path: &Path, bytes: &[u8], temporary: &str) -> Result<(), Error> {
+fn put_by(path: &Path, bytes: &[u8], temporary: &str) -> Result<Option<Stamp>, Error> {
     let temporary = path.with_file_name(temporary);
     // Not followed if it is a symlink: it is taken away and made anew.
     match fs_err::remove_file(&temporary) {
         Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(unwritable(&e)),
         _ => {}
     }
-    let written = || -> std::io::Result<()> {
+    let written = || -> std::io::Result<Option<Stamp>> {
         let mut file = fs_err::OpenOptions::new().write(true).create_new(true).open(&temporary)?;
         file.write_all(bytes)?;
         if let Ok(old) = std::fs::metadata(path) {
             file.set_permissions(old.permissions())?;
         }
         file.sync_all()?;
+        let ours = Stamp::of(&file.metadata()?);
         drop(file);
-        #[allow(clippy::disallowed_methods)] // This is the one place that renames.
-        fs_err::rename(&temporary, path)
+        fs_err::rename(&temporary, path)?;
+        // A rename moves the ctime, and nothing else: anything else is somebody's edit.
+        let there = std::fs::metadata(path).map(|meta| Stamp::of(&meta)).ok();
+        Ok(there.filter(|there| Stamp { ctime: ours.ctime, ..*there } == ours))
     };
     written().map_err(|e| {
         let _ = fs_err::remove_file(&temporary);
@@ -52,11 +61,11 @@ fn put_by(path: &Path, bytes: &[u8], temporary: &str) -> Result<(), Error> {
     })
 }
 
-/// Writes an output, with the folders above it.
+/// Writes an output, with the folders above it. Gives the stamp of what was written, `None` if somebody touched it at once.
 ///
 /// # Errors
-/// [`Code::Unwritable`], or [`Code::BadPath`] where a symlink above it leads out of the root.
-pub fn write_output(root: &Path, path: &RelPath, bytes: &[u8]) -> Result<(), Error> {
+/// [`Code::Unwritable`], or [`Code::BadPath`] where a symlink above it leads out of the root, or to where nothing is written.
+pub fn write_output(root: &Path, path: &RelPath, bytes: &[u8]) -> Result<Option<Stamp>, Error> {
     inside(root, path)?;
     let full = root.join(path);
     if let Some(folder) = full.parent() {
@@ -65,7 +74,7 @@ pub fn write_output(root: &Path, path: &RelPath, bytes: &[u8]) -> Result<(), Err
     if full.is_dir() {
         return Err(Error::new(Code::Unwritable, format!("`{path}` is a folder, and a file was to be written there")));
     }
-    put(&full, bytes)
+    put_stamped(&full, bytes)
 }
 
 /// Deletes an output, and the folders above it that this leaves empty.
@@ -94,13 +103,18 @@ fn inside(root: &Path, path: &RelPath) -> Result<(), Error> {
     Ok(())
 }
 
-/// Whether a symlink above `path` leads out of the root.
+/// Whether a symlink above `path` leads out of the root, or to where nothing of the Genfile's may be written.
 pub(super) fn leaves(root: &Path, path: &RelPath) -> bool {
     let is_link = |parent: &&str| root.join(parent).symlink_metadata().is_ok_and(|meta| meta.is_symlink());
     // The nearest link decides: what it resolves to includes all above it.
     let Some(link) = path.parents().find(is_link) else { return false };
     match (root.canonicalize(), root.join(link).canonicalize()) {
-        (Ok(root), Ok(target)) => !target.starts_with(&root),
+        (Ok(root), Ok(target)) => match target.strip_prefix(&root) {
+            Ok(inside) => inside.iter().any(|part| {
+                part.to_str().is_some_and(|part| part.eq_ignore_ascii_case(".git") || part.eq_ignore_ascii_case(".genmake"))
+            }),
+            Err(_) => true,
+        },
         _ => true,
     }
 }
@@ -120,7 +134,10 @@ pub fn sync_folders<'a>(root: &Path, paths: impl Iterator<Item = &'a RelPath>) -
 }
 
 /// Makes a folder's entries durable; a no-op where folders cannot be opened.
-pub(super) fn sync_folder(folder: &Path) -> Result<(), Error> {
+///
+/// # Errors
+/// [`Code::Unwritable`], naming the folder.
+pub fn sync_folder(folder: &Path) -> Result<(), Error> {
     if cfg!(unix) {
         fs_err::File::open(folder).and_then(|file| file.sync_all()).map_err(|e| unwritable(&e))?;
     }
@@ -163,6 +180,9 @@ mod tests {
 
         symlink(outside.path(), root.join("out")).unwrap();
         symlink(".", root.join("here")).unwrap();
+        fs_err::create_dir(root.join(".git")).unwrap();
+        symlink(".git", root.join("git")).unwrap();
+        assert_eq!(write_output(root, &path("git/hooks/x"), b"").unwrap_err().code, Code::BadPath);
         assert_eq!(write_output(root, &path("out/x"), b"").unwrap_err().code, Code::BadPath);
         write_output(root, &path("here/x"), b"").unwrap();
         // An output that is itself a link is replaced, and what it pointed to stays as it is.
