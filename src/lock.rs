@@ -60,7 +60,7 @@ impl Lock {
         for line in text.split_inclusive('\n') {
             let body = line.trim_end();
             match () {
-                () if ["<<<<<<<", "|||||||", "=======", ">>>>>>>"].iter().any(|mark| body.starts_with(mark)) => {
+                () if is_marker(body) => {
                     lock.conflicted = true;
                 }
                 () if body.is_empty() || body == HEADER => headed |= body == HEADER,
@@ -92,8 +92,13 @@ impl Lock {
     pub fn to_text(&self) -> String {
         let mut text = format!("{HEADER}\n");
         for (path, entry) in self.iter() {
-            text +=
-                &format!("{} sha256:{} key:{} rule:{}", quoted(path.as_str()), entry.content, entry.key, entry.rule);
+            text += &format!(
+                "{} sha256:{} key:{} rule:{}",
+                quoted(path.as_str()),
+                entry.content,
+                entry.key,
+                quoted(&entry.rule)
+            );
             if let Some(model) = &entry.model {
                 text += &format!(" model:{}", quoted(model));
             }
@@ -140,9 +145,15 @@ impl Lock {
     }
 }
 
+/// Whether a line is one of those that git leaves in a conflict: seven of a kind, then a space or nothing.
+fn is_marker(line: &str) -> bool {
+    let marks = ["<<<<<<<", "|||||||", "=======", ">>>>>>>"];
+    marks.iter().any(|mark| line.strip_prefix(mark).is_some_and(|rest| rest.is_empty() || rest.starts_with(' ')))
+}
+
 /// A word as it is, or as a JSON string where a space, a quote or a control character would break the line.
 fn quoted(text: &str) -> String {
-    if text.is_empty() || text.chars().any(|c| c.is_whitespace() || c.is_control() || c == '"') {
+    if text.is_empty() || is_marker(text) || text.chars().any(|c| c.is_whitespace() || c.is_control() || c == '"') {
         return serde_json::Value::from(text).to_string();
     }
     text.to_owned()
@@ -223,7 +234,7 @@ mod tests {
             let mut lock = Lock::default();
             for path in paths.iter().filter_map(|path| RelPath::output(path).ok()) {
                 let digest = Digest::of(path.as_str());
-                let entry = Entry { content: digest, key: digest, rule: "r".into(), model: Some(model.clone()), base: Some(digest) };
+                let entry = Entry { content: digest, key: digest, rule: model.clone(), model: Some(model.clone()), base: Some(digest) };
                 lock.set(path, entry);
             }
             prop_assert_eq!(Lock::parse("l", &lock.to_text()).unwrap(), lock);

@@ -3,6 +3,8 @@
 use super::{Context, Exit, targets};
 use crate::error::{Code, Error, Errors};
 use crate::event::Event;
+use crate::manifest::Recipe;
+use crate::plan::Verdict;
 use crate::project::{Planned, Project};
 use crate::provider::is_loopback;
 use crate::ui::{self, Display, Progress};
@@ -33,15 +35,21 @@ pub(super) fn run(context: &Context, names: &[String]) -> Result<Exit, Errors> {
 /// `-B` asks before it spends; a model on this machine costs nothing.
 fn may_spend(planned: &Planned) -> Result<(), Error> {
     let graph = planned.graph();
-    let paid = planned.plan.batches.iter().filter(|batch| {
-        let rule = batch.tasks.first().map(|task| graph.rule(*task));
-        rule.and_then(|rule| graph.manifest.provider_of(rule).ok()).is_some_and(|p| !is_loopback(&p.base_url))
-    });
-    let (requests, files) = paid.fold((0, 0), |(requests, files), batch| (requests + 1, files + batch.tasks.len()));
-    if requests == 0 {
+    // Also what waits for others: how many requests that takes is not known yet, and that it is paid for is.
+    let is_paid = |task: &usize| {
+        let rule = graph.rule(*task);
+        let provider = graph.manifest.provider_of(rule).ok();
+        matches!(rule.recipe, Some(Recipe::Prompt(_))) && provider.is_some_and(|p| !is_loopback(&p.base_url))
+    };
+    let is_asked = |task: &usize| match planned.plan.tasks[*task].as_ref() {
+        Some(Ok(judged)) => judged.ask().is_some() || matches!(judged.verdict, Verdict::Waiting(_)),
+        _ => false,
+    };
+    let results = (0..graph.tasks.len()).filter(is_asked).filter(is_paid).count();
+    if results == 0 {
         return Ok(());
     }
-    let what = format!("would ask for {} anew, in {}", ui::count(files, "result"), ui::count(requests, "request"));
+    let what = format!("would ask for {} anew", ui::count(results, "result"));
     let question = format!("-B {what}. Go on?");
     match ui::ask(&question) {
         Some(true) => Ok(()),

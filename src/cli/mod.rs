@@ -69,6 +69,14 @@ impl Context {
             Some(Command::Build(t) | Command::Check(t) | Command::Plan(t) | Command::Explain(t)) => t.targets.clone(),
             _ => targets,
         };
+        if self.options.question && matches!(command, Some(Command::Clean { .. } | Command::Init)) {
+            return Err(Error::new(
+                Code::Usage,
+                "`-q` asks whether targets are up to date, and goes with no other command",
+            )
+            .hint("`-n` says what `clean` and `init` would do")
+            .into());
+        }
         match command {
             Some(Command::Check(_)) => check::run(self, &targets),
             Some(Command::Plan(_)) => plan::run(self, &targets),

@@ -164,9 +164,7 @@ impl Run<'_> {
         };
         self.schedule.resumes(task);
         let shared = Arc::clone(&self.shared);
-        self.spawn_local(task, move || {
-            Report::Made(task, making::finish(&shared, task, key, &texts, model, usage))
-        });
+        self.spawn_local(task, move || Report::Made(task, making::finish(&shared, task, key, &texts, model, usage)));
     }
 
     /// A result that fails a check goes back to the model with the check's words, once for each retry.

@@ -26,12 +26,7 @@ pub(super) struct Made {
 }
 
 /// Writes what a template rendered.
-pub(super) fn render(
-    shared: &Shared,
-    task: TaskId,
-    key: Digest,
-    contents: &[Arc<[u8]>],
-) -> Result<Made, Error> {
+pub(super) fn render(shared: &Shared, task: TaskId, key: Digest, contents: &[Arc<[u8]>]) -> Result<Made, Error> {
     let texts: Vec<String> = contents.iter().map(|bytes| String::from_utf8_lossy(bytes).into_owned()).collect();
     checked(shared, task, &texts).map_err(|complaint| {
         let message =

@@ -355,9 +355,7 @@ impl Run<'_> {
                 self.spawn_local(task, move || making::restore(&shared, task, key, &digests));
             }
             (Verdict::Stale(_), Some(Making::Bytes(contents))) => {
-                self.spawn_local(task, move || {
-                    Report::Made(task, making::render(&shared, task, key, &contents))
-                });
+                self.spawn_local(task, move || Report::Made(task, making::render(&shared, task, key, &contents)));
             }
             (Verdict::Stale(_), Some(Making::Ask(ask))) => {
                 let model = ask.model.clone();

@@ -1,5 +1,6 @@
 //! Rules into tasks: items, outputs and inputs, with all expressions in them rendered.
 
+use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use serde_json::{Value, json};
@@ -34,8 +35,14 @@ struct Expander<'a> {
     data: &'a DataCache,
     /// Each output's rule, by the rule's place.
     declared: BTreeMap<RelPath, usize>,
-    /// The partials beside each recipe, listed once.
-    partials: HashMap<RelPath, Partials>,
+    /// The partials beside each rule's recipes, as they will be when everything is built.
+    partials: HashMap<(usize, RelPath), Partials>,
+    /// What each rule's input globs match, once all outputs are known.
+    matched: RefCell<HashMap<(usize, String), Vec<RelPath>>>,
+    /// The outputs of rules that are named without an expression, for what runs before all outputs are known.
+    plain: HashMap<RelPath, usize>,
+    /// The files whose content a foreach runs over, by rule.
+    run_over: RefCell<Vec<(usize, RelPath, Place)>>,
     found: Vec<Error>,
 }
 
@@ -43,6 +50,9 @@ struct Expander<'a> {
 type Partials = Vec<(String, RelPath)>;
 
 pub(super) fn expand(manifest: &Manifest, files: &dyn Files, locked: &BTreeSet<RelPath>, data: &DataCache) -> Expanded {
+    let outputs =
+        manifest.rules.iter().enumerate().flat_map(|(id, rule)| rule.outputs.iter().map(move |(_, o)| (id, o)));
+    let plain = outputs.filter_map(|(id, output)| Some((RelPath::new(output.text()).ok()?, id))).collect();
     let mut expander = Expander {
         manifest,
         files,
@@ -50,6 +60,9 @@ pub(super) fn expand(manifest: &Manifest, files: &dyn Files, locked: &BTreeSet<R
         data,
         declared: BTreeMap::new(),
         partials: HashMap::new(),
+        matched: RefCell::default(),
+        plain,
+        run_over: RefCell::default(),
         found: Vec::new(),
     };
     let heads = expander.heads();
@@ -65,7 +78,7 @@ impl<'a> Expander<'a> {
         let mut heads: Vec<Vec<Head>> = Vec::with_capacity(rules.len());
         let mut globs: Vec<(usize, Pattern)> = Vec::new();
         for (id, rule) in rules.iter().enumerate() {
-            let these = match self.items(rule) {
+            let these = match self.items(id, rule) {
                 Ok(Items::These(items)) => items,
                 Ok(Items::Glob(pattern)) => {
                     globs.push((id, pattern));
@@ -122,7 +135,7 @@ impl<'a> Expander<'a> {
         }
     }
 
-    fn items(&self, rule: &Rule) -> Result<Items, Error> {
+    fn items(&self, id: usize, rule: &Rule) -> Result<Items, Error> {
         let text = match &rule.foreach {
             None => return Ok(Items::These(vec![None])),
             Some(Foreach::List(values, _)) => {
@@ -141,13 +154,9 @@ impl<'a> Expander<'a> {
         let mut items = Vec::new();
         for path in self.selected_files(&selector.file, usize::MAX, &text.place)? {
             if let Some(maker) = self.maker_of(&path) {
-                let error = Error::new(
-                    Code::DynamicForeach,
-                    format!("it runs over the content of `{path}`, which rule `{maker}` makes"),
-                );
-                let hint = "what a foreach runs over must exist before the run: commit it, or run over its source";
-                return Err(error.at(text.place.clone()).hint(hint));
+                return Err(dynamic(&path, maker, &text.place));
             }
+            self.run_over.borrow_mut().push((id, path.clone(), text.place.clone()));
             let Some(value) = self.data.get(self.files, &path).map_err(|e| e.at(text.place.clone()))? else {
                 return Err(missing(&path, "it runs over", &text.place));
             };
@@ -169,10 +178,8 @@ impl<'a> Expander<'a> {
 
     /// The rule that makes `path`, judged by plain output paths, before all outputs are known.
     fn maker_of(&self, path: &RelPath) -> Option<&'a str> {
-        let named =
-            |rule: &&Rule| rule.outputs.iter().any(|(_, output)| RelPath::new(output.text()).as_ref() == Ok(path));
-        let declared = self.declared.get(path).map(|rule| &self.manifest.rules[*rule]);
-        declared.or_else(|| self.manifest.rules.iter().find(named)).map(|rule| rule.name.as_str())
+        let rule = self.declared.get(path).or_else(|| self.plain.get(path));
+        rule.map(|rule| self.manifest.rules[*rule].name.as_str())
     }
 
     fn scope(&self, rule: &Rule, item: Option<&Item>) -> Value {
@@ -261,6 +268,12 @@ impl<'a> Expander<'a> {
             by_rule.push(heads.iter().flat_map(|head| head.outputs.iter().map(|o| o.path.clone())).collect());
         }
         self.double_outputs(&heads);
+        // Outputs with expressions in their paths are known only now.
+        for (id, path, place) in self.run_over.take() {
+            if let Some(maker) = self.maker_of(&path) {
+                self.note(dynamic(&path, maker, &place).in_rule(&self.manifest.rules[id].name));
+            }
+        }
         for (id, heads) in heads.into_iter().enumerate() {
             for head in heads {
                 if let Some(task) = self.task(id, head, &by_rule) {
@@ -316,7 +329,7 @@ impl<'a> Expander<'a> {
         }
         // Without a recipe the manifest has already said what is wrong.
         let file = rule.recipe.as_ref()?.file();
-        let (recipe, partials) = match self.recipe(file, &scope) {
+        let (recipe, partials) = match self.recipe(id, file, &scope) {
             Ok(recipe) => recipe,
             Err(error) => {
                 self.note(error.in_rule(&rule.name));
@@ -344,9 +357,9 @@ impl<'a> Expander<'a> {
         }
     }
 
-    fn recipe(&mut self, file: &Expr, scope: &Value) -> Result<(RelPath, Partials), Error> {
+    fn recipe(&mut self, rule: usize, file: &Expr, scope: &Value) -> Result<(RelPath, Partials), Error> {
         let path = input_path(&file.render(scope)?, &file.place)?;
-        if let Some(partials) = self.partials.get(&path) {
+        if let Some(partials) = self.partials.get(&(rule, path.clone())) {
             return Ok((path, partials.clone()));
         }
         if !self.files.exists(&path) && !self.declared.contains_key(&path) {
@@ -355,11 +368,11 @@ impl<'a> Expander<'a> {
         let mut partials = Partials::new();
         for pattern in ["*.hbs", "_*.prompt"] {
             let pattern = Pattern::in_folder(path.dir(), pattern).map_err(|e| Error::new(Code::Bug, e))?;
-            for partial in self.files.list(&pattern)?.into_iter().filter(|partial| *partial != path) {
+            for partial in self.glob(rule, &pattern)?.into_iter().filter(|partial| *partial != path) {
                 partials.push((partial.stem().trim_start_matches('_').to_owned(), partial));
             }
         }
-        self.partials.insert(path.clone(), partials.clone());
+        self.partials.insert((rule, path.clone()), partials.clone());
         Ok((path, partials))
     }
 
@@ -388,7 +401,14 @@ impl<'a> Expander<'a> {
         } else if Pattern::is_glob(&label) {
             let pattern = Pattern::new(&label)
                 .map_err(|e| Error::new(Code::BadGlob, format!("`{label}` is no glob: {e}")).at(place.clone()))?;
-            Source::Files(self.glob(id, &pattern)?)
+            let key = (id, label.clone());
+            let known = self.matched.borrow().get(&key).cloned();
+            let files = match known {
+                Some(files) => files,
+                None => self.glob(id, &pattern)?,
+            };
+            self.matched.borrow_mut().insert(key, files.clone());
+            Source::Files(files)
         } else {
             let path = input_path(&label, place)?;
             if !input.optional && !self.declared.contains_key(&path) && !self.files.exists(&path) {
@@ -421,6 +441,12 @@ impl<'a> Expander<'a> {
                 .map_err(|e| Error::new(Code::BadSelector, format!("`{label}` finds nothing: {e}")).at(place.clone())),
         }
     }
+}
+
+fn dynamic(path: &RelPath, maker: &str, place: &Place) -> Error {
+    Error::new(Code::DynamicForeach, format!("it runs over the content of `{path}`, which rule `{maker}` makes"))
+        .at(place.clone())
+        .hint("what a foreach runs over must exist before the run: commit it, or run over its source")
 }
 
 enum Items {

@@ -7,7 +7,7 @@ mod expand;
 mod order;
 mod target;
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 use serde_json::Value;
 
@@ -56,6 +56,16 @@ pub struct Task {
     pub partials: Vec<(String, RelPath)>,
     /// The tasks it waits for.
     pub deps: Vec<TaskId>,
+}
+
+impl Task {
+    /// The files that it is made from.
+    pub fn reads(&self) -> impl Iterator<Item = &RelPath> {
+        let inputs = self.inputs.iter().flat_map(|input| input.source.files());
+        let partials = self.partials.iter().map(|(_, path)| path);
+        let item = self.item.as_ref().and_then(|item| item.file.as_ref());
+        inputs.chain(partials).chain(item).chain([&self.recipe])
+    }
 }
 
 /// An item of a foreach.
@@ -140,6 +150,11 @@ impl Graph {
     /// The rule of a task.
     pub fn rule(&self, task: TaskId) -> &Rule {
         &self.manifest.rules[self.tasks[task].rule]
+    }
+
+    /// Every file that a task is made from.
+    pub fn read_files(&self) -> HashSet<&RelPath> {
+        self.tasks.iter().flat_map(Task::reads).collect()
     }
 
     /// What people call a task: its first output.
@@ -285,11 +300,13 @@ mod tests {
             expect![[r#"
                 genmake::bad_path: Genfile:4:33: rule `up`: output `../x` leads outside the root
                 genmake::undefined: Genfile:5:37: rule `var`: unknown variable `itm.key` (there is `vars`, `rule`)
+                genmake::dynamic_foreach: Genfile:6:19: rule `item`: it runs over the content of `spec.yaml`, which rule `over` makes (what a foreach runs over must exist before the run: commit it, or run over its source)
                 genmake::undefined: Genfile:6:72: rule `item`: unknown variable `item.kye` (did you mean `item.key`?)
                 genmake::missing_input: Genfile:7:20: rule `none`: its recipe is `missing.hbs`, which is not there and which no rule makes (paths are relative to the Genfile's folder; an input that may be missing is written `{path: PATH, optional: true}`)
                 genmake::missing_input: Genfile:7:57: rule `none`: its input is `nope.txt`, which is not there and which no rule makes (paths are relative to the Genfile's folder; an input that may be missing is written `{path: PATH, optional: true}`)
                 genmake::bad_glob: Genfile:8:19: rule `glob`: `a[` is no glob: unclosed character class; missing ']'
                 genmake::bad_selector: Genfile:9:18: rule `sel`: `spec.yaml#/entites/*` finds nothing: `/` has no `entites`; it has `entities`
+                genmake::dynamic_foreach: Genfile:9:18: rule `sel`: it runs over the content of `spec.yaml`, which rule `over` makes (what a foreach runs over must exist before the run: commit it, or run over its source)
                 genmake::bad_selector: Genfile:10:19: rule `sel2`: `spec.yaml#entities` is no selector: `#entities` is no pointer: it starts with `/`, as in `spec.yaml#/entities/*`
                 genmake::duplicate_output: Genfile:13:36: `w.txt` is made by rule `twice` and by rule `again` (each output has one rule; give one of them another path)
                 genmake::duplicate_output: Genfile:14:52: rule `same` makes `same.txt` more than once (use something of the item in the path, as in `{{item.key}}`)
@@ -301,6 +318,7 @@ mod tests {
                 genmake::bad_path: Genfile:21:34: rule `git`: output `.git/hooks/x` lies in `.git` or `.genmake`
                 genmake::bad_path: Genfile:22:35: rule `lock`: output `Genfile.lock` is genmake's own
                 genmake::bad_path: Genfile:23:3: rule `over`: output `spec.yaml` is also what it is made from
+                genmake::dynamic_foreach: Genfile:23:19: rule `over`: it runs over the content of `spec.yaml`, which rule `over` makes (what a foreach runs over must exist before the run: commit it, or run over its source)
                 genmake::dynamic_foreach: Genfile:24:18: rule `dyn`: it runs over the content of `made.yaml`, which rule `made` makes (what a foreach runs over must exist before the run: commit it, or run over its source)
                 genmake::unreadable: bad.yaml:1:4: rule `bad`: `bad.yaml` is not YAML: unclosed bracket '['
             "#]],

@@ -22,11 +22,7 @@ pub(super) fn connect(
         graph.add_node(());
     }
     for (id, task) in tasks.iter_mut().enumerate() {
-        let inputs = task.inputs.iter().flat_map(|input| input.source.files());
-        let partials = task.partials.iter().map(|(_, path)| path);
-        let item = task.item.as_ref().and_then(|item| item.file.as_ref());
-        let all = inputs.chain(partials).chain(item).chain([&task.recipe]);
-        let mut deps: Vec<TaskId> = all.filter_map(|path| makers.get(path).copied()).collect();
+        let mut deps: Vec<TaskId> = task.reads().filter_map(|path| makers.get(path).copied()).collect();
         deps.sort_unstable();
         deps.dedup();
         for dep in &deps {

@@ -151,7 +151,17 @@ impl Reader {
         }
     }
 
+    /// A duration from a millisecond to a week: longer ones overflow clocks.
     pub fn duration(&mut self, node: &Node, what: &str) -> Option<Duration> {
+        let duration = self.any_duration(node, what)?;
+        if (Duration::from_millis(1)..=Duration::from_secs(7 * 86_400)).contains(&duration) {
+            return Some(duration);
+        }
+        self.report(&node.span, Error::new(Code::BadValue, format!("`{what}` is from 1ms to 7days")));
+        None
+    }
+
+    fn any_duration(&mut self, node: &Node, what: &str) -> Option<Duration> {
         if let Kind::Scalar(Value::Number(number)) = &node.kind
             && let Some(seconds) = number.as_u64()
         {

@@ -1,8 +1,8 @@
 //! What goes into a task's keys. One walk feeds the hash and the explanation.
 //!
-//! The *input key* covers what a task names, and is cheap: nothing is rendered. In it, each as a labelled part:
+//! The *input key* covers what a task names, and is cheap: nothing is rendered. It is a list of labelled parts:
 //! the recipe file and the partials beside it, the item, the inputs as selected, `vars`, the parameters, provider-given model,
-//! the output paths. If it is as it was, so is the action key.
+//! the outputs. If they are as they were, so is the action key.
 //!
 //! The *action key* covers what can change the result. For an LLM task: the messages as they would be if the task travelled
 //! alone, model, parameters, output paths. For a template: the rendered bytes and the output paths. In neither: time, mtime,
@@ -15,6 +15,7 @@ use crate::error::Error;
 use crate::files::Files;
 use crate::graph::{Graph, Source, TaskId};
 use crate::llm::Ask;
+use crate::manifest::Recipe;
 use crate::path::RelPath;
 
 /// Something that a task is made from.
@@ -44,7 +45,7 @@ pub enum PartKind {
     Params,
     /// The model that rule or provider name.
     Model,
-    /// The rule's name and the output paths.
+    /// The rule's name, what kind of recipe it has, and the outputs' names and paths.
     Outputs,
 }
 
@@ -70,25 +71,22 @@ pub fn parts(graph: &Graph, id: TaskId, files: &dyn Files) -> Result<Vec<Part>, 
         add(PartKind::Item, &item.label, framed.finish());
     }
     for input in &task.inputs {
-        add(PartKind::Input, &input.label, source_digest(graph, &input.source, files)?);
+        let name = input.name.as_deref().map_or_else(|| "[]".to_owned(), |name| format!(".{name}"));
+        let digest = source_digest(graph, &input.source, files)?;
+        let framed = Framed::new("genmake-input-2").field(name).field(digest.bytes());
+        add(PartKind::Input, &input.label, framed.finish());
     }
     add(PartKind::Vars, "vars", Digest::of(Value::Object(graph.manifest.vars.clone()).to_string()));
     add(PartKind::Params, "params", Digest::of(Value::Object(rule.params.clone()).to_string()));
     let model = rule.model.clone().or_else(|| graph.manifest.provider_of(rule).ok().and_then(|p| p.model.clone()));
     add(PartKind::Model, model.as_deref().unwrap_or(""), Digest::of(model.as_deref().unwrap_or("")));
-    let outputs: Vec<&str> = task.outputs.iter().map(|output| output.path.as_str()).collect();
-    let outputs = Framed::new("genmake-outputs-1").field(&rule.name).field(outputs.join("\n")).finish();
-    add(PartKind::Outputs, "outputs", outputs);
-    Ok(parts)
-}
-
-/// The input key: all parts.
-pub fn input_key(parts: &[Part]) -> Digest {
-    let mut framed = Framed::new("genmake-input-1");
-    for part in parts {
-        framed = framed.field([part.kind as u8]).field(&part.name).field(part.digest.bytes());
+    let recipe = if matches!(rule.recipe, Some(Recipe::Prompt(_))) { "prompt" } else { "template" };
+    let mut outputs = Framed::new("genmake-outputs-2").field(&rule.name).field(recipe);
+    for output in &task.outputs {
+        outputs = outputs.field(output.name.as_deref().unwrap_or("")).field(output.path.as_str());
     }
-    framed.finish()
+    add(PartKind::Outputs, "outputs", outputs.finish());
+    Ok(parts)
 }
 
 /// The action key of a task whose outputs are rendered.
@@ -120,8 +118,9 @@ pub fn prompt_key(ask: &Ask) -> Digest {
     framed.finish()
 }
 
+/// A file's digest, or one that no file has: it is not there.
 fn file_digest(files: &dyn Files, path: &RelPath) -> Result<Digest, Error> {
-    Ok(files.digest(path)?.unwrap_or_else(|| Digest::of("genmake: no file")))
+    Ok(files.digest(path)?.unwrap_or_else(|| Framed::new("genmake-no-file-1").finish()))
 }
 
 fn source_digest(graph: &Graph, source: &Source, files: &dyn Files) -> Result<Digest, Error> {

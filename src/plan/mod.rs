@@ -9,7 +9,7 @@ mod making;
 mod schedule;
 mod stale;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use rayon::prelude::*;
@@ -77,7 +77,7 @@ pub struct Orphan {
     pub path: RelPath,
     /// The rule that made it.
     pub rule: String,
-    /// Whether a person changed it; `None` if it is not there any more.
+    /// Whether a person changed it; `None` if it is not there any more, or a source by now.
     pub edited: Option<bool>,
     /// Whether its rule stands and lost all its items: a mistake in a glob, perhaps.
     pub rule_is_empty: bool,
@@ -167,9 +167,8 @@ pub fn judge(ground: &Ground, id: TaskId, files: &dyn Files) -> Result<Judged, E
         }
     };
     let remembered = ground.memory.tasks.get(graph.name(id));
-    // Keys are compared as a whole: the remembered parts hash to what the remembered input key was.
     let key = match remembered {
-        Some(task) if key::input_key(&task.parts) == key::input_key(&parts) => task.key,
+        Some(task) if task.parts == parts => task.key,
         _ => key_of(graph, id, &render()?),
     };
     let mut facts = Vec::with_capacity(task.outputs.len());
@@ -203,7 +202,14 @@ pub fn judge(ground: &Ground, id: TaskId, files: &dyn Files) -> Result<Judged, E
         let before = remembered.and_then(|task| task.checked);
         match if passed == before { Ok(()) } else { check_result(ground, id, &verdict, &there).map_err(in_rule)? } {
             Ok(()) => checked = passed,
-            Err(complaint) => verdict = Verdict::Stale(vec![Reason::CheckFailed(complaint.message)]),
+            Err(complaint) => {
+                let mut why = match verdict {
+                    Verdict::Stale(why) | Verdict::Restorable(why, _) => why,
+                    _ => Vec::new(),
+                };
+                why.push(Reason::CheckFailed(complaint.message));
+                verdict = Verdict::Stale(why);
+            }
         }
     }
     if matches!(verdict, Verdict::Stale(_)) {
@@ -321,8 +327,11 @@ fn batches(graph: &Graph, tasks: &[Option<Result<Judged, Error>>]) -> Vec<Batch>
 /// A file that cannot be read.
 pub fn orphans(graph: &Graph, files: &dyn Files, lock: &Lock) -> Result<Vec<Orphan>, Error> {
     let mut orphans = Vec::new();
-    for (path, entry) in lock.iter().filter(|(path, _)| !graph.makers.contains_key(*path)) {
-        let on_disk = files.digest(path)?;
+    let without_rule: Vec<_> = lock.iter().filter(|(path, _)| !graph.makers.contains_key(*path)).collect();
+    let read = if without_rule.is_empty() { HashSet::new() } else { graph.read_files() };
+    for (path, entry) in without_rule {
+        // What a task reads has become a source: it stays, and is genmake's no more.
+        let on_disk = if read.contains(path) { None } else { files.digest(path)? };
         orphans.push(Orphan {
             path: path.clone(),
             rule: entry.rule.clone(),
@@ -373,6 +382,7 @@ impl Files for Overlay<'_> {
         match self.made.get(path) {
             None => self.under.read(path),
             Some(Made::Bytes(bytes)) => Ok(Some(Arc::clone(bytes))),
+            Some(Made::Stored(digest)) if self.under.digest(path)? == Some(*digest) => self.under.read(path),
             Some(Made::Stored(digest)) => self.under.blob(digest).map(Some),
         }
     }

@@ -51,6 +51,7 @@ pub(super) fn bring_up(
     }
     tell(Notice::Starting(command.to_owned()));
     let begun = Instant::now();
+    let mut looked = begun;
     let child = spawn(command, root).map_err(|e| failed(format!("it cannot be run: {e}"), &VecDeque::new()))?;
     let id = child.id();
     let (said, ended) = listen(child);
@@ -65,7 +66,6 @@ pub(super) fn bring_up(
                 if last.len() > 20 {
                     last.pop_front();
                 }
-                continue;
             }
             // Another process may have brought it up meanwhile, so that this command found its port taken.
             Ok(Said::Ended(_)) if is_ready() => return Ok(Server { running: None }),
@@ -80,6 +80,11 @@ pub(super) fn bring_up(
         if cancel.is_cancelled() {
             return Err(failed("interrupted".to_owned(), &last));
         }
+        // However much it says, the address is tried at every tick.
+        if looked.elapsed() < TICK {
+            continue;
+        }
+        looked = Instant::now();
         if is_ready() {
             tell(Notice::Ready(begun.elapsed()));
             // Nobody reads what it says from here on, but it must not block on a full pipe.
@@ -120,7 +125,8 @@ fn spawn(command: &str, root: &Path) -> std::io::Result<Child> {
 
 /// Follows what the process says and when it ends.
 fn listen(mut child: Child) -> (Receiver<Said>, Receiver<Option<ExitStatus>>) {
-    let (send, said) = mpsc::channel();
+    // Bounded: a command that says more than is read waits.
+    let (send, said) = mpsc::sync_channel(1000);
     let (send_end, ended) = mpsc::channel();
     let streams: [Option<Box<dyn Read + Send>>; 2] =
         [child.stdout.take().map(|s| Box::new(s) as _), child.stderr.take().map(|s| Box::new(s) as _)];
@@ -242,6 +248,13 @@ mod tests {
         let path = dir.path().to_path_buf();
         let other = || path.join("taken").exists().then_some(200);
         assert!(up("touch taken; exit 69", dir.path(), &other, Duration::from_secs(30)).0.is_ok());
+    }
+
+    #[test]
+    fn one_that_talks_without_end_is_given_up_too() {
+        let dir = tempfile::tempdir().unwrap();
+        let (server, _) = up("while :; do echo x; done", dir.path(), &|| None, Duration::from_millis(300));
+        assert!(server.err().unwrap().message.contains("start_timeout"));
     }
 
     #[test]

@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use super::put;
+use super::{put, unwritable};
 use crate::digest::Digest;
 use crate::error::Error;
 use crate::path::RelPath;
@@ -73,7 +73,7 @@ struct Body {
     tasks: Vec<(String, Remembered)>,
 }
 
-const KIND: &str = concat!("genmake-state 1 ", env!("CARGO_PKG_VERSION"));
+const KIND: &str = concat!("genmake-state 2 ", env!("CARGO_PKG_VERSION"));
 
 impl State {
     /// Reads the state below `folder`. `Err` says that there is one and that it is damaged.
@@ -106,7 +106,12 @@ impl State {
         let body = serde_json::to_vec(&body).unwrap_or_default();
         let mut bytes = format!("{KIND} {:08x}\n", crc32fast::hash(&body)).into_bytes();
         bytes.extend(body);
-        put(&folder.join("state"), &bytes)
+        let path = folder.join("state");
+        if path.is_dir() {
+            // Nobody can have meant that, and everything in here can be deleted at any time.
+            fs_err::remove_dir_all(&path).map_err(|e| unwritable(&e))?;
+        }
+        put(&path, &bytes)
     }
 
     /// The time now, as stamps count it.
@@ -188,5 +193,7 @@ mod tests {
         fs_err::remove_file(dir.path().join("state")).unwrap();
         fs_err::create_dir(dir.path().join("state")).unwrap();
         assert_eq!(State::read(dir.path()), Err(Damaged));
+        state().write(dir.path()).unwrap();
+        assert_eq!(State::read(dir.path()), Ok(state()));
     }
 }

@@ -111,7 +111,8 @@ pub(super) fn leaves(root: &Path, path: &RelPath) -> bool {
     match (root.canonicalize(), root.join(link).canonicalize()) {
         (Ok(root), Ok(target)) => match target.strip_prefix(&root) {
             Ok(inside) => inside.iter().any(|part| {
-                part.to_str().is_some_and(|part| part.eq_ignore_ascii_case(".git") || part.eq_ignore_ascii_case(".genmake"))
+                part.to_str()
+                    .is_some_and(|part| part.eq_ignore_ascii_case(".git") || part.eq_ignore_ascii_case(".genmake"))
             }),
             Err(_) => true,
         },

@@ -695,7 +695,7 @@ fn b_asks_nobody_who_must_be_paid_without_yes() {
         .stderr(expect![[r#"
             genmake::needs_yes
 
-              x `-B` would ask for 1 result anew, in 1 request
+              x `-B` would ask for 1 result anew
               help: say `--yes` if that is meant
         "#]])
         .exits(2);
