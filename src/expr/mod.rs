@@ -7,6 +7,8 @@
 mod helpers;
 mod names;
 
+use std::collections::HashMap;
+
 use handlebars::{Handlebars, RenderError, RenderErrorReason, Template as Compiled};
 use serde_json::Value;
 
@@ -82,6 +84,10 @@ impl Template {
         Template::compile(text, partials, true)
     }
 
+    fn in_partial(why: Why, name: &str) -> ExprError {
+        ExprError { why, partial: Some(name.to_owned()), at: None }
+    }
+
     fn compile(text: &str, partials: &[(String, String)], prompt: bool) -> Result<Template, ExprError> {
         if !text.contains("{{") && !text.contains('\\') {
             return Ok(Template { registry: None, text: text.to_owned(), names: Vec::new() });
@@ -90,13 +96,19 @@ impl Template {
         registry.register_escape_fn(handlebars::no_escape);
         registry.set_strict_mode(true);
         helpers::register(&mut registry, prompt);
-        for (name, partial) in BUILTIN {
-            registry.register_template(name, compile(partial, Some(name))?);
-        }
-        for (name, partial) in partials {
-            registry.register_template(name, compile(partial, Some(name))?);
+        let builtin = BUILTIN.iter().map(|(name, text)| (*name, *text));
+        let given = partials.iter().map(|(name, text)| (name.as_str(), text.as_str()));
+        let mut calls = HashMap::new();
+        for (name, text) in builtin.chain(given) {
+            let compiled = compile(text, Some(name))?;
+            calls.insert(name.to_owned(), names::partials(&compiled).map_err(|why| in_partial(why, name))?);
+            registry.register_template(name, compiled);
         }
         let main = compile(text, None)?;
+        names::partials(&main).map_err(|why| ExprError { why, partial: None, at: None })?;
+        if let Some(name) = names::recursive(&calls) {
+            return Err(in_partial(Why::Use(format!("partial `{name}` includes itself")), name));
+        }
         let names = names::used(&main, &|name| helpers::names().contains(&name));
         registry.register_template(MAIN, main);
         Ok(Template { registry: Some(registry), text: text.to_owned(), names })
@@ -118,6 +130,10 @@ impl Template {
         }
         registry.render(MAIN, scope).map_err(|e| render_error(&e))
     }
+}
+
+fn in_partial(why: Why, name: &str) -> ExprError {
+    ExprError { why, partial: Some(name.to_owned()), at: None }
 }
 
 fn compile(text: &str, partial: Option<&str>) -> Result<Compiled, ExprError> {
@@ -191,6 +207,19 @@ mod tests {
         assert_eq!(render("{{#each item.value.list}}{{@root.vars.v}}{{/each}}", scope()).unwrap(), "11");
         assert_eq!(fails("{{item.value.nope}}", scope()), Why::Variable("item.value.nope".into()));
         assert_eq!(fails("{{#each item.value.list}}{{vars.v}}{{/each}}", scope()), Why::Variable("vars.v".into()));
+    }
+
+    #[test]
+    fn partials_that_never_end_are_refused() {
+        let compile = |a: &str, b: &str| {
+            let partials = [("a".to_owned(), a.to_owned()), ("b".to_owned(), b.to_owned())];
+            Template::new("{{> a}}", &partials).map(drop).map_err(|e| e.message())
+        };
+        assert_eq!(compile("{{> b}}", "x"), Ok(()));
+        assert!(compile("{{> b}}", "{{#if vars}}{{> a}}{{/if}}").unwrap_err().contains("includes itself"));
+        assert!(compile("{{> a}}", "x").unwrap_err().contains("includes itself"));
+        assert!(compile("{{> (lookup vars \"x\")}}", "x").unwrap_err().contains("by its name"));
+        assert!(compile("{{#*inline \"i\"}}{{> i}}{{/inline}}", "x").unwrap_err().contains("inline"));
     }
 
     #[test]

@@ -3,9 +3,13 @@
 //! The library finds a missing name only where it renders it, and `{{#if}}` takes it for false. A name that genmake gives
 //! is either there or a mistake, whatever branch is taken; a field of data may be missing.
 
+use std::collections::HashMap;
+
 use handlebars::template::{HelperTemplate, Parameter, Template, TemplateElement};
 use handlebars::{Path, PathSeg};
 use serde_json::Value;
+
+use super::Why;
 
 /// A name as used in a template.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -45,6 +49,52 @@ pub(super) fn used(template: &Template, is_helper: &dyn Fn(&str) -> bool) -> Vec
     let mut walk = Walk { found: Vec::new(), is_helper, at: (1, 1) };
     walk.template(template, 0);
     walk.found
+}
+
+/// The partials that a template includes, wherever it does. Only names that stand there can be checked, so only those are
+/// allowed: an inline partial or a computed name could include itself without end.
+pub(super) fn partials(template: &Template) -> Result<Vec<String>, Why> {
+    let mut found = Vec::new();
+    let mut queue = vec![template];
+    while let Some(template) = queue.pop() {
+        for element in &template.elements {
+            match element {
+                TemplateElement::HelperBlock(helper) => queue.extend(helper.template.iter().chain(&helper.inverse)),
+                TemplateElement::PartialExpression(partial) | TemplateElement::PartialBlock(partial) => {
+                    match &partial.name {
+                        Parameter::Name(name) | Parameter::Path(Path::Relative((_, name))) => found.push(name.clone()),
+                        Parameter::Path(Path::Local((_, name, _))) if name == "partial-block" => {}
+                        _ => return Err(Why::Use("a partial is included by its name".to_owned())),
+                    }
+                    queue.extend(&partial.template);
+                }
+                TemplateElement::DecoratorBlock(_) | TemplateElement::DecoratorExpression(_) => {
+                    return Err(Why::Use("inline partials and decorators are not supported".to_owned()));
+                }
+                _ => {}
+            }
+        }
+    }
+    Ok(found)
+}
+
+/// A partial that includes itself, by way of others or not.
+pub(super) fn recursive(calls: &HashMap<String, Vec<String>>) -> Option<&str> {
+    let includes_itself = |start: &&String| {
+        let mut seen: Vec<&String> = Vec::new();
+        let mut queue: Vec<&String> = calls.get(*start).into_iter().flatten().collect();
+        while let Some(name) = queue.pop() {
+            if name == *start {
+                return true;
+            }
+            if !seen.contains(&name) {
+                seen.push(name);
+                queue.extend(calls.get(name).into_iter().flatten());
+            }
+        }
+        false
+    };
+    calls.keys().filter(includes_itself).map(String::as_str).min()
 }
 
 struct Walk<'a> {

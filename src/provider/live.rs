@@ -74,7 +74,11 @@ impl Provider {
                 Api::OpenAi => openai::answer(&reply),
             }) {
                 Ok(answer) => return Ok(self.without_key(answer)),
-                Err(failure) => Failure { message: self.http.without_key(&failure.message), ..failure },
+                Err(failure) => Failure {
+                    message: self.http.without_key(&failure.message),
+                    request_id: failure.request_id.map(|id| self.http.without_key(&id)),
+                    ..failure
+                },
             };
             let Some(delay) = retry::delay(attempt, &failure, random()) else { return Err(failure) };
             attempt += 1;

@@ -12,6 +12,7 @@ mod modules;
 mod project;
 mod providers;
 mod random;
+mod safety;
 mod server;
 mod shop;
 mod staleness;
