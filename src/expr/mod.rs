@@ -84,10 +84,6 @@ impl Template {
         Template::compile(text, partials, true)
     }
 
-    fn in_partial(why: Why, name: &str) -> ExprError {
-        ExprError { why, partial: Some(name.to_owned()), at: None }
-    }
-
     fn compile(text: &str, partials: &[(String, String)], prompt: bool) -> Result<Template, ExprError> {
         if !text.contains("{{") && !text.contains('\\') {
             return Ok(Template { registry: None, text: text.to_owned(), names: Vec::new() });
