@@ -91,10 +91,9 @@ fn to_text(context: &Context, planned: &Planned, requests: &[Estimate]) {
         if row.status == "fresh" && !context.options.verbose {
             continue;
         }
-        let batch = planned.plan.batches.iter().position(|batch| batch.tasks.contains(&row.task));
         let mut why = row.reasons.join("; ");
-        if let Some(at) = batch {
-            why += &format!("  [request {}]", at + 1);
+        if let Some(request) = row.request {
+            why += &format!("  [request {request}]");
         }
         lines.push([row.action.unwrap_or(row.status).to_owned(), row.name(), why]);
     }

@@ -1,5 +1,7 @@
 //! Verdicts as text and as JSON: one form for `plan`, `check` and `explain`.
 
+use std::collections::HashMap;
+
 use serde_json::{Value, json};
 
 use crate::graph::TaskId;
@@ -18,16 +20,28 @@ pub(super) struct Row {
     /// What a build would do: `render`, `generate`, `restore`.
     pub action: Option<&'static str>,
     pub reasons: Vec<String>,
+    /// The request that would carry it, from 1.
+    pub request: Option<usize>,
     json: Value,
 }
 
 /// The verdicts of all tasks that were asked for and what they wait for.
 pub(super) fn rows(planned: &Planned) -> Vec<Row> {
+    let batches = planned.plan.batches.iter().enumerate();
+    let requests: HashMap<TaskId, usize> =
+        batches.flat_map(|(at, batch)| batch.tasks.iter().map(move |task| (*task, at + 1))).collect();
     let tasks = planned.plan.tasks.iter().enumerate();
-    tasks.filter_map(|(task, judged)| Some(row(planned, task, judged.as_ref()?))).collect()
+    tasks
+        .filter_map(|(task, judged)| Some(row(planned, task, judged.as_ref()?, requests.get(&task).copied())))
+        .collect()
 }
 
-fn row(planned: &Planned, task: TaskId, judged: &Result<crate::plan::Judged, crate::Error>) -> Row {
+fn row(
+    planned: &Planned,
+    task: TaskId,
+    judged: &Result<crate::plan::Judged, crate::Error>,
+    request: Option<usize>,
+) -> Row {
     let graph = planned.graph();
     let rule = graph.rule(task);
     let is_prompt = matches!(rule.recipe, Some(Recipe::Prompt(_)));
@@ -70,10 +84,10 @@ fn row(planned: &Planned, task: TaskId, judged: &Result<crate::plan::Judged, cra
             }
         }
     }
-    if let Some(at) = planned.plan.batches.iter().position(|batch| batch.tasks.contains(&task)) {
-        json["batch"] = (at + 1).into();
+    if let Some(request) = request {
+        json["batch"] = request.into();
     }
-    Row { task, rule: rule.name.clone(), outputs, status, action, reasons: words, json }
+    Row { task, rule: rule.name.clone(), outputs, status, action, reasons: words, request, json }
 }
 
 impl Row {
