@@ -225,6 +225,15 @@ impl Errors {
     }
 }
 
+#[cfg(test)]
+impl Errors {
+    /// All of them as lines with code and hints, for snapshots.
+    pub(crate) fn lines(&self) -> String {
+        let hints = |e: &Error| e.hints.iter().map(|hint| format!(" ({hint})")).collect::<String>();
+        self.0.iter().map(|e| format!("{}: {e}{}\n", e.code.as_str(), hints(e))).collect()
+    }
+}
+
 impl From<Error> for Errors {
     fn from(error: Error) -> Errors {
         Errors(vec![error])

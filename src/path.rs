@@ -137,11 +137,6 @@ impl RelPath {
         }
     }
 
-    /// Whether this path lies below `folder`.
-    pub fn is_below(&self, folder: &RelPath) -> bool {
-        self.0.len() > folder.0.len() && self.0.starts_with(&*folder.0) && self.0.as_bytes()[folder.0.len()] == b'/'
-    }
-
     /// The folders above this path, nearest first, without the root.
     pub fn parents(&self) -> impl Iterator<Item = &str> {
         let mut rest: &str = &self.0;

@@ -11,6 +11,7 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 
 use serde_json::Value;
 
+use crate::digest::Digest;
 use crate::error::Error;
 use crate::files::Files;
 use crate::manifest::{Manifest, Rule};
@@ -29,6 +30,8 @@ pub struct Graph {
     pub manifest: Manifest,
     /// The tasks, rule by rule, in the order of their items.
     pub tasks: Vec<Task>,
+    /// The digest of the Genfile's variables, which is a part of every task.
+    pub vars_digest: Digest,
     /// Who makes which output.
     pub makers: HashMap<RelPath, TaskId>,
     /// The tasks in layers: each waits only for tasks of layers before its own.
@@ -143,7 +146,16 @@ impl Graph {
         let mut found = expanded.found;
         let mut tasks = expanded.tasks;
         let layers = order::connect(&manifest, &mut tasks, &expanded.makers, &mut found);
-        let graph = Graph { manifest, tasks, makers: expanded.makers, layers, empty_rules: expanded.empty_rules, data };
+        let vars_digest = Digest::of(Value::Object(manifest.vars.clone()).to_string());
+        let graph = Graph {
+            vars_digest,
+            manifest,
+            tasks,
+            makers: expanded.makers,
+            layers,
+            empty_rules: expanded.empty_rules,
+            data,
+        };
         (graph, found)
     }
 
@@ -197,14 +209,7 @@ mod tests {
     fn errors(genfile: &str, files: &[(&str, &str)], expect: Expect) {
         let (_, found) = graph(genfile, files, &[]);
         let Err(errors) = Errors::unless_empty(found) else { panic!("nothing was found wrong") };
-        let lines: Vec<String> = errors
-            .0
-            .iter()
-            .map(|e| {
-                format!("{}: {e}{}\n", e.code.as_str(), e.hints.iter().map(|h| format!(" ({h})")).collect::<String>())
-            })
-            .collect();
-        expect.assert_eq(&lines.concat());
+        expect.assert_eq(&errors.lines());
     }
 
     const SPEC: (&str, &str) = ("spec.yaml", "entities: {Order: {a: 1}, Line: {b: 2}}\n");

@@ -56,14 +56,7 @@ mod tests {
             expect.assert_eq("fine");
             return;
         };
-        let lines: Vec<String> = errors
-            .0
-            .iter()
-            .map(|e| {
-                format!("{}: {e}{}\n", e.code.as_str(), e.hints.iter().map(|h| format!(" ({h})")).collect::<String>())
-            })
-            .collect();
-        expect.assert_eq(&lines.concat());
+        expect.assert_eq(&errors.lines());
     }
 
     #[test]

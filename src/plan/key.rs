@@ -76,7 +76,7 @@ pub fn parts(graph: &Graph, id: TaskId, files: &dyn Files) -> Result<Vec<Part>, 
         let framed = Framed::new("genmake-input-2").field(name).field(digest.bytes());
         add(PartKind::Input, &input.label, framed.finish());
     }
-    add(PartKind::Vars, "vars", Digest::of(Value::Object(graph.manifest.vars.clone()).to_string()));
+    add(PartKind::Vars, "vars", graph.vars_digest);
     add(PartKind::Params, "params", Digest::of(Value::Object(rule.params.clone()).to_string()));
     let model = rule.model.clone().or_else(|| graph.manifest.provider_of(rule).ok().and_then(|p| p.model.clone()));
     add(PartKind::Model, model.as_deref().unwrap_or(""), Digest::of(model.as_deref().unwrap_or("")));
