@@ -32,6 +32,7 @@ pub mod graph;
 pub mod llm;
 pub mod lock;
 pub mod manifest;
+pub mod packs;
 pub mod params;
 pub mod path;
 pub mod plan;

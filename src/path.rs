@@ -29,6 +29,8 @@ pub enum BadPath {
     TooLong,
     /// A part is `.git` or `.genmake`, in any case: those belong to git and to genmake.
     Reserved,
+    /// It names a file of a pack that ships with genmake.
+    Shipped,
     /// A backslash: on one system a separator, on another a letter.
     Backslash,
 }
@@ -42,6 +44,7 @@ impl fmt::Display for BadPath {
             BadPath::Control => "holds a control character",
             BadPath::TooLong => "is longer than file systems allow",
             BadPath::Reserved => "lies in `.git` or `.genmake`",
+            BadPath::Shipped => "names a file of a pack; outputs are files of the project",
             BadPath::Backslash => "holds a backslash; use `/`",
         })
     }
@@ -90,6 +93,9 @@ impl RelPath {
     pub fn output(text: &str) -> Result<RelPath, BadPath> {
         let path = RelPath::new(text)?;
         let reserved = |part: &str| part.eq_ignore_ascii_case(".git") || part.eq_ignore_ascii_case(".genmake");
+        if path.0.starts_with("builtin:") {
+            return Err(BadPath::Shipped);
+        }
         if path.0.split('/').any(reserved) { Err(BadPath::Reserved) } else { Ok(path) }
     }
 

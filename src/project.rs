@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use crate::engine::{self, Options, Shared};
+use crate::engine::{self, Env, Options, Shared};
 use crate::error::{Code, Error, Errors};
 use crate::event::Event;
 use crate::graph::{Graph, Target, TaskId};
@@ -83,35 +83,41 @@ impl Location {
     }
 }
 
+/// The environment of this process.
+fn process_env() -> Env {
+    #[allow(clippy::disallowed_methods)] // For callers of the library that bring none of their own.
+    Arc::new(|name: &str| std::env::var(name).ok())
+}
+
 impl Project {
     /// Loads the project whose Genfile lies in `dir` or above, for reading. Nothing is written.
     ///
     /// # Errors
     /// All mistakes of the Genfile, or what cannot be read.
     pub fn open(dir: &Path) -> Result<Project, Errors> {
-        Project::load(&Location::find(dir)?, None)
+        Project::load(&Location::find(dir)?, &process_env(), None)
     }
 
     /// Loads a project for a run: waits until no other run is under way in its root, so that what is loaded is what that run
-    /// left. `waits` is called first if there is one.
+    /// left. `waits` is called first if there is one; `env` reads the variables that rules name.
     ///
     /// # Errors
     /// As [`Project::open`], and [`Code::Unwritable`] where `.genmake` cannot be written.
-    pub fn open_to_run(location: &Location, waits: impl FnOnce()) -> Result<Project, Errors> {
+    pub fn open_to_run(location: &Location, env: &Env, waits: impl FnOnce()) -> Result<Project, Errors> {
         let folder = store::make_folder(&location.root)?;
         let guard = Guard::take(&folder, waits)?;
-        Project::load(location, Some(guard))
+        Project::load(location, env, Some(guard))
     }
 
-    /// Loads a project for reading.
+    /// Loads a project for reading. `env` reads the variables that its rules name.
     ///
     /// # Errors
     /// As [`Project::open`].
-    pub fn open_at(location: &Location) -> Result<Project, Errors> {
-        Project::load(location, None)
+    pub fn open_at(location: &Location, env: &Env) -> Result<Project, Errors> {
+        Project::load(location, env, None)
     }
 
-    fn load(location: &Location, guard: Option<Guard>) -> Result<Project, Errors> {
+    fn load(location: &Location, env: &Env, guard: Option<Guard>) -> Result<Project, Errors> {
         let begun = Instant::now();
         let root = location.root.clone();
         let folder = root.join(store::FOLDER);
@@ -130,10 +136,10 @@ impl Project {
         }
         let store = Arc::new(Store::new(folder.join("store")));
         let files = WorkTree::new(root.clone(), state.stamps, state.taken, Arc::clone(&store));
-        let (manifest, mut found) = manifest::load(&location.name, &text)?;
+        let (manifest, mut found) = manifest::load(&location.name, &text, &files)?;
         let locked: BTreeSet<RelPath> =
             lock.iter().flat_map(|lock| lock.iter().map(|(path, _)| path.clone())).collect();
-        let (graph, more) = Graph::new(manifest, &files, &locked);
+        let (graph, more) = Graph::new(manifest, &files, &locked, &**env);
         found.extend(more);
         let lock = lock.map_err(|e| found.push(e)).unwrap_or_default();
         Errors::unless_empty(found)?;
@@ -257,7 +263,7 @@ impl Planned {
     pub fn run(self, options: &Options, events: &mut dyn FnMut(Event)) -> Result<Summary, Errors> {
         let Some(_guard) = self.guard else {
             let waits = || events(Event::WaitsForOther);
-            let project = Project::open_to_run(&self.location, waits)?;
+            let project = Project::open_to_run(&self.location, &options.env, waits)?;
             return project.plan_as(&self.targets, options.wish, options.jobs)?.run(options, events);
         };
         let begun = Instant::now();

@@ -15,7 +15,7 @@ pub(super) fn run(context: &Context, names: &[String]) -> Result<Exit, Errors> {
     let progress = if context.options.silent { Progress::None } else { context.options.progress };
     let is_ci = (context.env)("CI").is_some() || (context.env)("TERM").as_deref() == Some("dumb");
     let mut display = Display::new(progress, context.options.verbose, is_ci);
-    let project = Project::open_to_run(&location, || display.show(&Event::WaitsForOther))?;
+    let project = Project::open_to_run(&location, &context.env, || display.show(&Event::WaitsForOther))?;
     if project.state_damaged {
         display.show(&Event::StateDamaged);
     }

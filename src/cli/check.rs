@@ -63,5 +63,5 @@ pub(super) fn question(context: &Context, names: &[String]) -> Result<Exit, Erro
 fn judged(context: &Context, names: &[String]) -> Result<Planned, Errors> {
     let location = context.location()?;
     let targets = targets(names, &location)?;
-    Project::open_at(&location)?.plan_as(&targets, context.wish(), context.options.jobs)
+    Project::open_at(&location, &context.env)?.plan_as(&targets, context.wish(), context.options.jobs)
 }

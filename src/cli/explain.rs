@@ -20,7 +20,7 @@ pub(super) fn run(context: &Context, names: &[String]) -> Result<Exit, Errors> {
     }
     let location = context.location()?;
     let targets = targets(names, &location)?;
-    let planned = Project::open_at(&location)?.plan_as(&targets, context.wish(), context.options.jobs)?;
+    let planned = Project::open_at(&location, &context.env)?.plan_as(&targets, context.wish(), context.options.jobs)?;
     let rows: Vec<Row> = rows(&planned).into_iter().filter(|row| planned.selected.contains(&row.task)).collect();
     let mut failed = false;
     let mut all = Vec::new();
@@ -104,6 +104,7 @@ fn kind(kind: PartKind) -> &'static str {
         PartKind::Item => "item",
         PartKind::Input => "input",
         PartKind::Vars => "vars",
+        PartKind::Env => "env",
         PartKind::Params => "params",
         PartKind::Model => "model",
         PartKind::Outputs => "outputs",

@@ -15,7 +15,8 @@ use crate::ui;
 pub(super) fn run(context: &Context, names: &[String]) -> Result<Exit, Errors> {
     let location = context.location()?;
     let targets = targets(names, &location)?;
-    let mut planned = Project::open_at(&location)?.plan_as(&targets, context.wish(), context.options.jobs)?;
+    let mut planned =
+        Project::open_at(&location, &context.env)?.plan_as(&targets, context.wish(), context.options.jobs)?;
     if context.options.no_batch {
         let alone = |batch: &Batch| {
             batch.tasks.iter().map(|task| Batch { tasks: vec![*task], ..batch.clone() }).collect::<Vec<_>>()

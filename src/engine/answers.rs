@@ -174,12 +174,8 @@ impl Run<'_> {
         let fallback = rule.batching.fallback_on_failure || batch.tasks.len() == 1;
         let underway = self.underway.entry(task).or_default();
         if underway.retries >= most || !fallback {
-            let message = format!(
-                "`{}` does not pass the check `{}`: {}",
-                complaint.path,
-                complaint.check.name(),
-                complaint.message
-            );
+            let message =
+                format!("`{}` does not pass the check `{}`: {}", complaint.path, complaint.check, complaint.message);
             let error = Error::new(Code::CheckFailed, message).in_rule(&name).hint(match most {
                 0 => "`retries: 1` would give the model another try".to_owned(),
                 n => format!("the model was asked {} times in all", n + 1),

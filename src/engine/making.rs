@@ -30,10 +30,10 @@ pub(super) fn render(shared: &Shared, task: TaskId, key: Digest, contents: &[Arc
     let texts: Vec<String> = contents.iter().map(|bytes| String::from_utf8_lossy(bytes).into_owned()).collect();
     checked(shared, task, &texts).map_err(|complaint| {
         let message =
-            format!("`{}` does not pass the check `{}`: {}", complaint.path, complaint.check.name(), complaint.message);
+            format!("`{}` does not pass the check `{}`: {}", complaint.path, complaint.check, complaint.message);
         Error::new(Code::CheckFailed, message)
             .in_rule(&shared.graph.rule(task).name)
-            .hint(format!("it is rendered from `{}`", shared.graph.tasks[task].recipe))
+            .hint(format!("it is made by {}", made_by(shared, task)))
     })?;
     let (content, written) = write(shared, task, key, contents)?;
     let saved = texts.iter().map(|text| tokens::estimate(text)).sum();
@@ -153,10 +153,18 @@ pub(super) fn edited(shared: &Shared, task: TaskId, paths: &[RelPath]) -> Error 
     let known = paths.iter().any(|path| shared.lock.get(path, None).is_some());
     let what = if known { "edited by hand" } else { "there before genmake, and not what it would write" };
     let were = if paths.len() == 1 { "was" } else { "were" };
-    let recipe = &shared.graph.tasks[task].recipe;
+    let recipe = made_by(shared, task);
     Error::new(Code::Edited, format!("{} {were} {what}", names.join(", "))).hint(format!(
-        "move the edit into `{recipe}` or its inputs, or overwrite it with `--force` (the edited text is kept in the store)"
+        "move the edit into {recipe} or its inputs, or overwrite it with `--force` (the edited text is kept in the store)"
     ))
+}
+
+/// What a task is made by: its recipe's file, or its rule's command.
+fn made_by(shared: &Shared, task: TaskId) -> String {
+    match &shared.graph.tasks[task].recipe {
+        Some(recipe) => format!("`{recipe}`"),
+        None => format!("the command of rule `{}`", shared.graph.rule(task).name),
+    }
 }
 
 /// That a task comes out as the lock says.

@@ -388,7 +388,8 @@ impl Run<'_> {
                     return self.fail(task, Status::Failed, bug("a result without a key"));
                 };
                 let underway = self.underway.entry(task).or_default();
-                underway.checked = plan::passed(&self.shared.graph, task, &made.content);
+                let passed = plan::passed(&self.shared.graph, task, &made.content, &self.shared.files);
+                underway.checked = passed.unwrap_or_default();
                 self.end_well(task, key, made.content, made.status, made.saved);
             }
             Err(error) => {

@@ -84,6 +84,18 @@ impl Template {
         Template::compile(text, partials, true)
     }
 
+    /// As [`Template::new`], for a command: the values in it are quoted for the shell, `{{{x}}}` as it is.
+    ///
+    /// # Errors
+    /// The first place that does not parse.
+    pub fn command(text: &str) -> Result<Template, ExprError> {
+        let mut template = Template::compile(text, &[], false)?;
+        if let Some(registry) = &mut template.registry {
+            registry.register_escape_fn(quoted);
+        }
+        Ok(template)
+    }
+
     fn compile(text: &str, partials: &[(String, String)], prompt: bool) -> Result<Template, ExprError> {
         if !text.contains("{{") && !text.contains('\\') {
             return Ok(Template { registry: None, text: text.to_owned(), names: Vec::new() });
@@ -126,6 +138,15 @@ impl Template {
         }
         registry.render(MAIN, scope).map_err(|e| render_error(&e))
     }
+}
+
+/// A value as one word of a POSIX shell. What needs no quotes gets none, so that `"{{x}}"` is read as a person would.
+fn quoted(value: &str) -> String {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "_-./:=@%+,".contains(c);
+    if !value.is_empty() && value.chars().all(is_plain) {
+        return value.to_owned();
+    }
+    format!("'{}'", value.replace('\'', "'\\''"))
 }
 
 fn in_partial(why: Why, name: &str) -> ExprError {
@@ -216,6 +237,18 @@ mod tests {
         assert!(compile("{{> a}}", "x").unwrap_err().contains("includes itself"));
         assert!(compile("{{> (lookup vars \"x\")}}", "x").unwrap_err().contains("by its name"));
         assert!(compile("{{#*inline \"i\"}}{{> i}}{{/inline}}", "x").unwrap_err().contains("inline"));
+    }
+
+    #[test]
+    fn values_in_commands_are_words() {
+        let run = |value: &str| Template::command("cat {{v}}").unwrap().render(&json!({"v": value})).unwrap();
+        assert_eq!(run("docs/a-b.md"), "cat docs/a-b.md");
+        assert_eq!(run("a b; rm -rf $HOME"), "cat 'a b; rm -rf $HOME'");
+        assert_eq!(run("it's"), r"cat 'it'\''s'");
+        assert_eq!(run(""), "cat ''");
+        assert_eq!(run("-n\nx"), "cat '-n\nx'");
+        let raw = Template::command("{{{v}}} {{join l}}").unwrap().render(&json!({"v": "a b", "l": ["c", "d"]}));
+        assert_eq!(raw.unwrap(), "a b 'c, d'");
     }
 
     #[test]

@@ -3,21 +3,25 @@
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
+use super::items::{Axis, AxisItem, AxisItems, Globs, pattern, product};
 use super::{Item, Output, Source, Task, TaskId, TaskInput};
 use crate::error::{Code, Error, Place, did_you_mean};
 use crate::files::Files;
 use crate::lock;
-use crate::manifest::{Expr, Foreach, Input, Manifest, Rule};
+use crate::manifest::{Check, Expr, Foreach, Input, Manifest, Over, Recipe, Rule};
+use crate::packs;
 use crate::path::{Pattern, RelPath};
-use crate::selector::{self, DataCache, Selector};
+use crate::selector::{self, DataCache, Selector, is_data};
 
 /// What expansion gives.
 pub(super) struct Expanded {
     pub tasks: Vec<Task>,
     pub makers: HashMap<RelPath, TaskId>,
     pub empty_rules: BTreeSet<String>,
+    /// Outputs whose `when` is false.
+    pub skipped: BTreeSet<RelPath>,
     pub found: Vec<Error>,
 }
 
@@ -26,12 +30,15 @@ pub(super) struct Expanded {
 struct Head {
     item: Option<Item>,
     outputs: Vec<Output>,
+    /// Its `when` is false: there is no task, and its outputs are nobody's orphans.
+    skipped: bool,
 }
 
 struct Expander<'a> {
     manifest: &'a Manifest,
     files: &'a dyn Files,
     locked: &'a BTreeSet<RelPath>,
+    env: &'a BTreeMap<String, String>,
     data: &'a DataCache,
     /// Each output's rule, by the rule's place.
     declared: BTreeMap<RelPath, usize>,
@@ -49,7 +56,13 @@ struct Expander<'a> {
 /// Partials by name.
 type Partials = Vec<(String, RelPath)>;
 
-pub(super) fn expand(manifest: &Manifest, files: &dyn Files, locked: &BTreeSet<RelPath>, data: &DataCache) -> Expanded {
+pub(super) fn expand(
+    manifest: &Manifest,
+    files: &dyn Files,
+    locked: &BTreeSet<RelPath>,
+    env: &BTreeMap<String, String>,
+    data: &DataCache,
+) -> Expanded {
     let outputs =
         manifest.rules.iter().enumerate().flat_map(|(id, rule)| rule.outputs.iter().map(move |(_, o)| (id, o)));
     let plain = outputs.filter_map(|(id, output)| Some((RelPath::new(output.text()).ok()?, id))).collect();
@@ -57,6 +70,7 @@ pub(super) fn expand(manifest: &Manifest, files: &dyn Files, locked: &BTreeSet<R
         manifest,
         files,
         locked,
+        env,
         data,
         declared: BTreeMap::new(),
         partials: HashMap::new(),
@@ -74,53 +88,52 @@ impl<'a> Expander<'a> {
     /// expanded until nothing new is declared.
     fn heads(&mut self) -> Vec<Vec<Head>> {
         let rules = &self.manifest.rules;
-        let mut items: Vec<Vec<Option<Item>>> = Vec::with_capacity(rules.len());
         let mut heads: Vec<Vec<Head>> = Vec::with_capacity(rules.len());
-        let mut globs: Vec<(usize, Pattern)> = Vec::new();
+        let mut globs: Vec<(usize, Vec<Axis>, Vec<Vec<RelPath>>)> = Vec::new();
         for (id, rule) in rules.iter().enumerate() {
-            let these = match self.items(id, rule) {
-                Ok(Items::These(items)) => items,
-                Ok(Items::Glob(pattern)) => {
-                    globs.push((id, pattern));
+            let axes = self.axes(id, rule).map_err(|error| self.found.push(error.in_rule(&rule.name)));
+            heads.push(match axes {
+                Ok(axes) if axes.iter().any(|axis| matches!(axis.over, AxisItems::Globs(_))) => {
+                    globs.push((id, axes, Vec::new()));
                     Vec::new()
                 }
-                Err(error) => {
-                    self.found.push(error.in_rule(&rule.name));
-                    Vec::new()
-                }
-            };
-            heads.push(self.outputs(rule, &these));
-            items.push(these);
+                Ok(axes) => self.combined(id, &axes, &[]),
+                Err(()) => Vec::new(),
+            });
             self.declare(id, &heads[id]);
         }
         // Each round can only be needed because the one before declared something new; a cycle of globs never settles.
+        let rounds = globs.len();
         for round in 0.. {
             let mut settled = true;
-            for (id, pattern) in &globs {
-                let paths = match self.glob(*id, pattern) {
-                    Ok(paths) => paths,
+            for (id, axes, before) in &mut globs {
+                let matched = axes.iter().map(|axis| match &axis.over {
+                    AxisItems::Globs(globs) => self.globs(*id, globs),
+                    AxisItems::Known(_) => Ok(Vec::new()),
+                });
+                let matched = match matched.collect::<Result<Vec<_>, Error>>() {
+                    Ok(matched) => matched,
                     Err(error) => {
                         self.found.push(error);
                         continue;
                     }
                 };
-                let before = items[*id].iter().flatten().filter_map(|item| item.file.as_ref());
-                if paths.iter().eq(before) && (round > 0 || paths.is_empty()) {
+                if matched == *before {
                     continue;
                 }
                 settled = false;
-                if round > globs.len() {
-                    let rule = &self.manifest.rules[*id];
+                let rule = &self.manifest.rules[*id];
+                if round > rounds {
                     let error =
                         Error::new(Code::DynamicForeach, "its foreach matches files that depend on its own outputs")
                             .hint("narrow the glob");
                     self.found.push(error.in_rule(&rule.name).at(rule.place.clone()));
                     return heads;
                 }
-                items[*id] = paths.into_iter().map(|path| Some(file_item(path))).collect();
                 self.declared.retain(|_, maker| maker != id);
-                heads[*id] = self.outputs(&self.manifest.rules[*id], &items[*id]);
+                heads[*id] = self.combined(*id, axes, &matched);
                 self.declare(*id, &heads[*id]);
+                *before = matched;
             }
             if settled {
                 break;
@@ -129,26 +142,82 @@ impl<'a> Expander<'a> {
         heads
     }
 
+    /// The heads of a rule, with what its globs match, axis by axis.
+    fn combined(&mut self, id: usize, axes: &[Axis], matched: &[Vec<RelPath>]) -> Vec<Head> {
+        let rule = &self.manifest.rules[id];
+        let with_content = names_content(rule);
+        let mut items = Vec::with_capacity(axes.len());
+        for (at, axis) in axes.iter().enumerate() {
+            let of_axis = match &axis.over {
+                AxisItems::Known(items) => items.clone(),
+                AxisItems::Globs(_) => {
+                    let paths = matched.get(at).into_iter().flatten();
+                    let items = paths.map(|path| self.file_item(id, path, with_content)).collect::<Result<_, Error>>();
+                    match items {
+                        Ok(items) => items,
+                        Err(error) => {
+                            self.note(error.in_rule(&rule.name).at(rule.place.clone()));
+                            return Vec::new();
+                        }
+                    }
+                }
+            };
+            items.push((axis.name.as_deref(), of_axis));
+        }
+        self.outputs(rule, product(&items))
+    }
+
+    /// A file as an item; with its content where an expression of the Genfile asks for that.
+    fn file_item(&self, id: usize, path: &RelPath, with_content: bool) -> Result<AxisItem, Error> {
+        let mut value = file_names(path);
+        if with_content {
+            if let Some(maker) = self.maker_of(path) {
+                return Err(dynamic(path, maker, &self.manifest.rules[id].place));
+            }
+            if let Ok(Some(text)) = self.files.text(path) {
+                value["text"] = text.into();
+            }
+            if is_data(path)
+                && let Some(data) = self.data.get(self.files, path)?
+            {
+                value["data"] = Value::clone(&data);
+            }
+        }
+        Ok(AxisItem::file(path.clone(), value))
+    }
+
     fn declare(&mut self, rule: usize, heads: &[Head]) {
-        for output in heads.iter().flat_map(|head| &head.outputs) {
+        for output in heads.iter().filter(|head| !head.skipped).flat_map(|head| &head.outputs) {
             self.declared.entry(output.path.clone()).or_insert(rule);
         }
     }
 
-    fn items(&self, id: usize, rule: &Rule) -> Result<Items, Error> {
-        let text = match &rule.foreach {
-            None => return Ok(Items::These(vec![None])),
-            Some(Foreach::List(values, _)) => {
-                let item = |value: &Value| Some(Item { value: value.clone(), file: None, label: "item".to_owned() });
-                return Ok(Items::These(values.iter().map(item).collect()));
+    fn axes(&self, id: usize, rule: &Rule) -> Result<Vec<Axis>, Error> {
+        match &rule.foreach {
+            None => Ok(Vec::new()),
+            Some(Foreach::Over(over)) => Ok(vec![Axis { name: None, over: self.axis(id, rule, over)? }]),
+            Some(Foreach::Axes(axes)) => {
+                let axis = |(name, over): &(String, Over)| {
+                    Ok(Axis { name: Some(name.clone()), over: self.axis(id, rule, over)? })
+                };
+                axes.iter().map(axis).collect()
             }
-            Some(Foreach::Text(text)) => text,
+        }
+    }
+
+    fn axis(&self, id: usize, rule: &Rule, over: &Over) -> Result<AxisItems, Error> {
+        let scope = self.scope(rule, None);
+        let text = match over {
+            Over::List(values) => {
+                return Ok(AxisItems::Known(values.iter().cloned().map(AxisItem::literal).collect()));
+            }
+            Over::Globs(globs) => return Globs::new(globs, &scope).map(AxisItems::Globs),
+            Over::Text(text) => text,
         };
-        let source = text.render(&self.scope(rule, None))?;
+        let source = text.render(&scope)?;
         if selector::split(&source).is_none() {
-            let pattern = Pattern::new(&source)
-                .map_err(|e| Error::new(Code::BadGlob, format!("`{source}` is no glob: {e}")).at(text.place.clone()))?;
-            return Ok(Items::Glob(pattern));
+            let wanted = vec![pattern(&source, &text.place)?];
+            return Ok(AxisItems::Globs(Globs { wanted, unwanted: Vec::new() }));
         }
         let selector = parse_selector(&source, &text.place)?;
         let mut items = Vec::new();
@@ -164,16 +233,10 @@ impl<'a> Expander<'a> {
                 Error::new(Code::BadSelector, format!("`{source}` finds nothing: {e}")).at(text.place.clone())
             })?;
             for part in parts {
-                let index = items.len();
-                let mut value = json!({"key": part.key(), "value": part.value, "index": index, "path": path.as_str()});
-                if part.keys.len() > 1 {
-                    value["keys"] = part.keys.clone().into();
-                }
-                let label = selector.label(&path, &part.keys);
-                items.push(Some(Item { value, file: None, label }));
+                items.push(AxisItem::part(&path, &selector, part, items.len()));
             }
         }
-        Ok(Items::These(items))
+        Ok(AxisItems::Known(items))
     }
 
     /// The rule that makes `path`, judged by plain output paths, before all outputs are known.
@@ -184,34 +247,41 @@ impl<'a> Expander<'a> {
 
     fn scope(&self, rule: &Rule, item: Option<&Item>) -> Value {
         let mut scope = json!({"vars": self.manifest.vars, "rule": rule.name});
+        if !rule.env.is_empty() {
+            scope["env"] = env_of(rule, self.env);
+        }
         if let Some(item) = item {
             scope["item"] = item.value.clone();
         }
         scope
     }
 
-    fn outputs(&mut self, rule: &Rule, items: &[Option<Item>]) -> Vec<Head> {
+    fn outputs(&mut self, rule: &Rule, items: Vec<Option<Item>>) -> Vec<Head> {
         let mut heads = Vec::with_capacity(items.len());
         let mut scope = self.scope(rule, None);
         for item in items {
-            if let Some(item) = item {
+            if let Some(item) = &item {
                 scope["item"] = item.value.clone();
             }
+            let wanted = match rule.when.as_ref().map(|when| is_wanted(when, &scope)) {
+                None => true,
+                Some(Ok(wanted)) => wanted,
+                Some(Err(error)) => {
+                    self.note(error.in_rule(&rule.name));
+                    continue;
+                }
+            };
             let mut outputs = Vec::with_capacity(rule.outputs.len());
             for (name, expr) in &rule.outputs {
                 match self.output(expr, &scope) {
                     Ok(path) => outputs.push(Output { name: name.clone(), path }),
-                    Err(error) => {
-                        let error = error.in_rule(&rule.name);
-                        // One wrong name in an expression is one mistake, however many items there are.
-                        if !self.found.iter().any(|e| e.place == error.place && e.code == error.code) {
-                            self.found.push(error);
-                        }
-                    }
+                    // What is not made may lack what its path is made of.
+                    Err(_) if !wanted => {}
+                    Err(error) => self.note(error.in_rule(&rule.name)),
                 }
             }
-            if outputs.len() == rule.outputs.len() {
-                heads.push(Head { item: item.clone(), outputs });
+            if outputs.len() == rule.outputs.len() || !wanted {
+                heads.push(Head { item, outputs, skipped: !wanted });
             }
         }
         heads
@@ -246,25 +316,36 @@ impl<'a> Expander<'a> {
         Ok(found.into_iter().collect())
     }
 
+    /// As [`Expander::glob`], for several patterns.
+    fn globs(&self, rule: usize, globs: &Globs) -> Result<Vec<RelPath>, Error> {
+        let mut found = BTreeSet::new();
+        for pattern in &globs.wanted {
+            found.extend(self.glob(rule, pattern)?);
+        }
+        found.retain(|path| !globs.unwanted.iter().any(|pattern| pattern.matches(path)));
+        Ok(found.into_iter().collect())
+    }
+
     /// The files of a selector: one path, or all that a glob matches.
     fn selected_files(&self, file: &str, rule: usize, place: &Place) -> Result<Vec<RelPath>, Error> {
         if Pattern::is_glob(file) {
-            let pattern = Pattern::new(file)
-                .map_err(|e| Error::new(Code::BadGlob, format!("`{file}` is no glob: {e}")).at(place.clone()))?;
-            return self.glob(rule, &pattern);
+            return self.glob(rule, &pattern(file, place)?);
         }
         Ok(vec![input_path(file, place)?])
     }
 
-    fn finish(mut self, heads: Vec<Vec<Head>>) -> Expanded {
+    fn finish(mut self, mut heads: Vec<Vec<Head>>) -> Expanded {
         let mut tasks = Vec::new();
         let mut makers = HashMap::new();
         let mut empty_rules = BTreeSet::new();
+        let mut skipped = BTreeSet::new();
         let mut by_rule: Vec<Vec<RelPath>> = Vec::new();
-        for (id, heads) in heads.iter().enumerate() {
+        for (id, heads) in heads.iter_mut().enumerate() {
             if heads.is_empty() {
                 empty_rules.insert(self.manifest.rules[id].name.clone());
             }
+            let unwanted = heads.extract_if(.., |head| head.skipped);
+            skipped.extend(unwanted.flat_map(|head| head.outputs.into_iter().map(|output| output.path)));
             by_rule.push(heads.iter().flat_map(|head| head.outputs.iter().map(|o| o.path.clone())).collect());
         }
         self.double_outputs(&heads);
@@ -282,7 +363,7 @@ impl<'a> Expander<'a> {
                 }
             }
         }
-        Expanded { tasks, makers, empty_rules, found: self.found }
+        Expanded { tasks, makers, empty_rules, skipped, found: self.found }
     }
 
     fn double_outputs(&mut self, heads: &[Vec<Head>]) {
@@ -329,25 +410,36 @@ impl<'a> Expander<'a> {
         }
         // Without a recipe the manifest has already said what is wrong.
         let file = rule.recipe.as_ref()?.file();
-        let (recipe, partials) = match self.recipe(id, file, &scope) {
-            Ok(recipe) => recipe,
+        let (recipe, partials) = match file.map(|file| self.recipe(id, file, &scope)).transpose() {
+            Ok(recipe) => recipe.unzip(),
             Err(error) => {
                 self.note(error.in_rule(&rule.name));
                 return None;
             }
         };
+        let mut schemas = Vec::new();
+        for check in &rule.checks {
+            if let Check::Schema(file) = check {
+                match self.project_file(rule, file, "its schema is", &scope) {
+                    Ok(path) => schemas.push(path),
+                    Err(error) => self.note(error.in_rule(&rule.name)),
+                }
+            }
+        }
         for output in &head.outputs {
             // An item of a glob or a selector stands for a file, or for a part of one.
-            let stands_for = |item: &Item| item.value.get("path").and_then(Value::as_str) == Some(output.path.as_str());
-            let is_item = matches!(rule.foreach, Some(Foreach::Text(_))) && head.item.as_ref().is_some_and(stands_for);
-            let reads_it = recipe == output.path || is_item;
-            if reads_it {
+            let is_literal = matches!(rule.foreach, Some(Foreach::Over(Over::List(_))));
+            let of_item = head.item.as_ref().filter(|_| !is_literal);
+            let is_item = of_item.is_some_and(|item| item.stands_for(&output.path));
+            if recipe.as_ref() == Some(&output.path) || is_item || self.manifest.included.contains(&output.path) {
                 let message = format!("output `{}` is also what it is made from", output.path);
                 self.note(Error::new(Code::BadPath, message).in_rule(&rule.name).at(rule.place.clone()));
                 return None;
             }
         }
-        Some(Task { rule: id, item: head.item, outputs: head.outputs, inputs, recipe, partials, deps: Vec::new() })
+        let partials = partials.unwrap_or_default();
+        let outputs = head.outputs;
+        Some(Task { rule: id, item: head.item, outputs, inputs, recipe, partials, schemas, deps: Vec::new() })
     }
 
     /// Keeps one error for each place: a mistake in a rule is one mistake, however many tasks the rule has.
@@ -357,13 +449,25 @@ impl<'a> Expander<'a> {
         }
     }
 
+    /// A file that a rule names beside its recipe: relative to the file in which the rule is written.
+    fn project_file(&self, rule: &Rule, file: &Expr, what: &str, scope: &Value) -> Result<RelPath, Error> {
+        let text = file.render(scope)?;
+        let path = match rule.base.as_str() {
+            base if !base.is_empty() && !packs::is_shipped(&text) => {
+                input_path(&format!("{base}/{text}"), &file.place)?
+            }
+            _ => input_path(&text, &file.place)?,
+        };
+        if !self.files.exists(&path) && !self.declared.contains_key(&path) {
+            return Err(missing(&path, what, &file.place));
+        }
+        Ok(path)
+    }
+
     fn recipe(&mut self, rule: usize, file: &Expr, scope: &Value) -> Result<(RelPath, Partials), Error> {
-        let path = input_path(&file.render(scope)?, &file.place)?;
+        let path = self.project_file(&self.manifest.rules[rule], file, "its recipe is", scope)?;
         if let Some(partials) = self.partials.get(&(rule, path.clone())) {
             return Ok((path, partials.clone()));
-        }
-        if !self.files.exists(&path) && !self.declared.contains_key(&path) {
-            return Err(missing(&path, "its recipe is", &file.place));
         }
         let mut partials = Partials::new();
         for pattern in ["*.hbs", "_*.prompt"] {
@@ -399,8 +503,7 @@ impl<'a> Expander<'a> {
             }
             Source::Parts { files, selector, optional: input.optional }
         } else if Pattern::is_glob(&label) {
-            let pattern = Pattern::new(&label)
-                .map_err(|e| Error::new(Code::BadGlob, format!("`{label}` is no glob: {e}")).at(place.clone()))?;
+            let pattern = pattern(&label, place)?;
             let key = (id, label.clone());
             let known = self.matched.borrow().get(&key).cloned();
             let files = match known {
@@ -449,13 +552,26 @@ fn dynamic(path: &RelPath, maker: &str, place: &Place) -> Error {
         .hint("what a foreach runs over must exist before the run: commit it, or run over its source")
 }
 
-enum Items {
-    These(Vec<Option<Item>>),
-    Glob(Pattern),
+/// Whether a rule's paths are made of what stands in a file, and not only of its name.
+fn names_content(rule: &Rule) -> bool {
+    let outputs = rule.outputs.iter().map(|(_, expr)| expr);
+    let inputs = rule.inputs.iter().map(|input| &input.source);
+    let of_context =
+        rule.context.iter().flat_map(|context| [Some(&context.select), context.related_to.as_ref()]).flatten();
+    let file = rule.recipe.iter().filter_map(Recipe::file);
+    let mut all = outputs.chain(inputs).chain(of_context).chain(file).chain(&rule.when);
+    all.any(|expr| expr.text().contains("item") && [".text", ".data"].iter().any(|name| expr.text().contains(name)))
 }
 
-fn file_item(path: RelPath) -> Item {
-    Item { value: file_names(&path), label: path.to_string(), file: Some(path) }
+/// What a `when` renders to: nothing, `false`, `0` and `null` are false.
+fn is_wanted(when: &Expr, scope: &Value) -> Result<bool, Error> {
+    Ok(!matches!(when.render(scope)?.trim(), "" | "false" | "0" | "null"))
+}
+
+/// The environment as a rule's expressions see it: what its `env` lists and what is set.
+pub(crate) fn env_of(rule: &Rule, env: &BTreeMap<String, String>) -> Value {
+    let set = rule.env.iter().filter_map(|name| Some((name.clone(), Value::from(env.get(name)?.as_str()))));
+    set.collect::<Map<_, _>>().into()
 }
 
 /// What expressions see of a file before anybody reads it.

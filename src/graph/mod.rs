@@ -4,10 +4,11 @@
 //! are: a glob counts what rules declare, not what happens to lie on disk.
 
 mod expand;
+mod items;
 mod order;
 mod target;
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use serde_json::Value;
 
@@ -18,7 +19,7 @@ use crate::manifest::{Manifest, Rule};
 use crate::path::RelPath;
 use crate::selector::{DataCache, Selector};
 
-pub(crate) use expand::file_names;
+pub(crate) use expand::{env_of, file_names};
 pub use target::Target;
 
 /// A task's place in [`Graph::tasks`].
@@ -38,6 +39,10 @@ pub struct Graph {
     pub layers: Vec<Vec<TaskId>>,
     /// The rules whose foreach found nothing: `when` they had items before, their outputs are not orphans lightly.
     pub empty_rules: BTreeSet<String>,
+    /// Outputs whose `when` is false: no task, and no orphans either.
+    pub skipped: BTreeSet<RelPath>,
+    /// The environment variables that rules name and that are set.
+    pub env: BTreeMap<String, String>,
     /// Data files that expansion has parsed, for the stages after it.
     pub data: DataCache,
 }
@@ -53,10 +58,12 @@ pub struct Task {
     pub outputs: Vec<Output>,
     /// Its inputs, in the order declared.
     pub inputs: Vec<TaskInput>,
-    /// The recipe's file.
-    pub recipe: RelPath,
+    /// The recipe's file; a command has none.
+    pub recipe: Option<RelPath>,
     /// The partials beside the recipe, by name.
     pub partials: Vec<(String, RelPath)>,
+    /// The schemas that its checks hold results against, in the order of the checks.
+    pub schemas: Vec<RelPath>,
     /// The tasks it waits for.
     pub deps: Vec<TaskId>,
 }
@@ -66,8 +73,8 @@ impl Task {
     pub fn reads(&self) -> impl Iterator<Item = &RelPath> {
         let inputs = self.inputs.iter().flat_map(|input| input.source.files());
         let partials = self.partials.iter().map(|(_, path)| path);
-        let item = self.item.as_ref().and_then(|item| item.file.as_ref());
-        inputs.chain(partials).chain(item).chain([&self.recipe])
+        let item = self.item.iter().flat_map(|item| item.files.iter().map(|(_, path)| path));
+        inputs.chain(partials).chain(item).chain(&self.recipe).chain(&self.schemas)
     }
 }
 
@@ -76,10 +83,18 @@ impl Task {
 pub struct Item {
     /// What expressions see as `item`; without `text` and `data`, which are read when they are needed.
     pub value: Value,
-    /// The file that a glob's item stands for.
-    pub file: Option<RelPath>,
-    /// What people call it: a path, a selector with its stars filled in, or `item`.
+    /// The files that it stands for, by axis where there are several.
+    pub files: Vec<(Option<String>, RelPath)>,
+    /// What people call it: a path, a selector with its stars filled in, a value.
     pub label: String,
+}
+
+impl Item {
+    /// Whether it stands for this file or for a part of it.
+    fn stands_for(&self, path: &RelPath) -> bool {
+        let is = |value: &Value| value.get("path").and_then(Value::as_str) == Some(path.as_str());
+        is(&self.value) || self.value.as_object().is_some_and(|axes| axes.values().any(is))
+    }
 }
 
 /// One output of a task.
@@ -137,12 +152,19 @@ impl Source {
 
 impl Graph {
     /// Expands a checked Genfile into tasks. `locked` are the paths in the lock: a file that is there and that no rule
-    /// declares is an orphan, which no glob counts.
+    /// declares is an orphan, which no glob counts. `env` reads the variables that rules name.
     ///
     /// Returns what could be understood and all that is wrong; nothing may be built unless nothing is.
-    pub fn new(manifest: Manifest, files: &dyn Files, locked: &BTreeSet<RelPath>) -> (Graph, Vec<Error>) {
+    pub fn new(
+        manifest: Manifest,
+        files: &dyn Files,
+        locked: &BTreeSet<RelPath>,
+        env: &dyn Fn(&str) -> Option<String>,
+    ) -> (Graph, Vec<Error>) {
         let data = DataCache::default();
-        let expanded = expand::expand(&manifest, files, locked, &data);
+        let named = manifest.rules.iter().flat_map(|rule| &rule.env);
+        let env: BTreeMap<String, String> = named.filter_map(|name| Some((name.clone(), env(name)?))).collect();
+        let expanded = expand::expand(&manifest, files, locked, &env, &data);
         let mut found = expanded.found;
         let mut tasks = expanded.tasks;
         let layers = order::connect(&manifest, &mut tasks, &expanded.makers, &mut found);
@@ -154,6 +176,8 @@ impl Graph {
             makers: expanded.makers,
             layers,
             empty_rules: expanded.empty_rules,
+            skipped: expanded.skipped,
+            env,
             data,
         };
         (graph, found)
@@ -187,9 +211,9 @@ mod tests {
         let files: HashMap<RelPath, Arc<[u8]>> =
             files.iter().map(|(name, text)| (path(name), Arc::from(text.as_bytes()))).collect();
         let (manifest, mut found) =
-            crate::manifest::load("Genfile", &format!("version: 1\nrules:\n{genfile}")).unwrap();
+            crate::manifest::load("Genfile", &format!("version: 1\nrules:\n{genfile}"), &files).unwrap();
         let locked = locked.iter().map(|text| path(text)).collect();
-        let (graph, more) = Graph::new(manifest, &files, &locked);
+        let (graph, more) = Graph::new(manifest, &files, &locked, &|name| (name == "SET").then(|| "on".to_owned()));
         found.extend(more);
         (graph, found)
     }

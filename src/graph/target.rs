@@ -52,7 +52,7 @@ impl Graph {
         {
             return vec![*id];
         }
-        let of_rule: Vec<TaskId> = (0..self.tasks.len()).filter(|id| self.rule(*id).name == target.text).collect();
+        let of_rule: Vec<TaskId> = (0..self.tasks.len()).filter(|id| self.rule(*id).goes_by(&target.text)).collect();
         if !of_rule.is_empty() {
             return of_rule;
         }
@@ -62,13 +62,16 @@ impl Graph {
         (0..self.tasks.len()).filter(matches).collect()
     }
 
-    /// The error for a target that names nothing; a rule without items names nothing and is no mistake.
+    /// The error for a target that names nothing; a rule without items names nothing and is no mistake, nor is an
+    /// output whose `when` is false.
     fn unknown(&self, target: &Target) -> Option<Error> {
-        if self.manifest.names.contains(&target.text) {
+        let is_skipped = target.path.as_deref().is_some_and(|path| self.skipped.contains(path));
+        let groups = || self.manifest.rules.iter().flat_map(|rule| &rule.groups);
+        if self.manifest.names.contains(&target.text) || groups().any(|name| *name == target.text) || is_skipped {
             return None;
         }
         let outputs = self.makers.keys().map(RelPath::as_str);
-        let rules = self.manifest.names.iter().map(String::as_str);
+        let rules = self.manifest.names.iter().chain(groups()).map(String::as_str);
         let error = Error::new(Code::UnknownTarget, format!("no rule makes `{}`", target.text));
         let near = did_you_mean(target.path.as_deref().unwrap_or(&target.text), outputs.chain(rules));
         Some(error.hint(near.unwrap_or_else(|| "`genmake plan` lists the targets".to_owned())))

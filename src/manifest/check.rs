@@ -1,140 +1,103 @@
-//! From YAML nodes to the model: every key of the language is named here, with its type, bounds and default.
+//! From YAML nodes to the model. What is of the wrong form has been reported by then; what is said here is what no form says.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use serde_json::{Map, Value, json};
 
-use super::model::{Api, Batching, Check, Expr, Foreach, Input, Manifest, Provider, Recipe, Rule};
-use super::read::{Fields, Reader, list};
+use super::include::Included;
+use super::language::{SECRETS, TOP};
+use super::model::{Api, Batching, Expr, Manifest, Provider, Recipe};
+use super::read::{Reader, boolean, duration, entries, fields, number, text, whole};
+use super::rule::{Around, rule};
 use crate::error::{Code, Error, Source, did_you_mean};
-use crate::params;
-use crate::yaml::{Key, Kind, Node};
+use crate::yaml::{Kind, Node};
 
-const TOP: &[&str] = &["version", "vars", "provider", "providers", "batching", "rules"];
-const TOP_LATER: &[&str] = &["budget", "cache", "include"];
+use super::language::Form;
 
-const PROVIDER: &[&str] = &["api", "base_url", "model", "key_env", "in_flight", "timeout", "start", "start_timeout"];
-const PROVIDER_LATER: &[&str] = &["requests_per_minute", "tokens_per_minute", "prices", "limits"];
-/// Keys that people would put a secret under.
-const SECRETS: &[&str] = &["key", "api_key", "token", "secret"];
-const APIS_LATER: &[&str] = &["anthropic", "openai-responses", "gemini", "command", "replay"];
-
-const BATCHING: &[&str] = &["enabled", "max_batch_size", "similarity_threshold", "fallback_on_failure"];
-const BATCHING_LATER: &[&str] = &["weights", "prefer"];
-
-const RULE: &[&str] = &[
-    "output", "outputs", "template", "prompt", "foreach", "inputs", "params", "check", "retries", "provider", "model",
-    "batch", "batching",
-];
-const RULE_LATER: &[&str] = &[
-    "run",
-    "embed",
-    "items",
-    "context",
-    "when",
-    "filter",
-    "on_edit",
-    "on_error",
-    "file_mode",
-    "group",
-    "env",
-    "allow_secrets",
-    "schema",
-    "unique_by",
-    "set",
-    "window",
-    "carry",
-    "results",
-    "min",
-    "max",
-];
-
-const INPUT: &[&str] = &["path", "optional"];
-
-const CHECKS: &[(&str, Check)] = &[("json", Check::Json), ("yaml", Check::Yaml), ("toml", Check::Toml)];
-const CHECKS_LATER: &[&str] = &["syntax", "schema", "run"];
-
-/// Reads a whole Genfile; what could not be read is left out of the model and stands in the list.
-pub(super) fn check(source: &Source, node: &Node) -> (Manifest, Vec<Error>) {
-    let source = without_secrets(source, node);
-    let mut reader = Reader { source: Arc::clone(&source), found: Vec::new() };
-    let mut manifest = Manifest {
-        source,
-        vars: Map::new(),
-        provider: None,
-        providers: BTreeMap::new(),
-        rules: Vec::new(),
-        names: BTreeSet::new(),
-    };
-    let Some(top) = reader.fields(node, "the Genfile", TOP, TOP_LATER) else {
-        let start = "a Genfile starts with `version: 1` and `rules:`; `genmake init` writes one";
-        reader.found.iter_mut().for_each(|error| error.hints.push(start.to_owned()));
-        return (manifest, reader.found);
-    };
-    version(&mut reader, node, &top);
-    if let Some(node) = top.get("vars") {
-        manifest.vars = vars(&mut reader, node);
+/// Reads a whole Genfile and what it includes; what could not be read is left out of the model and stands in the list.
+pub(super) fn check(reader: &mut Reader, node: &Node, included: &[Included], manifest: &mut Manifest) {
+    let start = reader.found.len();
+    reader.fits(node, "the Genfile", &Form::Keys(TOP));
+    if !matches!(node.kind, Kind::Map(_)) {
+        let hint = "a Genfile starts with `version: 1` and `rules:`; `genmake init` writes one";
+        reader.found[start..].iter_mut().for_each(|error| error.hints.push(hint.to_owned()));
+        return;
     }
-    if let Some(node) = top.get("providers") {
-        for (key, node) in reader.entries(node, "providers").unwrap_or_default() {
-            if let Some(provider) = provider(&mut reader, key, node) {
-                manifest.providers.insert(key.name.clone(), provider);
-            }
+    let top = fields(node);
+    if let Some(node) = top.get("version")
+        && node.to_value() != json!(1)
+    {
+        let hint = "this genmake reads version 1 of the language";
+        reader.found[start..]
+            .iter_mut()
+            .filter(|e| e.message.contains("`version`"))
+            .for_each(|e| e.hints.push(hint.into()));
+    }
+    if let Some(node) = top.get("vars") {
+        vars(reader, node, &mut manifest.vars);
+    }
+    let mut declared: BTreeSet<String> = BTreeSet::new();
+    for (key, node) in top.get("providers").map(entries).unwrap_or_default() {
+        declared.insert(key.name.clone());
+        if let Some(mut provider) = provider(reader, node) {
+            provider.name.clone_from(&key.name);
+            provider.place = reader.place(&key.span);
+            manifest.providers.insert(key.name.clone(), provider);
         }
     }
-    let declared: BTreeSet<&str> = match top.get("providers").map(|node| &node.kind) {
-        Some(Kind::Map(entries)) => entries.iter().map(|(key, _)| key.name.as_str()).collect(),
-        _ => BTreeSet::new(),
-    };
-    if let Some(node) = top.get("provider")
-        && let Some(name) = reader.text(node, "provider")
-    {
-        known_provider(&mut reader, node, &name, &declared);
-        manifest.provider = Some(name);
+    if let Some(node) = top.get("provider") {
+        known_provider(reader, node, &declared);
+        manifest.provider = text(node).map(str::to_owned);
     }
     let mut defaults = Batching::default();
     if let Some(node) = top.get("batching") {
-        batching(&mut reader, node, &mut defaults);
+        batching(node, &mut defaults);
     }
-    match top.get("rules") {
-        None => {
-            let error = Error::new(Code::MissingKey, "the Genfile has no `rules`");
-            reader.report(&(0..0), error.hint("declare what is made under `rules:`"));
+    let own = top.get("rules").map(entries).unwrap_or_default();
+    let own_names: BTreeSet<&str> = own.iter().map(|(key, _)| key.name.as_str()).collect();
+    for file in included {
+        let mut other = Reader { source: file.source.clone(), found: Vec::new() };
+        let keys = fields(&file.node);
+        if let Some(node) = keys.get("vars") {
+            vars(&mut other, node, &mut manifest.vars);
         }
-        Some(node) => {
-            for (key, node) in reader.entries(node, "rules").unwrap_or_default() {
-                manifest.names.insert(key.name.clone());
-                if let Some(rule) = rule(&mut reader, key, node, defaults, &declared) {
-                    manifest.rules.push(rule);
-                }
+        let around = Around { batching: defaults, providers: &declared, base: &file.base };
+        for (key, node) in keys.get("rules").map(entries).unwrap_or_default() {
+            // A rule of the Genfile takes the place of an included one.
+            if own_names.contains(key.name.as_str()) || !file.takes(&key.name) {
+                continue;
             }
+            if !manifest.names.insert(key.name.clone()) {
+                let message = format!("two included files have a rule `{}`", key.name);
+                let hint = "take it from one of them with `{from: FILE, only: [RULE, …]}`, or write it in the Genfile";
+                other.report(&key.span, Error::new(Code::DuplicateKey, message).hint(hint));
+                continue;
+            }
+            manifest.rules.extend(rule(&mut other, key, node, &around));
         }
+        reader.found.extend(other.found);
     }
-    without_provider(&mut reader, &manifest);
-    (manifest, reader.found)
+    let around = Around { batching: defaults, providers: &declared, base: "" };
+    for (key, node) in own {
+        manifest.names.insert(key.name.clone());
+        manifest.rules.extend(rule(reader, key, node, &around));
+    }
+    without_provider(reader, manifest);
 }
 
 /// The source with keys that somebody wrote into it blotted out, so that no error shows them; places stay where they are.
-fn without_secrets(source: &Source, node: &Node) -> Arc<Source> {
-    let get = |node: &Node, name: &str| match &node.kind {
-        Kind::Map(entries) => entries.iter().find(|(key, _)| key.name == name).map(|(_, node)| node.clone()),
-        _ => None,
-    };
+pub(super) fn without_secrets(source: &Source, node: &Node) -> String {
     let mut text = source.text.clone();
-    let Some(Node { kind: Kind::Map(providers), .. }) = get(node, "providers") else {
-        return Source::new(source.name.clone(), text);
-    };
-    for (_, provider) in &providers {
-        let key_env =
-            get(provider, "key_env").filter(|node| !is_variable(node.to_value().as_str().unwrap_or_default()));
-        for secret in SECRETS.iter().filter_map(|name| get(provider, name)).chain(key_env) {
+    for (_, provider) in fields(node).get("providers").map(entries).unwrap_or_default() {
+        let keys = fields(provider);
+        let key_env = keys.get("key_env").filter(|node| !is_variable(node.to_value().as_str().unwrap_or_default()));
+        for secret in SECRETS.iter().filter_map(|name| keys.get(name)).chain(key_env) {
             let blot: String = text[secret.span.clone()].chars().map(|c| "*".repeat(c.len_utf8())).collect();
-            text.replace_range(secret.span, &blot);
+            text.replace_range(secret.span.clone(), &blot);
         }
     }
-    Source::new(source.name.clone(), text)
+    text
 }
 
 /// Whether a text can be the name of an environment variable, as keys have them.
@@ -154,28 +117,14 @@ fn without_provider(reader: &mut Reader, manifest: &Manifest) {
     }
 }
 
-fn version(reader: &mut Reader, node: &Node, top: &Fields) {
-    match top.get("version") {
-        None => {
-            let error = Error::new(Code::MissingKey, "the Genfile has no `version`");
-            reader.report(&node.span, error.hint("write `version: 1` as its first line"));
-        }
-        Some(node) if node.to_value() == json!(1) => {}
-        Some(node) => {
-            let error = Error::new(Code::BadValue, format!("`version` is 1, not {}", node.to_value()));
-            reader.report(&node.span, error.hint("this genmake reads version 1 of the language"));
+/// Variables in the order written: a string may use those above it. What is there already stays.
+fn vars(reader: &mut Reader, node: &Node, into: &mut Map<String, Value>) {
+    for (key, node) in entries(node) {
+        if !into.contains_key(&key.name) {
+            let value = rendered(reader, node, into);
+            into.insert(key.name.clone(), value);
         }
     }
-}
-
-/// Variables in the order written: a string may use those above it.
-fn vars(reader: &mut Reader, node: &Node) -> Map<String, Value> {
-    let mut vars = Map::new();
-    for (key, node) in reader.entries(node, "vars").unwrap_or_default() {
-        let value = rendered(reader, node, &vars);
-        vars.insert(key.name.clone(), value);
-    }
-    vars
 }
 
 fn rendered(reader: &mut Reader, node: &Node, vars: &Map<String, Value>) -> Value {
@@ -194,39 +143,24 @@ fn rendered(reader: &mut Reader, node: &Node, vars: &Map<String, Value>) -> Valu
     }
 }
 
-fn known_provider(reader: &mut Reader, node: &Node, name: &str, declared: &BTreeSet<&str>) {
-    if !declared.contains(name) {
+pub(super) fn known_provider(reader: &mut Reader, node: &Node, declared: &BTreeSet<String>) {
+    if let Some(name) = text(node)
+        && !declared.contains(name)
+    {
         let error = Error::new(Code::UnknownProvider, format!("no provider `{name}`"))
-            .hint_if(did_you_mean(name, declared.iter().copied()))
+            .hint_if(did_you_mean(name, declared.iter().map(String::as_str)))
             .hint("providers are declared under `providers:`");
         reader.report(&node.span, error);
     }
 }
 
-fn provider(reader: &mut Reader, key: &Key, node: &Node) -> Option<Provider> {
-    let what = format!("provider `{}`", key.name);
-    let mut known = PROVIDER.to_vec();
-    for (field, _) in reader.entries(node, &what)? {
-        if SECRETS.contains(&field.name.as_str()) {
-            let message = format!("`{}` would put a secret into the Genfile", field.name);
-            let hint = "put it into the environment and name the variable: `key_env: OPENAI_API_KEY`";
-            reader.report(&field.span, Error::new(Code::UnknownKey, message).hint(hint));
-            known.push(&field.name);
-        }
-    }
-    let fields = reader.fields(node, &what, &known, PROVIDER_LATER)?;
-    let mut sound = true;
-    let api = match fields.get("api") {
-        None => {
-            let error = Error::new(Code::MissingKey, format!("{what} has no `api`")).hint("write `api: openai`");
-            reader.report(&key.span, error);
-            None
-        }
-        Some(node) => reader.text(node, "api").and_then(|name| api(reader, node, &name)),
-    };
-    let base_url = match fields.get("base_url") {
+/// A provider without its name and place; `None` where something that it needs is wrong.
+fn provider(reader: &mut Reader, node: &Node) -> Option<Provider> {
+    let keys = fields(node);
+    let api = keys.get("api").and_then(text).filter(|name| *name == "openai").map(|_| Api::OpenAi);
+    let base_url = match keys.get("base_url") {
         None => Some("https://api.openai.com/v1".to_owned()),
-        Some(node) => reader.text(node, "base_url").and_then(|url| {
+        Some(node) => text(node).and_then(|url| {
             let url = url.trim_end_matches('/').to_owned();
             if url.starts_with("http://") || url.starts_with("https://") {
                 return Some(url);
@@ -236,246 +170,33 @@ fn provider(reader: &mut Reader, key: &Key, node: &Node) -> Option<Provider> {
             None
         }),
     };
-    let key_env = fields.get("key_env").and_then(|node| {
-        let name = reader.text(node, "key_env")?;
-        if is_variable(&name) {
-            return Some(name);
-        }
-        sound = false;
+    let key_env = keys.get("key_env").and_then(text);
+    if let (Some(name), Some(node)) = (key_env, keys.get("key_env"))
+        && !is_variable(name)
+    {
         let error = Error::new(Code::BadValue, "`key_env` is the name of an environment variable, not a key");
         reader.report(&node.span, error.hint("names are of capital letters, digits and `_`, as `OPENAI_API_KEY`"));
-        None
-    });
-    let in_flight = fields.get("in_flight").and_then(|node| reader.whole(node, "in_flight", 1, 1000)).unwrap_or(4);
-    let timeout = fields.get("timeout").and_then(|node| reader.duration(node, "timeout"));
-    let start = fields.get("start").and_then(|node| reader.text(node, "start"));
-    let start_timeout = fields.get("start_timeout").and_then(|node| reader.duration(node, "start_timeout"));
-    let model = fields.get("model").and_then(|node| reader.text(node, "model"));
-    let (api, base_url) = (api?, base_url?);
-    sound.then(|| Provider {
-        name: key.name.clone(),
-        place: reader.place(&key.span),
-        api,
-        base_url,
-        model,
-        key_env,
-        in_flight: usize::try_from(in_flight).unwrap_or(4),
-        timeout: timeout.unwrap_or(Duration::from_secs(120)),
-        start: start.map(|command| (command, start_timeout.unwrap_or(Duration::from_secs(300)))),
-    })
-}
-
-fn api(reader: &mut Reader, node: &Node, name: &str) -> Option<Api> {
-    if name == "openai" {
-        return Some(Api::OpenAi);
-    }
-    let error = if APIS_LATER.contains(&name) {
-        Error::new(Code::Unsupported, format!("`api: {name}` is not supported by this version of genmake"))
-            .hint("this version speaks `openai`")
-    } else {
-        let near = did_you_mean(name, ["openai"]).unwrap_or_else(|| "this version speaks `openai`".to_owned());
-        Error::new(Code::BadValue, format!("`{name}` is no api")).hint(near)
-    };
-    reader.report(&node.span, error);
-    None
-}
-
-fn batching(reader: &mut Reader, node: &Node, into: &mut Batching) {
-    let Some(fields) = reader.fields(node, "batching", BATCHING, BATCHING_LATER) else { return };
-    if let Some(node) = fields.get("enabled") {
-        into.enabled = reader.boolean(node, "enabled").unwrap_or(true);
-    }
-    if let Some(node) = fields.get("max_batch_size") {
-        if node.to_value() == json!("auto") {
-            let message = "`max_batch_size: auto` is not supported by this version of genmake";
-            reader.report(&node.span, Error::new(Code::Unsupported, message).hint("give a number, such as 5"));
-        } else if let Some(n) = reader.whole(node, "max_batch_size", 1, 1000) {
-            into.max_batch_size = usize::try_from(n).unwrap_or(1);
-        }
-    }
-    if let Some(node) = fields.get("similarity_threshold") {
-        into.similarity_threshold = reader.number(node, "similarity_threshold", 0.0, 1.0).unwrap_or(0.7);
-    }
-    if let Some(node) = fields.get("fallback_on_failure") {
-        into.fallback_on_failure = reader.boolean(node, "fallback_on_failure").unwrap_or(true);
-    }
-}
-
-fn rule(reader: &mut Reader, key: &Key, node: &Node, defaults: Batching, declared: &BTreeSet<&str>) -> Option<Rule> {
-    let what = format!("rule `{}`", key.name);
-    if key.name.is_empty() || key.name.chars().any(|c| c.is_whitespace() || c.is_control() || c == '/') {
-        let message = format!("a rule's name is one word without `/`, and {:?} is not", key.name);
-        reader.report(&key.span, Error::new(Code::BadValue, message));
-    }
-    let fields = reader.fields(node, &what, RULE, RULE_LATER)?;
-    let outputs = outputs(reader, key, &fields);
-    let recipe = recipe(reader, key, &fields);
-    let foreach = fields.get("foreach").and_then(|node| foreach(reader, node));
-    let inputs = fields.get("inputs").map(|node| inputs(reader, node)).unwrap_or_default();
-    let provider = fields.get("provider").and_then(|node| {
-        let name = reader.text(node, "provider")?;
-        known_provider(reader, node, &name, declared);
-        Some((name, reader.place(&node.span)))
-    });
-    let model = fields.get("model").and_then(|node| reader.text(node, "model"));
-    let params = fields.get("params").map(|node| params_node(reader, node)).unwrap_or_default();
-    let checks = fields.get("check").map(|node| checks(reader, node)).unwrap_or_default();
-    let retries = fields.get("retries").and_then(|node| reader.whole(node, "retries", 0, 100)).unwrap_or(1);
-    let mut travel = defaults;
-    for name in ["batch", "batching"] {
-        match fields.get(name) {
-            Some(Node { kind: Kind::Scalar(Value::Bool(on)), .. }) if name == "batch" => travel.enabled = *on,
-            Some(node) => batching(reader, node, &mut travel),
-            None => {}
-        }
-    }
-    let place = reader.place(&key.span);
-    outputs.map(|outputs| Rule {
-        name: key.name.clone(),
-        place,
-        foreach,
-        outputs,
-        inputs,
-        recipe,
-        provider,
-        model,
-        params,
-        checks,
-        retries: u32::try_from(retries).unwrap_or(1),
-        batching: travel,
-    })
-}
-
-fn outputs(reader: &mut Reader, rule: &Key, fields: &Fields) -> Option<Vec<(Option<String>, Expr)>> {
-    match (fields.get("output"), fields.entry("outputs")) {
-        (None, None) => {
-            let error = Error::new(Code::MissingKey, format!("rule `{}` has no output", rule.name));
-            reader.report(&rule.span, error.hint("say where its result goes: `output: PATH`"));
-            None
-        }
-        (Some(_), Some((key, _))) => {
-            let error = Error::new(Code::Conflict, format!("rule `{}` has both `output` and `outputs`", rule.name));
-            reader.report(&key.span, error.hint("keep one of them"));
-            None
-        }
-        (Some(node), None) => Some(vec![(None, reader.expr(node, "output")?)]),
-        (None, Some((_, node))) => {
-            let entries = reader.entries(node, "outputs")?;
-            if entries.is_empty() {
-                reader.report(&node.span, Error::new(Code::BadValue, "`outputs` names no output"));
-            }
-            let read = entries.iter().map(|(key, node)| Some((Some(key.name.clone()), reader.expr(node, &key.name)?)));
-            read.collect::<Option<Vec<_>>>().filter(|outputs| !outputs.is_empty())
-        }
-    }
-}
-
-fn recipe(reader: &mut Reader, rule: &Key, fields: &Fields) -> Option<Recipe> {
-    match (fields.entry("template"), fields.entry("prompt")) {
-        (Some((_, node)), None) => reader.expr(node, "template").map(Recipe::Template),
-        (None, Some((_, node))) => reader.expr(node, "prompt").map(Recipe::Prompt),
-        (Some(_), Some((key, _))) => {
-            let message = format!("rule `{}` has two recipes, `template` and `prompt`", rule.name);
-            let error = Error::new(Code::Conflict, message).hint("a rule has exactly one; make two rules of it");
-            reader.report(&key.span, error);
-            None
-        }
-        (None, None) => {
-            if !["run", "embed"].iter().any(|key| fields.get(key).is_some()) {
-                let error = Error::new(Code::MissingKey, format!("rule `{}` has no recipe", rule.name));
-                reader.report(&rule.span, error.hint("a rule has one of `template` and `prompt`"));
-            }
-            None
-        }
-    }
-}
-
-fn foreach(reader: &mut Reader, node: &Node) -> Option<Foreach> {
-    match &node.kind {
-        Kind::List(_) => match node.to_value() {
-            Value::Array(items) => Some(Foreach::List(items, reader.place(&node.span))),
-            _ => None,
-        },
-        Kind::Map(_) => {
-            let message = "a map in `foreach` is not supported by this version of genmake";
-            let hint = "use a glob, a selector `FILE#/pointer/*`, or a list of values";
-            reader.report(&node.span, Error::new(Code::Unsupported, message).hint(hint));
-            None
-        }
-        Kind::Scalar(_) => reader.expr(node, "foreach").map(Foreach::Text),
-    }
-}
-
-fn inputs(reader: &mut Reader, node: &Node) -> Vec<Input> {
-    let named: Vec<(Option<String>, &Node)> = match &node.kind {
-        Kind::List(items) => items.iter().map(|item| (None, item)).collect(),
-        Kind::Map(entries) => entries.iter().map(|(key, node)| (Some(key.name.clone()), node)).collect(),
-        Kind::Scalar(_) => {
-            let message = format!("`inputs` takes a list or a map, and this is {}", node.type_name());
-            let hint = "write `inputs: [PATH]`, or `inputs: {name: PATH}` to use it as `inputs.name` in a template";
-            reader.report(&node.span, Error::new(Code::WrongType, message).hint(hint));
-            return Vec::new();
-        }
-    };
-    named.into_iter().filter_map(|(name, node)| input(reader, name, node)).collect()
-}
-
-fn input(reader: &mut Reader, name: Option<String>, node: &Node) -> Option<Input> {
-    if !matches!(node.kind, Kind::Map(_)) {
-        return Some(Input { name, source: reader.expr(node, "an input")?, optional: false });
-    }
-    let fields = reader.fields(node, "an input", INPUT, &[])?;
-    let optional = fields.get("optional").and_then(|node| reader.boolean(node, "optional")).unwrap_or(false);
-    let Some(path) = fields.get("path") else {
-        let error = Error::new(Code::MissingKey, "an input has no `path`");
-        reader.report(&node.span, error.hint("write `{path: PATH, optional: true}`"));
         return None;
-    };
-    Some(Input { name, source: reader.expr(path, "path")?, optional })
+    }
+    let seconds = |key: &str, default| keys.get(key).and_then(duration).unwrap_or(Duration::from_secs(default));
+    Some(Provider {
+        name: String::new(),
+        place: reader.place(&node.span),
+        api: api?,
+        base_url: base_url?,
+        model: keys.get("model").and_then(text).map(str::to_owned),
+        key_env: key_env.map(str::to_owned),
+        in_flight: keys.get("in_flight").and_then(whole).and_then(|n| usize::try_from(n).ok()).unwrap_or(4),
+        timeout: seconds("timeout", 120),
+        start: keys.get("start").and_then(text).map(|command| (command.to_owned(), seconds("start_timeout", 300))),
+    })
 }
 
-fn checks(reader: &mut Reader, node: &Node) -> Vec<Check> {
-    let nodes = match &node.kind {
-        Kind::List(items) => items.iter().collect(),
-        _ => vec![node],
-    };
-    let mut checks = Vec::new();
-    for node in nodes {
-        let name = match &node.kind {
-            Kind::Map(entries) => entries.first().map(|(key, _)| key.name.clone()).unwrap_or_default(),
-            _ => reader.text(node, "check").unwrap_or_default(),
-        };
-        let known: Vec<&str> = CHECKS.iter().map(|(name, _)| *name).collect();
-        let hint = format!("this version knows {}", list(&known));
-        match CHECKS.iter().find(|(known, _)| *known == name) {
-            Some((_, check)) => checks.push(*check),
-            None if name.is_empty() => {}
-            None if CHECKS_LATER.contains(&name.as_str()) => {
-                let message = format!("the check `{name}` is not supported by this version of genmake");
-                reader.report(&node.span, Error::new(Code::Unsupported, message).hint(hint));
-            }
-            None => {
-                let hint = did_you_mean(&name, known).unwrap_or(hint);
-                reader.report(&node.span, Error::new(Code::BadValue, format!("`{name}` is no check")).hint(hint));
-            }
-        }
-    }
-    checks
-}
-
-fn params_node(reader: &mut Reader, node: &Node) -> Map<String, Value> {
-    let entries = reader.entries(node, "params").unwrap_or_default();
-    let mut map = Map::new();
-    for (key, node) in entries {
-        match params::read(&key.name, &node.to_value()) {
-            Ok((name, value)) => {
-                map.insert(name, value);
-            }
-            Err(error) => {
-                let span = if error.code == Code::UnknownKey { &key.span } else { &node.span };
-                reader.report(span, error);
-            }
-        }
-    }
-    map
+pub(super) fn batching(node: &Node, into: &mut Batching) {
+    let keys = fields(node);
+    let size = keys.get("max_batch_size").and_then(whole).and_then(|n| usize::try_from(n).ok());
+    into.enabled = keys.get("enabled").and_then(boolean).unwrap_or(into.enabled);
+    into.max_batch_size = size.unwrap_or(into.max_batch_size);
+    into.similarity_threshold = keys.get("similarity_threshold").and_then(number).unwrap_or(into.similarity_threshold);
+    into.fallback_on_failure = keys.get("fallback_on_failure").and_then(boolean).unwrap_or(into.fallback_on_failure);
 }

@@ -1,54 +1,88 @@
 //! The Genfile's language: text into a checked model, with all mistakes found in one pass.
 //!
-//! Reads no file but the text it is given. Paths, globs and selectors are looked at when rules become tasks, in `graph`.
+//! Reads no file but the Genfile and what it includes. Paths, globs and selectors are looked at when rules become tasks, in `graph`.
 
 mod check;
+mod include;
+mod language;
 mod model;
 mod read;
+mod rule;
+mod schema;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use serde_json::Map;
 
 use crate::error::{Code, Error, Place, Source};
-use crate::yaml;
+use crate::files::Files;
+use crate::path::RelPath;
+use crate::yaml::{self, Node};
 
 pub use model::{
-    Api, Batching, Check, Expr, Foreach, Input, Manifest, Provider, Recipe, Rule, expr_error, known_names,
+    Api, Batching, Check, Context, Expr, Foreach, Input, Manifest, OnError, Over, Provider, Recipe, Rule, expr_error,
+    known_names,
 };
+pub use schema::schema;
 
-/// Reads a Genfile. What could be understood is returned beside what is wrong, so that later stages can add their own
-/// findings; nothing may be built from it unless nothing is wrong.
+/// Reads a Genfile and what it includes. What could be understood is returned beside what is wrong, so that later stages can
+/// add their own findings; nothing may be built from it unless nothing is wrong.
 ///
 /// # Errors
 /// The text is no YAML, or too large, so that there is nothing to go on with.
-pub fn load(name: &str, text: &str) -> Result<(Manifest, Vec<Error>), Error> {
+pub fn load(name: &str, text: &str, files: &dyn Files) -> Result<(Manifest, Vec<Error>), Error> {
+    let (_, node, found) = parse(name, text)?;
+    let source =
+        Source::new(name, check::without_secrets(&Source { name: name.to_owned(), text: text.to_owned() }, &node));
+    let mut reader = read::Reader { source: Arc::clone(&source), found };
+    let mut included = Vec::new();
+    let mut above = RelPath::new(name).into_iter().collect();
+    include::include(&mut reader, &node, files, &mut above, &mut included);
+    let mut manifest = Manifest {
+        source,
+        vars: Map::new(),
+        provider: None,
+        providers: BTreeMap::new(),
+        rules: Vec::new(),
+        included: included.iter().map(|file| file.path.clone()).collect(),
+        names: BTreeSet::new(),
+    };
+    check::check(&mut reader, &node, &included, &mut manifest);
+    Ok((manifest, reader.found))
+}
+
+/// A Genfile's text, or an included file's, as YAML, with what is wrong and can be gone on from.
+fn parse(name: &str, text: &str) -> Result<(Arc<Source>, Node, Vec<Error>), Error> {
     if text.len() > yaml::MAX_GENFILE {
         let size = text.len() >> 20;
         return Err(Error::new(Code::Yaml, format!("`{name}` is {size} MB large; a Genfile has at most 8 MB"))
             .hint("move data into files of its own and run over them with `foreach: FILE#/pointer/*`"));
     }
     let source = Source::new(name, text);
-    let place = |span| Place { source: source.clone(), span };
+    let place = |span| Place { source: Arc::clone(&source), span };
     let (node, duplicate) = yaml::genfile(text).map_err(|e| {
         Error::new(Code::Yaml, format!("`{name}` is not YAML: {}", e.message))
             .at(place(e.span))
             .hint("in YAML a string that starts with `{{` or `*`, or that holds `: `, stands in quotes")
     })?;
-    let (manifest, mut found) = check::check(&source, &node);
     let duplicate = duplicate.map(|e| {
         let key = e.duplicate.unwrap_or_default();
         Error::new(Code::DuplicateKey, format!("`{key}` stands twice in one map"))
-            .at(Place { source: manifest.source.clone(), span: e.span })
+            .at(place(e.span))
             .hint("rename one of them or take it out")
     });
-    found.extend(duplicate);
-    Ok((manifest, found))
+    Ok((source, node, duplicate.into_iter().collect()))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use expect_test::{Expect, expect};
+    use std::collections::HashMap;
 
     fn check(text: &str, expect: Expect) {
-        let found = match load("Genfile", text) {
+        let found = match load("Genfile", text, &HashMap::new()) {
             Ok((_, found)) => found,
             Err(e) => vec![e],
         };
@@ -87,16 +121,16 @@ rules:
                 genmake::bad_value: Genfile:3:10: `version` is 1, not 2 (this genmake reads version 1 of the language)
                 genmake::wrong_type: Genfile:4:7: `vars` takes a map, and this is a list
                 genmake::unknown_provider: Genfile:5:11: no provider `nobody` (providers are declared under `providers:`)
-                genmake::bad_value: Genfile:7:12: `opnai` is no api (did you mean `openai`?)
+                genmake::bad_value: Genfile:7:12: `api` is one of `openai`, `anthropic`, `openai-responses`, `gemini`, `command`, `replay`, not `opnai` (did you mean `openai`?)
                 genmake::unknown_key: Genfile:7:19: `key` would put a secret into the Genfile (put it into the environment and name the variable: `key_env: OPENAI_API_KEY`)
                 genmake::bad_value: Genfile:7:41: `timeout` is a duration, and `soon` is not: expected number at 0 (write it as `120s`, `2m` or `1h 30m`)
                 genmake::bad_value: Genfile:7:58: `in_flight` is a whole number from 1 to 1000, not 0
                 genmake::bad_value: Genfile:8:30: `base_url` is an address that starts with `http://` or `https://`
-                genmake::unsupported: Genfile:9:12: `api: gemini` is not supported by this version of genmake (this version speaks `openai`)
+                genmake::unsupported: Genfile:9:12: `api: gemini` is not supported by this version of genmake (leave it out, or use a newer genmake; it knows `openai`)
                 genmake::wrong_type: Genfile:10:28: `max_batch_size` takes a whole number, and this is a string
                 genmake::bad_value: Genfile:10:56: `similarity_threshold` is a number from 0 to 1, not 2
                 genmake::unsupported: Genfile:11:1: `budget` of the Genfile is not supported by this version of genmake (leave it out, or use a newer genmake)
-                genmake::missing_key: Genfile:13:3: rule `a` has no recipe (a rule has one of `template` and `prompt`)
+                genmake::missing_key: Genfile:13:3: rule `a` has no recipe (a rule has one of `template`, `prompt` and `run`)
                 genmake::unknown_key: Genfile:13:7: unknown key `tempalte` in rule `a` (did you mean `template`?)
                 genmake::conflict: Genfile:14:24: rule `b` has two recipes, `template` and `prompt` (a rule has exactly one; make two rules of it)
                 genmake::conflict: Genfile:14:53: rule `b` has both `output` and `outputs` (keep one of them)
@@ -104,8 +138,7 @@ rules:
                 genmake::bad_expression: Genfile:16:17: not a Handlebars expression: invalid handlebars syntax: expected identifier, helper_parameter, or trailing_tilde_to_omit_whitespace (an expression is `{{NAME}}` or `{{HELPER NAME}}`; a literal `{{` is written `\{{`)
                 genmake::bad_expression: Genfile:16:32: not a Handlebars expression: invalid handlebars syntax: expected identifier, helper_parameter, or trailing_tilde_to_omit_whitespace (an expression is `{{NAME}}` or `{{HELPER NAME}}`; a literal `{{` is written `\{{`)
                 genmake::unknown_key: Genfile:17:53: unknown key `optonal` in an input (did you mean `optional`?)
-                genmake::bad_value: Genfile:17:78: `jsn` is no check (did you mean `json`?)
-                genmake::unsupported: Genfile:17:83: the check `syntax` is not supported by this version of genmake (this version knows `json`, `yaml`, `toml`)
+                genmake::bad_value: Genfile:17:78: `check` is one of `json`, `yaml`, `toml`, `syntax`, not `jsn` (did you mean `json`?)
                 genmake::unknown_key: Genfile:17:101: unknown parameter `temprature` (did you mean `temperature`?)
                 genmake::wrong_type: Genfile:18:6: rule `f` takes a map, and this is a number
                 genmake::duplicate_key: Genfile:19:3: `f` stands twice in one map (rename one of them or take it out)

@@ -9,6 +9,7 @@ use serde_json::{Map, Value};
 
 use crate::error::{Code, Error, Place, Source, did_you_mean};
 use crate::expr::{ExprError, Template, Why, helper_names};
+use crate::path::RelPath;
 
 /// A whole Genfile.
 #[derive(Debug)]
@@ -21,8 +22,10 @@ pub struct Manifest {
     pub provider: Option<String>,
     /// The providers by name.
     pub providers: BTreeMap<String, Provider>,
-    /// The rules in the order written.
+    /// The rules: those of included files first, each in the order written.
     pub rules: Vec<Rule>,
+    /// The files that were included.
+    pub included: Vec<RelPath>,
     /// The names of all rules, also of those that could not be read.
     pub names: BTreeSet<String>,
 }
@@ -42,6 +45,17 @@ impl Expr {
     /// [`Code::BadExpression`], pointing at it.
     pub fn new(text: &str, place: Place) -> Result<Expr, Error> {
         match Template::new(text, &[]) {
+            Ok(template) => Ok(Expr { template: Arc::new(template), place }),
+            Err(e) => Err(expr_error(&e).at(place)),
+        }
+    }
+
+    /// Compiles a command of the Genfile: the values in it are quoted for the shell.
+    ///
+    /// # Errors
+    /// [`Code::BadExpression`], pointing at it.
+    pub fn command(text: &str, place: Place) -> Result<Expr, Error> {
+        match Template::command(text) {
             Ok(template) => Ok(Expr { template: Arc::new(template), place }),
             Err(e) => Err(expr_error(&e).at(place)),
         }
@@ -167,8 +181,12 @@ pub struct Rule {
     pub name: String,
     /// Where its name stands.
     pub place: Place,
+    /// The folder that its template, prompt and schema paths start from: `""` for the root, `builtin:NAME` for a pack.
+    pub base: String,
     /// What it runs over; without, it is one task.
     pub foreach: Option<Foreach>,
+    /// Whether there is a task at all; without, there is.
+    pub when: Option<Expr>,
     /// Its outputs: one without a name, or several with.
     pub outputs: Vec<(Option<String>, Expr)>,
     /// Its inputs.
@@ -181,21 +199,85 @@ pub struct Rule {
     pub model: Option<String>,
     /// Sampling parameters, by our names.
     pub params: Map<String, Value>,
+    /// The part of a specification that its prompt is shown.
+    pub context: Option<Context>,
     /// What each result must pass.
     pub checks: Vec<Check>,
+    /// The commands that its content goes through, from stdin to stdout.
+    pub filters: Vec<Expr>,
+    /// What a failure of one of its tasks means.
+    pub on_error: OnError,
+    /// The permissions of its outputs.
+    pub file_mode: Option<u32>,
+    /// The names that build it together with other rules.
+    pub groups: Vec<String>,
+    /// The environment variables that its expressions can name.
+    pub env: Vec<String>,
     /// How often a result that fails a check is asked for again.
     pub retries: u32,
     /// How its tasks travel together.
     pub batching: Batching,
 }
 
+impl Rule {
+    /// Whether a TARGET of this name means it: its own name, or that of one of its groups.
+    pub fn goes_by(&self, name: &str) -> bool {
+        self.name == name || self.groups.iter().any(|group| group == name)
+    }
+
+    /// Whether a model writes its results.
+    pub fn is_prompt(&self) -> bool {
+        matches!(self.recipe, Some(Recipe::Prompt(_)))
+    }
+
+    /// Whether its results are known by rendering alone: no model, no command.
+    pub fn is_rendered(&self) -> bool {
+        matches!(self.recipe, Some(Recipe::Template(_))) && self.filters.is_empty()
+    }
+}
+
 /// What a rule runs over.
 #[derive(Debug)]
 pub enum Foreach {
+    /// One thing after the other.
+    Over(Over),
+    /// Every combination, by axis; the last axis turns fastest.
+    Axes(Vec<(String, Over)>),
+}
+
+/// Something with items.
+#[derive(Debug)]
+pub enum Over {
     /// A glob, or a selector where the text holds `#`.
     Text(Expr),
+    /// Several globs; one that starts with `!` takes out what it matches.
+    Globs(Vec<Expr>),
     /// A literal list.
-    List(Vec<Value>, Place),
+    List(Vec<Value>),
+}
+
+/// The part of a specification that a prompt is shown.
+#[derive(Debug)]
+pub struct Context {
+    /// A selector: the entities.
+    pub select: Expr,
+    /// The key of the entity that the prompt is about; without, all are shown.
+    pub related_to: Option<Expr>,
+    /// How many references away from it an entity may be.
+    pub depth: u32,
+    /// The share of the model's context window that it may take, 0 to 1.
+    pub max_share: Option<f64>,
+}
+
+/// What a failure means.
+#[derive(Debug, Clone, PartialEq)]
+pub enum OnError {
+    /// The run fails.
+    Fail,
+    /// The task has no result this time; its output stays as it is.
+    Skip,
+    /// This is written instead.
+    Default(Value),
 }
 
 /// One input.
@@ -216,19 +298,31 @@ pub enum Recipe {
     Template(Expr),
     /// A prompt file for a model.
     Prompt(Expr),
+    /// A command that writes the outputs.
+    Run(Expr),
 }
 
 impl Recipe {
-    /// The expression that names the recipe's file.
-    pub fn file(&self) -> &Expr {
+    /// The expression that names the recipe's file; a command has none.
+    pub fn file(&self) -> Option<&Expr> {
         match self {
-            Recipe::Template(file) | Recipe::Prompt(file) => file,
+            Recipe::Template(file) | Recipe::Prompt(file) => Some(file),
+            Recipe::Run(_) => None,
+        }
+    }
+
+    /// The key that it stands under.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Recipe::Template(_) => "template",
+            Recipe::Prompt(_) => "prompt",
+            Recipe::Run(_) => "run",
         }
     }
 }
 
 /// What a result must pass.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone)]
 pub enum Check {
     /// Parses as JSON.
     Json,
@@ -236,15 +330,24 @@ pub enum Check {
     Yaml,
     /// Parses as TOML.
     Toml,
+    /// Parses as what the output's extension says.
+    Syntax,
+    /// Follows the JSON Schema in this file.
+    Schema(Expr),
+    /// Makes this command succeed.
+    Run(Expr),
 }
 
 impl Check {
-    /// As written in a Genfile.
-    pub fn name(self) -> &'static str {
+    /// The name it goes by in a Genfile.
+    pub fn name(&self) -> &'static str {
         match self {
             Check::Json => "json",
             Check::Yaml => "yaml",
             Check::Toml => "toml",
+            Check::Syntax => "syntax",
+            Check::Schema(_) => "schema",
+            Check::Run(_) => "run",
         }
     }
 }

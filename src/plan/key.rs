@@ -5,11 +5,13 @@
 //! the outputs. If they are as they were, so is the action key.
 //!
 //! The *action key* covers what can change the result. For an LLM task: the messages as they would be if the task travelled
-//! alone, model, parameters, output paths. For a template: the rendered bytes and the output paths. In neither: time, mtime,
-//! absolute paths, the provider's name and address, checks, who travelled along, how many jobs.
+//! alone, model, parameters, output paths. For a template: the rendered bytes and the output paths. For a command: its text,
+//! item, inputs and declared environment, output paths. For all: filters and file mode. In none: time, mtime, absolute paths,
+//! the provider's name and address, checks, who travelled along, how many jobs.
 
 use serde_json::Value;
 
+use super::making::Making;
 use crate::digest::{Digest, Framed};
 use crate::error::Error;
 use crate::files::Files;
@@ -41,6 +43,8 @@ pub enum PartKind {
     Input,
     /// The variables of the Genfile.
     Vars,
+    /// An environment variable that the rule names.
+    Env,
     /// The parameters of the rule.
     Params,
     /// The model that rule or provider name.
@@ -59,14 +63,16 @@ pub fn parts(graph: &Graph, id: TaskId, files: &dyn Files) -> Result<Vec<Part>, 
     let mut parts = Vec::with_capacity(5 + task.partials.len() + task.inputs.len());
     let mut add = |kind, name: &str, digest| parts.push(Part { kind, name: name.to_owned(), digest });
     let partials = task.partials.iter().map(|(_, path)| path);
-    for path in std::iter::once(&task.recipe).chain(partials) {
+    for path in task.recipe.iter().chain(partials) {
         add(PartKind::Recipe, path.as_str(), file_digest(files, path)?);
     }
+    if let Some(Recipe::Run(command)) = &rule.recipe {
+        add(PartKind::Recipe, "run", Digest::of(command.text()));
+    }
     if let Some(item) = &task.item {
-        let content = item.file.as_ref().map(|path| file_digest(files, path)).transpose()?;
         let mut framed = Framed::new("genmake-item-1").field(item.value.to_string());
-        if let Some(content) = content {
-            framed = framed.field(content.bytes());
+        for (_, path) in &item.files {
+            framed = framed.field(file_digest(files, path)?.bytes());
         }
         add(PartKind::Item, &item.label, framed.finish());
     }
@@ -77,29 +83,106 @@ pub fn parts(graph: &Graph, id: TaskId, files: &dyn Files) -> Result<Vec<Part>, 
         add(PartKind::Input, &input.label, framed.finish());
     }
     add(PartKind::Vars, "vars", graph.vars_digest);
+    for name in &rule.env {
+        add(PartKind::Env, name, env_digest(graph, name));
+    }
     add(PartKind::Params, "params", Digest::of(Value::Object(rule.params.clone()).to_string()));
     let model = rule.model.clone().or_else(|| graph.manifest.provider_of(rule).ok().and_then(|p| p.model.clone()));
     add(PartKind::Model, model.as_deref().unwrap_or(""), Digest::of(model.as_deref().unwrap_or("")));
-    let recipe = if matches!(rule.recipe, Some(Recipe::Prompt(_))) { "prompt" } else { "template" };
-    let mut outputs = Framed::new("genmake-outputs-2").field(&rule.name).field(recipe);
+    let recipe = rule.recipe.as_ref().map_or("", Recipe::name);
+    let mut outputs = Framed::new("genmake-outputs-3").field(&rule.name).field(recipe);
     for output in &task.outputs {
         outputs = outputs.field(output.name.as_deref().unwrap_or("")).field(output.path.as_str());
     }
+    let outputs = afterwards(outputs, rule.filters.iter().map(|filter| filter.text()), rule.file_mode);
     add(PartKind::Outputs, "outputs", outputs.finish());
     Ok(parts)
 }
 
-/// The action key of a task whose outputs are rendered.
-pub fn template_key<'a>(outputs: impl Iterator<Item = (&'a RelPath, Digest)>) -> Digest {
-    let mut framed = Framed::new("genmake-action-template-1");
-    for (path, digest) in outputs {
-        framed = framed.field(path.as_str()).field(digest.bytes());
-    }
-    framed.finish()
+/// The action key of a task, from what its recipe gives. `filters` are its commands with the values in them.
+///
+/// # Errors
+/// An input of a command that cannot be read.
+pub fn action_key(
+    graph: &Graph,
+    id: TaskId,
+    making: &Making,
+    filters: &[String],
+    files: &dyn Files,
+) -> Result<Digest, Error> {
+    let key = match making {
+        Making::Ask(ask) => prompt_key(ask),
+        Making::Command(command) => run_key(graph, id, command, files)?,
+        Making::Bytes(bytes) | Making::Unfiltered(bytes) => {
+            let mut framed = Framed::new("genmake-action-template-1");
+            for (output, bytes) in graph.tasks[id].outputs.iter().zip(bytes) {
+                framed = framed.field(output.path.as_str()).field(Digest::of(bytes).bytes());
+            }
+            framed
+        }
+    };
+    Ok(afterwards(key, filters.iter().map(String::as_str), graph.rule(id).file_mode).finish())
 }
 
-/// The action key of a task that a model answers.
-pub fn prompt_key(ask: &Ask) -> Digest {
+/// What happens to a result before it is written.
+fn afterwards<'a>(mut framed: Framed, filters: impl Iterator<Item = &'a str>, mode: Option<u32>) -> Framed {
+    for filter in filters {
+        framed = framed.field("filter").field(filter);
+    }
+    match mode {
+        Some(mode) => framed.field("mode").field(mode.to_le_bytes()),
+        None => framed,
+    }
+}
+
+/// The digest of an environment variable, or one that no value has: it is not set.
+fn env_digest(graph: &Graph, name: &str) -> Digest {
+    match graph.env.get(name) {
+        Some(value) => Digest::of(value),
+        None => Framed::new("genmake-no-variable-1").finish(),
+    }
+}
+
+/// A command: what it says, what it is declared to read, and where its results go.
+fn run_key(graph: &Graph, id: TaskId, command: &str, files: &dyn Files) -> Result<Framed, Error> {
+    let task = &graph.tasks[id];
+    let mut framed = Framed::new("genmake-action-run-1").field(command);
+    for name in &graph.rule(id).env {
+        framed = framed.field("env").field(name).field(env_digest(graph, name).bytes());
+    }
+    if let Some(item) = &task.item {
+        // What it is, not where it stands: an item that moves within its file is the same.
+        let mut value = item.value.clone();
+        forget_place(&mut value);
+        framed = framed.field("item").field(value.to_string());
+        for (_, path) in &item.files {
+            framed = framed.field(file_digest(files, path)?.bytes());
+        }
+    }
+    for input in &task.inputs {
+        framed = framed.field("input").field(source_digest(graph, &input.source, files)?.bytes());
+    }
+    for output in &task.outputs {
+        framed = framed.field("output").field(output.name.as_deref().unwrap_or("")).field(output.path.as_str());
+    }
+    Ok(framed)
+}
+
+/// Takes out of an item, and out of the items of axes, where in its file it stands.
+fn forget_place(item: &mut Value) {
+    if let Value::Object(map) = item {
+        let is_part = map.contains_key("path") && map.contains_key("index");
+        if is_part {
+            map.remove("index");
+            map.remove("line");
+        } else {
+            map.values_mut().for_each(forget_place);
+        }
+    }
+}
+
+/// The action key of a task that a model answers, before filters and modes.
+fn prompt_key(ask: &Ask) -> Framed {
     let mut framed = Framed::new("genmake-action-prompt-1").field(&ask.model);
     // Parameters in the order of their names: how a person ordered them changes nothing.
     let mut params: Vec<(&String, &Value)> = ask.params.iter().collect();
@@ -115,7 +198,7 @@ pub fn prompt_key(ask: &Ask) -> Digest {
     for output in &ask.outputs {
         framed = framed.field(output.name.as_deref().unwrap_or("")).field(output.path.as_str());
     }
-    framed.finish()
+    framed
 }
 
 /// A file's digest, or one that no file has: it is not there.

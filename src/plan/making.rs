@@ -9,9 +9,9 @@ use crate::digest::{Digest, Framed};
 use crate::error::{Code, Error, Place, Source as Text};
 use crate::expr::{ExprError, Template};
 use crate::files::Files;
-use crate::graph::{Graph, Source, Task, TaskId, file_names};
+use crate::graph::{Graph, Source, Task, TaskId, env_of, file_names};
 use crate::llm::Ask;
-use crate::manifest::{Recipe, expr_error, known_names};
+use crate::manifest::{Expr, Recipe, expr_error, known_names};
 use crate::path::RelPath;
 use crate::prompt::{self, PromptFile, ROLE_MARK};
 use crate::selector::{Part, Selector, is_data, parse_data};
@@ -21,6 +21,10 @@ use crate::selector::{Part, Selector, is_data, parse_data};
 pub enum Making {
     /// The outputs' bytes, in the order of the outputs.
     Bytes(Vec<Arc<[u8]>>),
+    /// The outputs' bytes before they go through the rule's filters.
+    Unfiltered(Vec<Arc<[u8]>>),
+    /// A command that writes the outputs, for the shell.
+    Command(String),
     /// What to ask a model.
     Ask(Box<Ask>),
 }
@@ -48,6 +52,18 @@ struct Wants {
     data: bool,
 }
 
+impl Wants {
+    /// What expressions in these texts could ask for.
+    fn of<'a>(texts: impl IntoIterator<Item = &'a str>) -> Wants {
+        let mut wants = Wants { text: false, data: false };
+        for text in texts {
+            wants.text |= text.contains("text");
+            wants.data |= text.contains("data");
+        }
+        wants
+    }
+}
+
 /// Renders a task.
 ///
 /// # Errors
@@ -55,20 +71,45 @@ struct Wants {
 pub fn make(graph: &Graph, id: TaskId, files: &dyn Files, recipes: &Recipes) -> Result<Making, Error> {
     let task = &graph.tasks[id];
     let rule = graph.rule(id);
-    let is_prompt = matches!(rule.recipe, Some(Recipe::Prompt(_)));
-    let compiled = recipes.get(task, files, is_prompt).map_err(|e| e.in_rule(&rule.name))?;
-    let mut scope = scope(graph, id, files, compiled.wants).map_err(|e| e.in_rule(&rule.name))?;
-    if is_prompt {
-        let rendered = compiled.render(&scope).map_err(|e| e.in_rule(&rule.name))?;
+    let in_rule = |e: Error| e.in_rule(&rule.name);
+    if let Some(Recipe::Run(command)) = &rule.recipe {
+        let scope = scope(graph, id, files, Wants::of([command.text()])).map_err(in_rule)?;
+        return command.render(&scope).map(Making::Command).map_err(in_rule);
+    }
+    let Some(recipe) = &task.recipe else { return Err(super::bug("a task without a recipe")) };
+    let compiled = recipes.get(task, recipe, files, rule.is_prompt()).map_err(in_rule)?;
+    let mut scope = scope(graph, id, files, compiled.wants).map_err(in_rule)?;
+    if rule.is_prompt() {
+        let rendered = compiled.render(&scope).map_err(in_rule)?;
         return ask(graph, id, &compiled, &rendered).map(|ask| Making::Ask(Box::new(ask)));
     }
-    let mut outputs = Vec::with_capacity(task.outputs.len());
+    let mut outputs: Vec<Arc<[u8]>> = Vec::with_capacity(task.outputs.len());
     for output in &task.outputs {
         scope["output"] = output.path.as_str().into();
-        let text = compiled.render(&scope).map_err(|e| e.in_rule(&rule.name))?;
+        let text = compiled.render(&scope).map_err(in_rule)?;
         outputs.push(Arc::from(text.into_bytes()));
     }
-    Ok(Making::Bytes(outputs))
+    Ok(if rule.filters.is_empty() { Making::Bytes(outputs) } else { Making::Unfiltered(outputs) })
+}
+
+/// Commands of a task's rule, with the values in them; `output` is the path that they are told.
+///
+/// # Errors
+/// A variable that is not there, or an input that cannot be read.
+pub fn commands<'a>(
+    graph: &Graph,
+    id: TaskId,
+    commands: impl Iterator<Item = &'a Expr> + Clone,
+    output: &str,
+    files: &dyn Files,
+) -> Result<Vec<String>, Error> {
+    if commands.clone().next().is_none() {
+        return Ok(Vec::new());
+    }
+    let in_rule = |e: Error| e.in_rule(&graph.rule(id).name);
+    let mut scope = scope(graph, id, files, Wants::of(commands.clone().map(Expr::text))).map_err(in_rule)?;
+    scope["output"] = output.into();
+    commands.map(|command| command.render(&scope).map_err(in_rule)).collect()
 }
 
 fn ask(graph: &Graph, id: TaskId, compiled: &Compiled, rendered: &str) -> Result<Ask, Error> {
@@ -76,8 +117,10 @@ fn ask(graph: &Graph, id: TaskId, compiled: &Compiled, rendered: &str) -> Result
     let rule = graph.rule(id);
     let messages = prompt::messages(rendered);
     if messages.is_empty() {
-        let error =
-            Error::new(Code::BadValue, format!("the prompt `{}` is empty for `{}`", task.recipe, graph.name(id)));
+        let error = Error::new(
+            Code::BadValue,
+            format!("the prompt `{}` is empty for `{}`", compiled.text.name, graph.name(id)),
+        );
         return Err(error.in_rule(&rule.name).at(rule.place.clone()));
     }
     let provider = graph.manifest.provider_of(rule)?;
@@ -96,27 +139,27 @@ fn ask(graph: &Graph, id: TaskId, compiled: &Compiled, rendered: &str) -> Result
 }
 
 impl Recipes {
-    fn get(&self, task: &Task, files: &dyn Files, is_prompt: bool) -> Result<Arc<Compiled>, Error> {
-        let mut framed = Framed::new("recipe").field(task.recipe.as_str()).field([u8::from(is_prompt)]);
-        for path in std::iter::once(&task.recipe).chain(task.partials.iter().map(|(_, path)| path)) {
+    fn get(&self, task: &Task, recipe: &RelPath, files: &dyn Files, is_prompt: bool) -> Result<Arc<Compiled>, Error> {
+        let mut framed = Framed::new("recipe").field(recipe.as_str()).field([u8::from(is_prompt)]);
+        for path in std::iter::once(recipe).chain(task.partials.iter().map(|(_, path)| path)) {
             framed = framed.field(files.digest(path)?.as_ref().map_or(&[][..], |digest| digest.bytes()));
         }
         let key = framed.finish();
         if let Some(compiled) = self.0.lock().unwrap_or_else(PoisonError::into_inner).get(&key) {
             return Ok(Arc::clone(compiled));
         }
-        let compiled = Arc::new(Compiled::new(task, files, is_prompt)?);
+        let compiled = Arc::new(Compiled::new(task, recipe, files, is_prompt)?);
         self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(key, Arc::clone(&compiled));
         Ok(compiled)
     }
 }
 
 impl Compiled {
-    fn new(task: &Task, files: &dyn Files, is_prompt: bool) -> Result<Compiled, Error> {
+    fn new(task: &Task, recipe: &RelPath, files: &dyn Files, is_prompt: bool) -> Result<Compiled, Error> {
         let read = |path: &RelPath| -> Result<String, Error> {
             files.text(path)?.ok_or_else(|| Error::new(Code::MissingInput, format!("`{path}` is not there")))
         };
-        let text = read(&task.recipe)?;
+        let text = read(recipe)?;
         let mut partials = Vec::with_capacity(task.partials.len());
         let mut texts = HashMap::new();
         for (name, path) in &task.partials {
@@ -125,13 +168,12 @@ impl Compiled {
             partials.push((name.clone(), text));
         }
         let prompt = if is_prompt {
-            prompt::parse(&task.recipe, &text).map_err(|mut found| found.swap_remove(0))?
+            prompt::parse(recipe, &text).map_err(|mut found| found.swap_remove(0))?
         } else {
             PromptFile { model: None, params: Map::new(), body: text.clone(), lines_before: 0 }
         };
-        let mentions = |word: &str| prompt.body.contains(word) || partials.iter().any(|(_, text)| text.contains(word));
-        let wants = Wants { text: mentions("text"), data: mentions("data") };
-        let source = Text::new(task.recipe.as_str(), text);
+        let wants = Wants::of(partials.iter().map(|(_, text)| text.as_str()).chain([prompt.body.as_str()]));
+        let source = Text::new(recipe.as_str(), text);
         let compile = if is_prompt { Template::prompt } else { Template::new };
         let template =
             compile(&prompt.body, &partials).map_err(|e| located(&e, &source, prompt.lines_before, &texts))?;
@@ -162,16 +204,24 @@ fn located(error: &ExprError, text: &Arc<Text>, lines_before: usize, partials: &
 /// Everything that expressions of a recipe can name.
 fn scope(graph: &Graph, id: TaskId, files: &dyn Files, wants: Wants) -> Result<Value, Error> {
     let task = &graph.tasks[id];
-    let mut scope = json!({"vars": graph.manifest.vars, "rule": graph.rule(id).name});
+    let rule = graph.rule(id);
+    let mut scope = json!({"vars": graph.manifest.vars, "rule": rule.name});
+    if !rule.env.is_empty() {
+        scope["env"] = env_of(rule, &graph.env);
+    }
     scope["output"] = task.outputs[0].path.as_str().into();
     let named =
         task.outputs.iter().map(|o| (o.name.clone().unwrap_or_else(|| "output".to_owned()), o.path.as_str().into()));
     scope["outputs"] = named.collect::<Map<_, _>>().into();
     if let Some(item) = &task.item {
-        scope["item"] = match &item.file {
-            Some(path) => file_value(files, path, wants)?.unwrap_or(Value::Null),
-            None => item.value.clone(),
-        };
+        scope["item"] = item.value.clone();
+        for (axis, path) in &item.files {
+            let value = file_value(files, path, wants)?.unwrap_or(Value::Null);
+            match axis {
+                Some(axis) => scope["item"][axis] = value,
+                None => scope["item"] = value,
+            }
+        }
     }
     let mut named = Map::new();
     let mut listed = Vec::new();

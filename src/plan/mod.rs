@@ -21,10 +21,11 @@ use crate::files::Files;
 use crate::graph::{Graph, TaskId};
 use crate::llm::{self, Ask, Complaint};
 use crate::lock::Lock;
+use crate::manifest::Check;
 use crate::path::{Pattern, RelPath};
 
 pub use key::{Part, PartKind};
-pub use making::{Making, Recipes};
+pub use making::{Making, Recipes, commands, make};
 pub use schedule::{End, Schedule, Step};
 pub use stale::{Memory, OutputFacts, Reason, Remembered, Verdict, Wish};
 
@@ -68,6 +69,8 @@ pub struct Judged {
     pub making: Option<Making>,
     /// Which checks the result that is there passed, as a digest of both; none without checks.
     pub checked: Option<Digest>,
+    /// Whether commands are still to judge the result that is there: deciding runs none.
+    pub unchecked: bool,
 }
 
 /// A target in the lock that no rule makes.
@@ -134,7 +137,14 @@ fn is_open(judged: Option<&Result<Judged, Error>>) -> bool {
 
 impl Judged {
     fn waiting(on: Vec<TaskId>) -> Judged {
-        Judged { verdict: Verdict::Waiting(on), key: None, parts: Vec::new(), making: None, checked: None }
+        Judged {
+            verdict: Verdict::Waiting(on),
+            key: None,
+            parts: Vec::new(),
+            making: None,
+            checked: None,
+            unchecked: false,
+        }
     }
 
     /// The request that it would take, if it takes one.
@@ -169,7 +179,10 @@ pub fn judge(ground: &Ground, id: TaskId, files: &dyn Files) -> Result<Judged, E
     let remembered = ground.memory.tasks.get(graph.name(id));
     let key = match remembered {
         Some(task) if task.parts == parts => task.key,
-        _ => key_of(graph, id, &render()?),
+        _ => {
+            let filters = filters(graph, id, files).map_err(in_rule)?;
+            key::action_key(graph, id, &render()?, &filters, files).map_err(in_rule)?
+        }
     };
     let mut facts = Vec::with_capacity(task.outputs.len());
     for output in &task.outputs {
@@ -182,12 +195,12 @@ pub fn judge(ground: &Ground, id: TaskId, files: &dyn Files) -> Result<Judged, E
             would_be: None,
         });
     }
-    let is_template = matches!(graph.rule(id).recipe, Some(crate::manifest::Recipe::Template(_)));
-    let stored = if is_template { None } else { stored(ground, key, &facts) };
+    let is_rendered = graph.rule(id).is_rendered();
+    let stored = if is_rendered { None } else { stored(ground, key, &facts) };
     let locked_model = facts.iter().find_map(|fact| fact.locked.and_then(|entry| entry.model.clone()));
     let why = || why_key_moved(remembered, &parts, locked_model.clone());
     let mut verdict = stale::judge(key, &facts, stored.clone(), why, ground.wish);
-    if is_template && !matches!(verdict, Verdict::Fresh) {
+    if is_rendered && !matches!(verdict, Verdict::Fresh) {
         // What stands there may be just what would be written.
         if let Making::Bytes(bytes) = render()? {
             for (fact, bytes) in facts.iter_mut().zip(&bytes) {
@@ -197,11 +210,15 @@ pub fn judge(ground: &Ground, id: TaskId, files: &dyn Files) -> Result<Judged, E
         verdict = stale::judge(key, &facts, None, why, ground.wish);
     }
     let mut checked = None;
+    let mut unchecked = false;
     if let Some(there) = result_there(&verdict, &facts) {
-        let passed = passed(graph, id, &there);
-        let before = remembered.and_then(|task| task.checked);
-        match if passed == before { Ok(()) } else { check_result(ground, id, &verdict, &there).map_err(in_rule)? } {
-            Ok(()) => checked = passed,
+        let passed = passed(graph, id, &there, files).map_err(in_rule)?;
+        let is_known = passed == remembered.and_then(|task| task.checked);
+        match if is_known { Ok(()) } else { check_result(ground, id, &verdict, &there).map_err(in_rule)? } {
+            Ok(()) => {
+                checked = passed;
+                unchecked = !is_known && graph.rule(id).checks.iter().any(|check| matches!(check, Check::Run(_)));
+            }
             Err(complaint) => {
                 let mut why = match verdict {
                     Verdict::Stale(why) | Verdict::Restorable(why, _) => why,
@@ -215,7 +232,7 @@ pub fn judge(ground: &Ground, id: TaskId, files: &dyn Files) -> Result<Judged, E
     if matches!(verdict, Verdict::Stale(_)) {
         render()?;
     }
-    Ok(Judged { verdict, key: Some(key), parts, making, checked })
+    Ok(Judged { verdict, key: Some(key), parts, making, checked, unchecked })
 }
 
 /// The digests of a result that is there already, on disk or in the store.
@@ -227,17 +244,38 @@ fn result_there(verdict: &Verdict, facts: &[OutputFacts]) -> Option<Vec<Digest>>
     }
 }
 
-/// Which checks a content passed: what is remembered of a check, so that an unchanged result is not parsed again.
-pub fn passed(graph: &Graph, id: TaskId, content: &[Digest]) -> Option<Digest> {
+/// The commands that each output of a task goes through, with the values in them, one output after the other.
+///
+/// # Errors
+/// A variable that is not there, or an input that cannot be read.
+pub fn filters(graph: &Graph, id: TaskId, files: &dyn Files) -> Result<Vec<String>, Error> {
+    let mut filters = Vec::new();
+    for output in &graph.tasks[id].outputs {
+        filters.extend(commands(graph, id, graph.rule(id).filters.iter(), output.path.as_str(), files)?);
+    }
+    Ok(filters)
+}
+
+/// Which checks a content passed: what is remembered of a check, so that an unchanged result is not judged again.
+///
+/// # Errors
+/// A schema that cannot be read.
+pub fn passed(graph: &Graph, id: TaskId, content: &[Digest], files: &dyn Files) -> Result<Option<Digest>, Error> {
     let rule = graph.rule(id);
     if rule.checks.is_empty() {
-        return None;
+        return Ok(None);
     }
     let mut framed = Framed::new("genmake-checked-1");
     for check in &rule.checks {
         framed = framed.field(check.name());
+        if let Check::Run(command) = check {
+            framed = framed.field(command.text());
+        }
     }
-    Some(content.iter().fold(framed, |framed, digest| framed.field(digest.bytes())).finish())
+    for schema in &graph.tasks[id].schemas {
+        framed = framed.field(files.digest(schema)?.as_ref().map_or(&[][..], |digest| digest.bytes()));
+    }
+    Ok(Some(content.iter().fold(framed, |framed, digest| framed.field(digest.bytes())).finish()))
 }
 
 /// Judges the result that is there by the rule's checks: they are in no key, so a changed check costs nothing.
@@ -262,17 +300,6 @@ fn check_result(
         }
     }
     Ok(Ok(()))
-}
-
-/// The action key of a rendered task.
-fn key_of(graph: &Graph, id: TaskId, making: &Making) -> Digest {
-    match making {
-        Making::Ask(ask) => key::prompt_key(ask),
-        Making::Bytes(bytes) => {
-            let digests = bytes.iter().map(Digest::of);
-            key::template_key(graph.tasks[id].outputs.iter().map(|output| &output.path).zip(digests))
-        }
-    }
 }
 
 /// The result that can be had without asking: the lock's content for this key before any other that the store has for it.
@@ -327,7 +354,8 @@ fn batches(graph: &Graph, tasks: &[Option<Result<Judged, Error>>]) -> Vec<Batch>
 /// A file that cannot be read.
 pub fn orphans(graph: &Graph, files: &dyn Files, lock: &Lock) -> Result<Vec<Orphan>, Error> {
     let mut orphans = Vec::new();
-    let without_rule: Vec<_> = lock.iter().filter(|(path, _)| !graph.makers.contains_key(*path)).collect();
+    let is_made = |path: &RelPath| graph.makers.contains_key(path) || graph.skipped.contains(path);
+    let without_rule: Vec<_> = lock.iter().filter(|(path, _)| !is_made(path)).collect();
     let read = if without_rule.is_empty() { HashSet::new() } else { graph.read_files() };
     for (path, entry) in without_rule {
         // What a task reads has become a source: it stays, and is genmake's no more.

@@ -163,7 +163,7 @@ mod tests {
     fn provider(base_url: &str) -> manifest::Provider {
         let text =
             format!("version: 1\nproviders: {{p: {{api: openai, base_url: '{base_url}', key_env: K}}}}\nrules: {{}}\n");
-        let (manifest, found) = manifest::load("Genfile", &text).unwrap();
+        let (manifest, found) = manifest::load("Genfile", &text, &std::collections::HashMap::new()).unwrap();
         assert_eq!(found, []);
         manifest.providers["p"].clone()
     }

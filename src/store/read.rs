@@ -12,6 +12,7 @@ use super::{FOLDER, write};
 use crate::digest::Digest;
 use crate::error::{Code, Error};
 use crate::files::Files;
+use crate::packs;
 use crate::path::{Pattern, RelPath};
 
 /// The tree below a root, as it is during one run.
@@ -131,6 +132,9 @@ fn moved(path: &RelPath) -> Error {
 
 impl Files for WorkTree {
     fn digest(&self, path: &RelPath) -> Result<Option<Digest>, Error> {
+        if packs::is_shipped(path.as_str()) {
+            return Ok(packs::text(path).map(Digest::of));
+        }
         if let Some(seen) = self.lock_seen().get(path) {
             return Ok(seen.map(|(_, digest)| digest));
         }
@@ -147,6 +151,9 @@ impl Files for WorkTree {
     }
 
     fn read(&self, path: &RelPath) -> Result<Option<Arc<[u8]>>, Error> {
+        if packs::is_shipped(path.as_str()) {
+            return Ok(packs::text(path).map(|text| Arc::from(text.as_bytes())));
+        }
         let content = self.content(path)?;
         let found = content.as_ref().map(|(stamp, digest, _)| (Some(*stamp), *digest));
         let mut all = self.lock_seen();
@@ -163,6 +170,9 @@ impl Files for WorkTree {
     }
 
     fn exists(&self, path: &RelPath) -> bool {
+        if packs::is_shipped(path.as_str()) {
+            return packs::text(path).is_some();
+        }
         match self.lock_seen().get(path) {
             Some(seen) => seen.is_some(),
             None => self.root.join(path).is_file(),
@@ -170,6 +180,9 @@ impl Files for WorkTree {
     }
 
     fn list(&self, pattern: &Pattern) -> Result<Vec<RelPath>, Error> {
+        if packs::is_shipped(pattern.base()) {
+            return Ok(packs::paths().into_iter().filter(|path| pattern.matches(path)).collect());
+        }
         let key = (pattern.base().to_owned(), pattern.depth());
         let known = self.listed.lock().unwrap_or_else(PoisonError::into_inner).get(&key).cloned();
         let listed = match known {

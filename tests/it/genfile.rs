@@ -57,7 +57,7 @@ rules:
               help: providers are declared under `providers:`
             genmake::bad_value
 
-              x `opnai` is no api
+              x `api` is one of `openai`, `anthropic`, `openai-responses`, `gemini`, `command`, `replay`, not `opnai`
                ,-[Genfile:4:12]
              3 | providers:
              4 |   p: {api: opnai, timeout: soon}
@@ -84,7 +84,7 @@ rules:
                :   ^^^^^
              7 |     tempalte: index.hbs
                `----
-              help: a rule has one of `template` and `prompt`
+              help: a rule has one of `template`, `prompt` and `run`
             genmake::unknown_key
 
               x unknown key `tempalte` in rule `index`
@@ -116,7 +116,7 @@ rules:
               help: paths are relative to the Genfile's folder; an input that may be missing is written `{path: PATH, optional: true}`
             genmake::bad_value
 
-              x `jsn` is no check
+              x `check` is one of `json`, `yaml`, `toml`, `syntax`, not `jsn`
                 ,-[Genfile:13:12]
              12 |     output: "docs/{{itm.key}}.md"
              13 |     check: jsn

@@ -749,7 +749,7 @@ fn a_template_output_that_fails_its_check_is_not_written() {
             genmake::check_failed
 
               x rule `t`: `t.json` does not pass the check `json`: not JSON, line 1, column 7: expected value at line 1 column 7
-              help: it is rendered from `t.hbs`
+              help: it is made by `t.hbs`
             failed: 1 failed in [TIME]
         "#]])
         .exits(2);

@@ -1,0 +1,217 @@
+//! The Genfile's keys as data: name, form of value, meaning, default. What a Genfile is checked against and what its JSON
+//! Schema is written from are this one table.
+
+/// What a value looks like.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Form {
+    /// Anything.
+    Any,
+    /// A string that is not empty.
+    Text,
+    /// A string that may hold expressions; a number is taken as its text.
+    Expr,
+    /// `true` or `false`.
+    Bool,
+    /// A whole number from the first to the second.
+    Whole(u64, u64),
+    /// A number from the first to the second.
+    Number(f64, f64),
+    /// `90s`, `2m`, or seconds as a number.
+    Duration,
+    /// One of these words; those of the second list are not built yet.
+    Choice(&'static [&'static str], &'static [&'static str]),
+    /// A list, each of whose items is of this form.
+    List(&'static Form),
+    /// A map with any keys, each of whose values is of this form.
+    Map(&'static Form),
+    /// A map with these keys.
+    Keys(&'static [Field]),
+    /// Any of these; what a value is (scalar, list, map) says which.
+    OneOf(&'static [Form]),
+}
+
+/// A key.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Field {
+    pub name: &'static str,
+    pub form: Form,
+    /// What it means.
+    pub about: &'static str,
+    /// What holds without it, as JSON; `""` for nothing.
+    pub default: &'static str,
+    /// Whether it must be there.
+    pub required: bool,
+    /// Whether it is of the language, and not built yet.
+    pub later: bool,
+}
+
+const fn key(name: &'static str, form: Form, default: &'static str, about: &'static str) -> Field {
+    Field { name, form, about, default, required: false, later: false }
+}
+
+const fn required(name: &'static str, form: Form, about: &'static str) -> Field {
+    Field { name, form, about, default: "", required: true, later: false }
+}
+
+const fn later(name: &'static str) -> Field {
+    Field { name, form: Form::Any, about: "", default: "", required: false, later: true }
+}
+
+/// The Genfile.
+pub(super) const TOP: &[Field] = &[
+    required("version", Form::Whole(1, 1), "The version of the language."),
+    key("vars", Form::Map(&Form::Any), "{}", "Values that every expression can name as `vars.NAME`."),
+    key("provider", Form::Text, "", "The provider of rules that name none."),
+    key("providers", Form::Map(&Form::Keys(PROVIDER)), "{}", "Who answers prompts, by name."),
+    key("batching", Form::Keys(BATCHING), "", "How tasks of LLM rules travel together."),
+    key(
+        "include",
+        Form::List(&Form::OneOf(&[Form::Text, Form::Keys(INCLUDE)])),
+        "[]",
+        "Files and packs whose variables and rules are taken over.",
+    ),
+    required("rules", Form::Map(&Form::Keys(RULE)), "What is made, by name."),
+    later("budget"),
+    later("cache"),
+];
+
+/// A file that a Genfile includes.
+pub(super) const INCLUDED: &[Field] = &[
+    key("version", Form::Whole(1, 1), "1", "The version of the language."),
+    key("vars", Form::Map(&Form::Any), "{}", "Variables, where the including file has none of that name."),
+    key(
+        "include",
+        Form::List(&Form::OneOf(&[Form::Text, Form::Keys(INCLUDE)])),
+        "[]",
+        "More files and packs, relative to the root.",
+    ),
+    key("rules", Form::Map(&Form::Keys(RULE)), "{}", "Rules."),
+];
+
+/// An entry of `include` as a map.
+pub(super) const INCLUDE: &[Field] = &[
+    required("from", Form::Text, "A file, relative to the root, or a pack: `builtin:NAME`."),
+    key("only", Form::List(&Form::Text), "", "The rules to take; without, all."),
+];
+
+/// Keys of a provider that people would put a secret under.
+pub(super) const SECRETS: &[&str] = &["key", "api_key", "token", "secret"];
+
+/// One of `providers`.
+pub(super) const PROVIDER: &[Field] = &[
+    required(
+        "api",
+        Form::Choice(&["openai"], &["anthropic", "openai-responses", "gemini", "command", "replay"]),
+        "The wire format it speaks.",
+    ),
+    key("base_url", Form::Text, "\"https://api.openai.com/v1\"", "The address below which its paths lie."),
+    key("model", Form::Text, "", "The model of rules and prompt files that name none."),
+    key("key_env", Form::Text, "", "The NAME of the environment variable that holds the key."),
+    key("in_flight", Form::Whole(1, 1000), "4", "How many requests may be under way at once."),
+    key("timeout", Form::Duration, "\"120s\"", "The longest that one request may take."),
+    key("start", Form::Text, "", "A command that brings it up where nothing answers at `base_url`."),
+    key("start_timeout", Form::Duration, "\"300s\"", "How long that may take."),
+    later("requests_per_minute"),
+    later("tokens_per_minute"),
+    later("prices"),
+    later("limits"),
+];
+
+/// `batching`, at the top or in a rule.
+pub(super) const BATCHING: &[Field] = &[
+    key("enabled", Form::Bool, "true", "Whether tasks share requests."),
+    key(
+        "max_batch_size",
+        Form::OneOf(&[Form::Choice(&[], &["auto"]), Form::Whole(1, 1000)]),
+        "5",
+        "How many tasks one request carries at most.",
+    ),
+    key("similarity_threshold", Form::Number(0.0, 1.0), "0.7", "How alike tasks must be to share a request."),
+    key("fallback_on_failure", Form::Bool, "true", "Whether what a request did not deliver is asked for again."),
+    later("weights"),
+    later("prefer"),
+];
+
+/// Something that a foreach runs over: a glob or selector, a literal list, or several globs.
+const OVER: Form = Form::OneOf(&[Form::Expr, Form::List(&Form::Any), Form::Keys(GLOB)]);
+
+/// `{glob: …}`.
+pub(super) const GLOB: &[Field] = &[required(
+    "glob",
+    Form::OneOf(&[Form::Expr, Form::List(&Form::Expr)]),
+    "Patterns; one that starts with `!` takes out what it matches.",
+)];
+
+const INPUT: Form = Form::OneOf(&[Form::Expr, Form::Keys(INPUT_KEYS)]);
+const INPUT_KEYS: &[Field] = &[
+    required("path", Form::Expr, "A path, a glob, a selector, or `rule:NAME`."),
+    key("optional", Form::Bool, "false", "Whether it may be missing."),
+];
+
+/// `context` of a rule.
+pub(super) const CONTEXT: &[Field] = &[
+    required("select", Form::Expr, "A selector whose value is a map or a list of entities."),
+    key("related_to", Form::Expr, "", "The key of the entity that a prompt is about; without, all are shown."),
+    key("depth", Form::Whole(0, 100), "1", "How many references away an entity may be."),
+    key("max_share", Form::Number(0.0, 1.0), "", "The share of the model's context window that it may take."),
+];
+
+const CHECK: Form = Form::OneOf(&[Form::Choice(&["json", "yaml", "toml", "syntax"], &[]), Form::Keys(CHECK_KEYS)]);
+pub(super) const CHECK_KEYS: &[Field] = &[
+    key("schema", Form::Expr, "", "A JSON Schema file that the result must follow."),
+    key("run", Form::Expr, "", "A command that must succeed; `{{output}}` is a file with the result."),
+];
+
+const ON_ERROR: &[Field] = &[required("default", Form::Any, "What is written instead.")];
+
+/// One of `rules`.
+pub(super) const RULE: &[Field] = &[
+    key("output", Form::Expr, "", "Where the result goes."),
+    key("outputs", Form::Map(&Form::Expr), "", "Where the results of one task go, by name."),
+    key("template", Form::Expr, "", "A Handlebars file that is rendered: no request, ever."),
+    key("prompt", Form::Expr, "", "A prompt file for a model."),
+    key("run", Form::Expr, "", "A command that makes the outputs."),
+    key(
+        "foreach",
+        Form::OneOf(&[Form::Expr, Form::List(&Form::Any), Form::Map(&OVER)]),
+        "",
+        "What there is one task for each of: a glob, a selector, a list, or a map of axes.",
+    ),
+    key("when", Form::OneOf(&[Form::Bool, Form::Expr]), "true", "Whether there is a task at all."),
+    key(
+        "inputs",
+        Form::OneOf(&[Form::List(&INPUT), Form::Map(&INPUT)]),
+        "[]",
+        "What it is made from beside its recipe.",
+    ),
+    key("context", Form::Keys(CONTEXT), "", "The part of a specification that a prompt is shown."),
+    key("params", Form::Map(&Form::Any), "{}", "Sampling parameters, such as `temperature`."),
+    key("check", Form::OneOf(&[Form::List(&CHECK), CHECK]), "[]", "What a result must pass before it is written."),
+    key("filter", Form::OneOf(&[Form::Expr, Form::List(&Form::Expr)]), "[]", "Commands that the content goes through."),
+    key("retries", Form::Whole(0, 100), "1", "How often a result that fails a check is asked for again."),
+    key(
+        "on_error",
+        Form::OneOf(&[Form::Choice(&["fail", "skip"], &[]), Form::Keys(ON_ERROR)]),
+        "\"fail\"",
+        "What a failure means: an error, no result, or a default.",
+    ),
+    key("on_edit", Form::Choice(&["stop"], &["keep", "overwrite", "merge"]), "\"stop\"", "What an edit by hand means."),
+    key("file_mode", Form::Text, "", "The permissions of the outputs, such as `\"0755\"`."),
+    key("group", Form::OneOf(&[Form::Text, Form::List(&Form::Text)]), "[]", "Names that build this rule with others."),
+    key("env", Form::List(&Form::Text), "[]", "Environment variables that expressions can name as `env.NAME`."),
+    key("provider", Form::Text, "", "The provider to ask."),
+    key("model", Form::Text, "", "The model to ask."),
+    key("batch", Form::OneOf(&[Form::Bool, Form::Keys(BATCHING)]), "", "`false`: its tasks travel alone."),
+    key("batching", Form::Keys(BATCHING), "", "As at the top, for this rule."),
+    later("embed"),
+    later("items"),
+    later("allow_secrets"),
+    later("schema"),
+    later("unique_by"),
+    later("set"),
+    later("window"),
+    later("carry"),
+    later("results"),
+    later("min"),
+    later("max"),
+];
