@@ -28,7 +28,7 @@ pub(super) fn run(dry_run: bool) -> Result<Exit, Errors> {
     for (name, text) in FILES {
         let path = RelPath::new(name).map_err(|why| Error::new(Code::Bug, why.to_string()))?;
         if !dry_run {
-            store::write_output(Path::new("."), &path, text.as_bytes())?;
+            store::write_output(Path::new("."), &path, text.as_bytes(), None)?;
         }
         ui::say(&format!("    write  {name}"));
     }

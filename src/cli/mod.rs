@@ -14,12 +14,12 @@ use std::sync::Arc;
 
 use clap::Parser;
 
+use crate::cancel::Cancel;
 use crate::engine::Env;
 use crate::error::{Code, Error, Errors};
 use crate::graph::Target;
 use crate::plan::Wish;
 use crate::project::Location;
-use crate::provider::Cancel;
 use crate::ui;
 
 use args::{Cli, Command};

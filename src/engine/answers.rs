@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use super::asking::{self, Asked, Failed, Origin};
+use super::running::Unfit;
 use super::{Pooled, Report, Run, making, pool};
 use crate::batch::Batch;
 use crate::error::{Code, Error};
@@ -143,8 +144,9 @@ impl Run<'_> {
             underway.usage = add(underway.usage, share);
             underway.request = request;
             match result {
-                Ok(Ok(texts)) => self.finish(task, texts),
-                Ok(Err((texts, complaint))) => self.correct(&batch, task, &texts, complaint),
+                Ok(Ok(contents)) => self.finish(task, contents),
+                Ok(Err((texts, Unfit::Not(complaint)))) => self.correct(&batch, task, &texts, complaint),
+                Ok(Err((_, Unfit::Broken(error)))) => self.fail(task, Status::Failed, error),
                 Err(()) => missing.push(task),
             }
         }
@@ -156,7 +158,7 @@ impl Run<'_> {
     }
 
     /// A good result: stored, then written.
-    fn finish(&mut self, task: TaskId, texts: Vec<String>) {
+    fn finish(&mut self, task: TaskId, contents: Vec<Arc<[u8]>>) {
         let Some((key, model, usage)) =
             self.underway.get(&task).and_then(|u| Some((u.key?, u.ask.as_ref().map(|ask| ask.model.clone()), u.usage)))
         else {
@@ -164,7 +166,7 @@ impl Run<'_> {
         };
         self.schedule.resumes(task);
         let shared = Arc::clone(&self.shared);
-        self.spawn_local(task, move || Report::Made(task, making::finish(&shared, task, key, &texts, model, usage)));
+        self.spawn_local(task, move || Report::Made(task, making::finish(&shared, task, key, &contents, model, usage)));
     }
 
     /// A result that fails a check goes back to the model with the check's words, once for each retry.

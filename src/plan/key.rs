@@ -173,8 +173,12 @@ fn forget_place(item: &mut Value) {
     if let Value::Object(map) = item {
         let is_part = map.contains_key("path") && map.contains_key("index");
         if is_part {
-            map.remove("index");
+            let index = map.remove("index").map(|index| index.to_string());
             map.remove("line");
+            // In a list the key is the index.
+            if map.get("key").and_then(Value::as_str) == index.as_deref() {
+                map.remove("key");
+            }
         } else {
             map.values_mut().for_each(forget_place);
         }

@@ -192,6 +192,7 @@ pub fn judge(ground: &Ground, id: TaskId, files: &dyn Files) -> Result<Judged, E
             on_disk,
             locked: ground.lock.get(&output.path, on_disk),
             written: ground.memory.outputs.get(&output.path).map_or(&[][..], Vec::as_slice),
+            half: ground.memory.half.contains(&output.path),
             would_be: None,
         });
     }

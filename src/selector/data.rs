@@ -61,6 +61,18 @@ pub fn parse(path: &RelPath, text: &str) -> Result<Value, Error> {
     }
 }
 
+/// A value as the text of a data file: YAML or TOML by the extension, else JSON over lines. A string is its own text.
+pub fn write(path: &RelPath, value: &Value) -> String {
+    let json = || serde_json::to_string_pretty(value).map(|text| text + "\n").unwrap_or_default();
+    match (path.ext(), value) {
+        (_, Value::String(text)) => text.clone(),
+        ("yaml" | "yml", _) => yaml::write(value),
+        // TOML has maps at the top only, and no null.
+        ("toml", _) => toml::to_string(value).unwrap_or_else(|_| json()),
+        _ => json(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -81,5 +93,16 @@ mod tests {
         assert!(parse("f.toml", "a = ").unwrap_err().place.is_some());
         assert!(parse("f.yaml", "a: [").unwrap_err().place.is_some());
         assert!(parse("f.md", "").unwrap_err().message.contains("no data file"));
+    }
+
+    #[test]
+    fn what_is_written_is_read_as_it_was() {
+        let value = json!({"a": [1, "x: y"], "b": {"c": true}});
+        for name in ["f.json", "f.yaml", "f.toml"] {
+            let path = RelPath::new(name).unwrap();
+            assert_eq!(parse(&path, &write(&path, &value)).unwrap(), value, "{name}");
+        }
+        assert_eq!(write(&RelPath::new("f.txt").unwrap(), &json!("as it is")), "as it is");
+        assert_eq!(write(&RelPath::new("f.txt").unwrap(), &json!([1])), "[\n  1\n]\n");
     }
 }

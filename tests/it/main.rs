@@ -8,10 +8,12 @@ mod examples;
 mod genfile;
 #[cfg(unix)]
 mod killed;
+mod language;
 mod modules;
 mod project;
 mod providers;
 mod random;
+mod running;
 mod safety;
 mod server;
 mod shop;
