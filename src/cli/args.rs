@@ -13,7 +13,7 @@ pub struct Cli {
     /// What to do; without a command, builds
     #[command(subcommand)]
     pub command: Option<Command>,
-    /// What to build: a path, a glob, or a rule's name; everything if there is none
+    /// What to build: a path, a glob, a rule's name or a group's; everything if there is none
     #[arg(value_name = "TARGET")]
     pub targets: Vec<String>,
     /// Options
@@ -38,6 +38,8 @@ pub enum Command {
         #[arg(long)]
         orphans: bool,
     },
+    /// Print the JSON Schema of a Genfile, for editors
+    Schema,
     /// Write a Genfile to start from, with a template, a prompt and a spec
     Init,
 }
@@ -45,7 +47,7 @@ pub enum Command {
 /// Targets of a command.
 #[derive(Debug, Args)]
 pub struct Targets {
-    /// A path, a glob, or a rule's name; everything if there is none
+    /// A path, a glob, a rule's name or a group's; everything if there is none
     #[arg(value_name = "TARGET")]
     pub targets: Vec<String>,
 }

@@ -82,6 +82,10 @@ impl Context {
             Some(Command::Plan(_)) => plan::run(self, &targets),
             Some(Command::Explain(_)) => explain::run(self, &targets),
             Some(Command::Clean { orphans }) => clean::run(self, orphans),
+            Some(Command::Schema) => {
+                ui::out(&format!("{:#}\n", crate::manifest::schema()));
+                Ok(Exit(0))
+            }
             Some(Command::Init) => init::run(self.options.dry_run),
             None | Some(Command::Build(_)) if self.options.question => check::question(self, &targets),
             None | Some(Command::Build(_)) if self.options.dry_run => plan::run(self, &targets),
