@@ -39,6 +39,7 @@ pub mod project;
 pub mod prompt;
 pub mod provider;
 pub mod report;
+pub mod schema;
 pub mod selector;
 pub mod store;
 pub mod tokens;

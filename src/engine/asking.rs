@@ -14,6 +14,7 @@ use crate::graph::TaskId;
 use crate::llm::{self, Ask, Complaint, Request, Shortfall, Usage};
 use crate::plan::bug;
 use crate::provider::{Failure, FailureKind, Notice, Provider};
+use crate::schema::Schema;
 use crate::tokens;
 use crate::wording;
 
@@ -137,9 +138,9 @@ impl Job {
                 self.shared.store.put_reply(key, texts).map_err(Failed::Bug)?;
             }
         }
-        let results = self.batch.tasks.iter().zip(results).map(|(task, texts)| {
+        let results = self.batch.tasks.iter().zip(&self.asks).zip(results).map(|((task, ask), texts)| {
             let texts = texts.ok_or(())?;
-            Ok(match checked(&self.shared, *task, &texts) {
+            Ok(match checked(&self.shared, *task, ask.schema.as_deref(), &texts) {
                 Ok(()) => Ok(texts),
                 Err(complaint) => Err((texts, complaint)),
             })
@@ -148,11 +149,19 @@ impl Job {
     }
 }
 
-/// Checks all outputs of a task.
-pub(super) fn checked(shared: &Shared, task: TaskId, texts: &[String]) -> Result<(), Complaint> {
+/// Judges all outputs of a task: by the schema of its result, if it has one, and by the rule's checks.
+pub(super) fn checked(
+    shared: &Shared,
+    task: TaskId,
+    schema: Option<&Schema>,
+    texts: &[String],
+) -> Result<(), Complaint> {
     let checks = &shared.graph.rule(task).checks;
     let outputs = shared.graph.tasks[task].outputs.iter();
-    outputs.zip(texts).try_for_each(|(output, text)| llm::verify(&output.path, text, checks))
+    outputs.zip(texts).try_for_each(|(output, text)| {
+        schema.map_or(Ok(()), |schema| llm::fits(&output.path, text, schema))?;
+        llm::verify(&output.path, text, checks)
+    })
 }
 
 /// A failure in words: status, the provider's own words, the request's id.

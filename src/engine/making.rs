@@ -9,7 +9,7 @@ use crate::error::{Code, Error};
 use crate::event::Status;
 use crate::files::Files;
 use crate::graph::TaskId;
-use crate::llm::Usage;
+use crate::llm::{Ask, Usage};
 use crate::path::RelPath;
 use crate::plan::{Making, Verdict};
 use crate::store::{self, Action, Journal, Record};
@@ -28,10 +28,8 @@ pub(super) struct Made {
 /// Writes what a template rendered.
 pub(super) fn render(shared: &Shared, task: TaskId, key: Digest, contents: &[Arc<[u8]>]) -> Result<Made, Error> {
     let texts: Vec<String> = contents.iter().map(|bytes| String::from_utf8_lossy(bytes).into_owned()).collect();
-    checked(shared, task, &texts).map_err(|complaint| {
-        let message =
-            format!("`{}` does not pass the check `{}`: {}", complaint.path, complaint.check.name(), complaint.message);
-        Error::new(Code::CheckFailed, message)
+    checked(shared, task, None, &texts).map_err(|complaint| {
+        Error::new(Code::CheckFailed, complaint.words())
             .in_rule(&shared.graph.rule(task).name)
             .hint(format!("it is rendered from `{}`", shared.graph.tasks[task].recipe))
     })?;
@@ -64,11 +62,12 @@ pub(super) fn restore(shared: &Shared, task: TaskId, key: Digest, digests: &[Dig
 }
 
 /// Uses the reply that a killed run left, if there is one and it passes the checks.
-pub(super) fn resume(shared: &Shared, task: TaskId, key: Digest, model: String) -> Report {
+pub(super) fn resume(shared: &Shared, task: TaskId, key: Digest, ask: &Ask) -> Report {
     let outputs = shared.graph.tasks[task].outputs.len();
-    let usable = |texts: &Vec<String>| texts.len() == outputs && checked(shared, task, texts).is_ok();
+    let schema = ask.schema.as_deref();
+    let usable = |texts: &Vec<String>| texts.len() == outputs && checked(shared, task, schema, texts).is_ok();
     let Some(texts) = shared.store.last_reply(&key).filter(usable) else { return Report::NeedsModel(task) };
-    let made = finish(shared, task, key, &texts, Some(model), Usage::default());
+    let made = finish(shared, task, key, &texts, Some(ask.model.clone()), Usage::default());
     Report::Made(task, made.map(|made| Made { status: Status::Restored, ..made }))
 }
 

@@ -10,7 +10,7 @@ use crate::error::{Code, Error, Place, Source};
 use crate::yaml;
 
 pub use model::{
-    Api, Batching, Check, Expr, Foreach, Input, Manifest, Provider, Recipe, Rule, expr_error, known_names,
+    Api, Batching, Check, Expr, Foreach, Input, Manifest, Provider, Recipe, Rule, known_names,
 };
 
 /// Reads a Genfile. What could be understood is returned beside what is wrong, so that later stages can add their own
