@@ -39,7 +39,12 @@ const BLOCKS_AND_TESTS: &[&str] =
     &["if", "unless", "each", "with", "lookup", "eq", "ne", "gt", "gte", "lt", "lte", "and", "or", "not", "len"];
 
 pub(super) fn names() -> Vec<&'static str> {
-    FUNCTIONS.iter().map(|f| f.0).chain(super::prompting::NAMES.iter().copied()).chain(BLOCKS_AND_TESTS.iter().copied()).collect()
+    FUNCTIONS
+        .iter()
+        .map(|f| f.0)
+        .chain(super::prompting::NAMES.iter().copied())
+        .chain(BLOCKS_AND_TESTS.iter().copied())
+        .collect()
 }
 
 pub(super) fn register(registry: &mut Handlebars<'static>) {

@@ -302,7 +302,8 @@ mod tests {
     fn data_is_written_in_the_form_of_its_output() {
         use super::super::request::tests::ask_for;
         let one = |path: &str, kind: &str, text: &str| {
-            single(&ask_for(path, serde_json::json!({"type": kind})), &answer(text, Stop::End)).map(|texts| texts.concat())
+            single(&ask_for(path, serde_json::json!({"type": kind})), &answer(text, Stop::End))
+                .map(|texts| texts.concat())
         };
         assert_eq!(one("a.json", "object", "```json\n{\"count\": 1}\n```").unwrap(), "{\n  \"count\": 1\n}\n");
         assert_eq!(one("a.yaml", "object", "{\"count\": 1}").unwrap(), "count: 1\n");

@@ -38,7 +38,8 @@ mod tests {
 
     #[test]
     fn a_value_survives_each_form() {
-        let value = json!({"b": "yes", "a": [1, 2.5, true], "m": {"x": "1", "é": "a\nb\n"}, "d": "2024-01-01", "s": " # "});
+        let value =
+            json!({"b": "yes", "a": [1, 2.5, true], "m": {"x": "1", "é": "a\nb\n"}, "d": "2024-01-01", "s": " # "});
         for name in ["a.json", "a.yaml", "a.yml", "a.toml", "a.txt", "a"] {
             let path = RelPath::new(name).unwrap();
             let text = write(&path, &value);

@@ -9,9 +9,7 @@ mod read;
 use crate::error::{Code, Error, Place, Source};
 use crate::yaml;
 
-pub use model::{
-    Api, Batching, Check, Expr, Foreach, Input, Manifest, Provider, Recipe, Rule, known_names,
-};
+pub use model::{Api, Batching, Check, Expr, Foreach, Input, Manifest, Provider, Recipe, Rule, known_names};
 
 /// Reads a Genfile. What could be understood is returned beside what is wrong, so that later stages can add their own
 /// findings; nothing may be built from it unless nothing is wrong.

@@ -119,10 +119,9 @@ pub fn prompt_key(ask: &Ask) -> Digest {
     // Only where there is one, so that a task without keeps the key that it has always had.
     match &ask.schema {
         None => plain,
-        Some(schema) => Framed::new("genmake-action-schema-1")
-            .field(plain.bytes())
-            .field(schema.value().to_string())
-            .finish(),
+        Some(schema) => {
+            Framed::new("genmake-action-schema-1").field(plain.bytes()).field(schema.value().to_string()).finish()
+        }
     }
 }
 

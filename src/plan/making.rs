@@ -150,8 +150,7 @@ impl Compiled {
         let wants = Wants { text: mentions("text"), data: mentions("data") };
         let source = Text::new(task.recipe.as_str(), text);
         let compile = if is_prompt { Template::prompt } else { Template::new };
-        let template =
-            compile(&prompt.body, &partials).map_err(|e| e.located(&source, prompt.lines_before, &texts))?;
+        let template = compile(&prompt.body, &partials).map_err(|e| e.located(&source, prompt.lines_before, &texts))?;
         let schema = prompt.output.as_ref().map(|output| {
             Schema::new(output.schema.clone()).map(Arc::new).map_err(|why| {
                 let place = Place { source: Arc::clone(&source), span: output.span.clone() };

@@ -73,18 +73,15 @@ impl Data {
         }
         Ok(Data { input: names(take("input")), messages, context: names(take("context")), docs: list(take("docs")) })
     }
+}
 
-    fn holds_mark(&self) -> bool {
-        fn holds(value: &Value) -> bool {
-            match value {
-                Value::String(text) => text.contains(MARK),
-                Value::Array(items) => items.iter().any(holds),
-                Value::Object(map) => map.iter().any(|(key, value)| key.contains(MARK) || holds(value)),
-                _ => false,
-            }
-        }
-        [&self.input, &self.context].into_iter().any(|map| map.values().any(holds))
-            || self.messages.iter().chain(&self.docs).any(holds)
+/// Whether a value could speak as somebody else.
+fn holds_mark(value: &Value) -> bool {
+    match value {
+        Value::String(text) => text.contains(MARK),
+        Value::Array(items) => items.iter().any(holds_mark),
+        Value::Object(map) => map.iter().any(|(key, value)| key.contains(MARK) || holds_mark(value)),
+        _ => false,
     }
 }
 
@@ -133,9 +130,6 @@ impl Dotprompt {
     /// # Errors
     /// The first expression that cannot be rendered, with its place; data that holds a NUL.
     pub fn render(&self, partials: &[(String, String)], data: &Data) -> Result<Map<String, Value>, Error> {
-        if data.holds_mark() {
-            return Err(Error::new(Code::BadValue, "the data holds a NUL, so it is no text"));
-        }
         let mut input = self.metadata.get("input").and_then(|input| input.get("default")).cloned();
         if let Some(Value::Object(defaults)) = &mut input {
             defaults.extend(data.input.clone());
@@ -147,10 +141,14 @@ impl Dotprompt {
             json!({"prompt": self.metadata, "docs": data.docs, "messages": data.messages}),
         );
         context.extend(data.context.clone());
+        let context = Value::from(context);
+        if holds_mark(&input) || holds_mark(&context) {
+            return Err(Error::new(Code::BadValue, "the data holds a NUL, so it is no text"));
+        }
         let sources: HashMap<String, Arc<Source>> =
             partials.iter().map(|(name, text)| (name.clone(), Source::new(name.as_str(), text.as_str()))).collect();
         let rendered = Template::lenient(&self.body, partials)
-            .and_then(|template| template.render_lenient(&input, &context.into()))
+            .and_then(|template| template.render_lenient(&input, &context))
             .map_err(|e| e.located(&self.source, self.lines_before, &sources))?;
         let mut result = self.metadata.clone();
         result.insert("messages".to_owned(), messages(&rendered, &data.messages).into());
@@ -254,7 +252,9 @@ mod tests {
 
     #[test]
     fn what_is_not_there_is_empty_and_what_is_no_helper_is_an_error() {
-        let text = |body: &str| render(body, json!({"upper": "U", "n": 5})).unwrap()["messages"][0]["content"][0]["text"].clone();
+        let text = |body: &str| {
+            render(body, json!({"upper": "U", "n": 5})).unwrap()["messages"][0]["content"][0]["text"].clone()
+        };
         assert_eq!(text("<{{nope}}{{a.b.c}}{{@state.x}}{{upper}}>"), "<U>");
         assert_eq!(text("{{upper nope}}{{#if nope}}x{{else}}y{{/if}}{{#each nope}}z{{/each}}"), "y");
         assert_eq!(text("{{#each (lookup this \"n\")}}{{/each}}{{@root.n}}{{#with n}}{{@root.upper}}{{/with}}"), "5U");

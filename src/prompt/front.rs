@@ -223,7 +223,8 @@ impl Reader {
                     format = Some((name.clone(), node));
                 }
                 ("format", Kind::Scalar(Value::String(name))) => {
-                    let error = Error::new(Code::BadValue, format!("`output.format` is `text` or `json`, not `{name}`"));
+                    let error =
+                        Error::new(Code::BadValue, format!("`output.format` is `text` or `json`, not `{name}`"));
                     self.found.push(error.at(self.place(&node.span)));
                 }
                 ("format", _) => self.wrong_type("output.format", node, "`text` or `json`"),

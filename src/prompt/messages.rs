@@ -68,10 +68,7 @@ mod tests {
 
     #[test]
     fn history_and_sections_are_nothing_and_media_is_refused() {
-        assert_eq!(
-            said("a {{history}} b\n{{section \"s\"}} c"),
-            [(Role::User, "a\nb\nc".into())]
-        );
+        assert_eq!(said("a {{history}} b\n{{section \"s\"}} c"), [(Role::User, "a\nb\nc".into())]);
         let rendered = Template::prompt("{{media url=u}}", &[]).unwrap().render(&json!({"u": "http://x"})).unwrap();
         assert_eq!(messages(&rendered), Err(Media { url: "http://x".into() }));
     }

@@ -4,12 +4,14 @@
 
 mod batches;
 mod commands;
+mod dotprompt;
 mod examples;
 mod genfile;
 #[cfg(unix)]
 mod killed;
 mod modules;
 mod project;
+mod prompts;
 mod providers;
 mod random;
 mod safety;
