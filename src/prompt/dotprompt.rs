@@ -258,6 +258,7 @@ mod tests {
         assert_eq!(text("<{{nope}}{{a.b.c}}{{@state.x}}{{upper}}>"), "<U>");
         assert_eq!(text("{{upper nope}}{{#if nope}}x{{else}}y{{/if}}{{#each nope}}z{{/each}}"), "y");
         assert_eq!(text("{{#each (lookup this \"n\")}}{{/each}}{{@root.n}}{{#with n}}{{@root.upper}}{{/with}}"), "5U");
+        assert_eq!(text("{{#if this.upper.length}}{{upper.length}}{{/if}}{{n.length}}{{upper.[0]}}{{upper.x.y}}"), "1");
         let error = render("---\nmodel: m\n---\n\nx {{nope 1}}", json!({})).unwrap_err();
         assert_eq!(error.to_string(), "a.prompt:5:3: unknown helper `nope`");
         assert!(render("{{x}}", json!({"x": "\u{0}"})).unwrap_err().message.contains("NUL"));
