@@ -264,6 +264,60 @@ mod tests {
         assert!(render("{{x}}", json!({"x": "\u{0}"})).unwrap_err().message.contains("NUL"));
     }
 
+    proptest::proptest! {
+        /// Whatever is written, there is a result or an error, and the roles are those of the prompt.
+        #[test]
+        fn nothing_that_is_written_panics(parts in proptest::collection::vec(0usize..PARTS.len(), 0..12)) {
+            let text: String = parts.iter().map(|part| PARTS[*part]).collect();
+            let data = Data::new(json!({"input": {"a": {"b": [1, "x"]}, "list": [{"a": "\u{1F426}"}], "n": null}})).unwrap();
+            if let Ok(prompt) = Dotprompt::parse("a.prompt", &text, &Map::new())
+                && let Ok(rendered) = prompt.render(&[("p".to_owned(), "{{a.b}}{{@i.x}}".to_owned())], &data)
+            {
+                for message in rendered["messages"].as_array().unwrap() {
+                    proptest::prop_assert!(["user", "model"].contains(&message["role"].as_str().unwrap()));
+                }
+            }
+        }
+    }
+
+    const PARTS: &[&str] = &[
+        "text\n",
+        "---\n",
+        "model: m\n",
+        "input: {schema: {a: string}, default: {a: 1}}\n",
+        "{{a}}",
+        "{{a.b}}",
+        "{{@x.y}}",
+        "{{@root.a}}",
+        "{{../a}}",
+        "{{this}}",
+        "{{#each list}}",
+        "{{/each}}",
+        "{{#if a.b.length}}",
+        "{{else}}",
+        "{{/if}}",
+        "{{#list}}",
+        "{{/list}}",
+        "{{role \"model\"}}",
+        "{{history}}",
+        "{{> p}}",
+        "{{> p a.b}}",
+        "{{json a.b.[0]}}",
+        "{{#with a}}",
+        "{{/with}}",
+        "{{#ifEquals a.b @root.n}}",
+        "{{/ifEquals}}",
+        "{{{a}}}",
+        "{{&a.b}}",
+        "\\{{a}}",
+        "{{section a}}",
+        "{{upper (lookup a \"b\")}}",
+        "{{@root}}",
+        "{{@index}}",
+        "{{#each list as |x|}}{{x.a}}{{/each}}",
+        "{{! c }}",
+    ];
+
     #[test]
     fn metadata_of_the_context_wins_over_the_prompts() {
         let text = "---\nmodel: m\n---\n{{@metadata.prompt.model}} {{@metadata.messages.[0].role}}";
