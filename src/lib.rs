@@ -41,6 +41,7 @@ pub mod project;
 pub mod prompt;
 pub mod provider;
 pub mod report;
+pub mod schema;
 pub mod selector;
 pub mod shell;
 pub mod store;

@@ -264,6 +264,14 @@ impl Planned {
         &self.shared.files
     }
 
+    /// What a task's recipe gives, whether it is up to date or not; for one that waits for nothing.
+    ///
+    /// # Errors
+    /// What cannot be read or rendered.
+    pub fn making(&self, task: TaskId) -> Result<plan::Making, Error> {
+        plan::making(&self.shared.ground(), &self.plan, task)
+    }
+
     /// Brings everything up to date. A project that was opened for reading is loaded and judged anew first, once no other run
     /// is under way.
     ///

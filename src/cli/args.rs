@@ -32,6 +32,8 @@ pub enum Command {
     Plan(Targets),
     /// Say why a target is or is not up to date, input by input
     Explain(Targets),
+    /// Show what would be sent for a target, whether it is up to date or not; with `--file F` and no target, render a prompt file
+    Prompt(Prompt),
     /// Delete the outputs that genmake made and nobody edited; their texts are kept in the store
     Clean {
         /// Only those that no rule makes any more
@@ -52,10 +54,24 @@ pub struct Targets {
     pub targets: Vec<String>,
 }
 
+/// Arguments of `prompt`.
+#[derive(Debug, Args)]
+pub struct Prompt {
+    /// A path, a glob, or a rule's name
+    #[arg(value_name = "TARGET")]
+    pub targets: Vec<String>,
+    /// Show the whole request that would carry it, with what travels along
+    #[arg(long)]
+    pub batch: bool,
+    /// What the prompt file is rendered with: JSON, @FILE, or - for standard input
+    #[arg(long, value_name = "JSON", allow_hyphen_values = true)]
+    pub data: Option<String>,
+}
+
 /// What holds for every command.
 #[derive(Debug, Args)]
 pub struct Options {
-    /// The Genfile; without, it is sought here and above
+    /// The Genfile; without, it is sought here and above. Of `prompt` without a target: the prompt file
     #[arg(short = 'f', long = "file", value_name = "FILE", global = true)]
     pub file: Option<PathBuf>,
     /// Stand in DIR

@@ -7,6 +7,7 @@ mod clean;
 mod explain;
 mod init;
 mod plan;
+mod prompt;
 mod verdicts;
 
 use std::path::{Component, Path, PathBuf};
@@ -81,6 +82,7 @@ impl Context {
             Some(Command::Check(_)) => check::run(self, &targets),
             Some(Command::Plan(_)) => plan::run(self, &targets),
             Some(Command::Explain(_)) => explain::run(self, &targets),
+            Some(Command::Prompt(args)) => prompt::run(self, &args),
             Some(Command::Clean { orphans }) => clean::run(self, orphans),
             Some(Command::Schema) => {
                 ui::out(&format!("{:#}\n", crate::manifest::schema()));

@@ -10,7 +10,7 @@ use crate::batch::Batch;
 use crate::error::{Code, Error};
 use crate::event::{Event, Status};
 use crate::graph::TaskId;
-use crate::llm::{Ask, Complaint, Shortfall, Usage};
+use crate::llm::{self, Ask, Complaint, Shortfall, Usage};
 use crate::plan::{self, End, bug};
 use crate::provider::{FailureKind, Provider};
 use crate::wording;
@@ -176,16 +176,18 @@ impl Run<'_> {
         let fallback = rule.batching.fallback_on_failure || batch.tasks.len() == 1;
         let underway = self.underway.entry(task).or_default();
         if underway.retries >= most || !fallback {
-            let message =
-                format!("`{}` does not pass the check `{}`: {}", complaint.path, complaint.check, complaint.message);
-            let error = Error::new(Code::CheckFailed, message).in_rule(&name).hint(match most {
+            let error = Error::new(Code::CheckFailed, complaint.words()).in_rule(&name).hint(match most {
                 0 => "`retries: 1` would give the model another try".to_owned(),
                 n => format!("the model was asked {} times in all", n + 1),
             });
             return self.fail(task, Status::Failed, error);
         }
         underway.retries += 1;
-        underway.follow_up = complaint.to_messages(&texts.join("\n")).into();
+        let said = match underway.ask.as_ref().and_then(|ask| ask.schema.as_ref()) {
+            Some(_) => llm::as_said(&complaint.path, &texts.concat()),
+            None => texts.join("\n"),
+        };
+        underway.follow_up = complaint.to_messages(&said).into();
         (self.emit)(Event::AskedToCorrect { path: complaint.path, why: complaint.message });
         self.schedule.ask_alone(batch, task);
     }

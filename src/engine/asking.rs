@@ -138,10 +138,11 @@ impl Job {
                 self.shared.store.put_reply(key, texts).map_err(Failed::Bug)?;
             }
         }
-        let results = self.batch.tasks.iter().zip(results).map(|(task, texts)| {
+        let results = self.batch.tasks.iter().zip(&self.asks).zip(results).map(|((task, ask), texts)| {
             let texts = texts.ok_or(())?;
             let contents = texts.iter().map(|text| Arc::from(text.as_bytes())).collect();
-            Ok(conclude(&self.shared, *task, contents).map_err(|unfit| (texts, unfit)))
+            let schema = ask.schema.as_deref();
+            Ok(conclude(&self.shared, *task, schema, contents).map_err(|unfit| (texts, unfit)))
         });
         Ok(Answered { results: results.collect(), why, usage: answer.usage, id: answer.request_id })
     }

@@ -11,7 +11,7 @@ use crate::error::{Code, Error};
 use crate::event::Status;
 use crate::files::Files;
 use crate::graph::TaskId;
-use crate::llm::Usage;
+use crate::llm::{Ask, Usage};
 use crate::path::RelPath;
 use crate::plan::{Making, Verdict};
 use crate::selector::write_data;
@@ -31,7 +31,7 @@ pub(super) struct Made {
 /// Writes what a template rendered. What filters made of it is kept in the store: no verdict runs a command.
 pub(super) fn render(shared: &Shared, task: TaskId, key: Digest, contents: Vec<Arc<[u8]>>) -> Result<Made, Error> {
     let is_filtered = !shared.graph.rule(task).filters.is_empty();
-    let contents = conclude(shared, task, contents).map_err(|unfit| unfit.into_error(shared, task))?;
+    let contents = conclude(shared, task, None, contents).map_err(|unfit| unfit.into_error(shared, task))?;
     let saved = contents.iter().map(|bytes| tokens::estimate(&String::from_utf8_lossy(bytes))).sum();
     if is_filtered {
         let made = finish(shared, task, key, &contents, None, Usage::default())?;
@@ -73,15 +73,16 @@ pub(super) fn restore(shared: &Shared, task: TaskId, key: Digest, digests: &[Dig
 }
 
 /// Uses the reply that a killed run left, if there is one and it passes the checks.
-pub(super) fn resume(shared: &Shared, task: TaskId, key: Digest, model: String) -> Report {
+pub(super) fn resume(shared: &Shared, task: TaskId, key: Digest, ask: &Ask) -> Report {
     let outputs = shared.graph.tasks[task].outputs.len();
     let Some(texts) = shared.store.last_reply(&key).filter(|texts| texts.len() == outputs) else {
         return Report::NeedsModel(task);
     };
-    let Ok(contents) = conclude(shared, task, texts.iter().map(|text| Arc::from(text.as_bytes())).collect()) else {
+    let contents = texts.iter().map(|text| Arc::from(text.as_bytes())).collect();
+    let Ok(contents) = conclude(shared, task, ask.schema.as_deref(), contents) else {
         return Report::NeedsModel(task);
     };
-    let made = finish(shared, task, key, &contents, Some(model), Usage::default());
+    let made = finish(shared, task, key, &contents, Some(ask.model.clone()), Usage::default());
     Report::Made(task, made.map(|made| Made { status: Status::Restored, ..made }))
 }
 
@@ -105,8 +106,12 @@ pub(super) fn finish(
 /// Writes what the rule says that stands for a result where none could be had. It is not entered in the store: it is no
 /// result of its key.
 pub(super) fn default(shared: &Shared, task: TaskId, key: Digest, value: &Value) -> Result<Made, Error> {
+    let text = |path: &RelPath| match value {
+        Value::String(text) => text.clone(),
+        value => write_data(path, value),
+    };
     let outputs = shared.graph.tasks[task].outputs.iter();
-    let contents: Vec<Arc<[u8]>> = outputs.map(|output| write_data(&output.path, value).into_bytes().into()).collect();
+    let contents: Vec<Arc<[u8]>> = outputs.map(|output| text(&output.path).into_bytes().into()).collect();
     let (content, written) = write(shared, task, key, &contents)?;
     Ok(Made { content, status: Status::Defaulted, written, saved: 0 })
 }

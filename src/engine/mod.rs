@@ -380,14 +380,14 @@ impl Run<'_> {
                 self.spawn_local(task, move || Report::Made(task, running::run(&shared, task, key, &line)));
             }
             (Verdict::Stale(_), Some(Making::Ask(ask))) => {
-                let model = ask.model.clone();
-                self.underway.entry(task).or_default().ask = Some(Arc::from(ask));
+                let ask: Arc<Ask> = Arc::from(ask);
+                self.underway.entry(task).or_default().ask = Some(Arc::clone(&ask));
                 // A reply that a killed run left is paid for: it is used if it passes. Without one the task asks at once, so
                 // that tasks come to their requests in the order of the plan.
                 if self.options.wish.rebuild || !shared.store.has_reply(&key) {
                     return self.needs_model(task);
                 }
-                self.spawn_local(task, move || making::resume(&shared, task, key, model));
+                self.spawn_local(task, move || making::resume(&shared, task, key, &ask));
             }
             _ => self.fail(task, Status::Failed, bug("a verdict without what it needs")),
         }

@@ -10,18 +10,29 @@ use crate::error::{Code, Error};
 use crate::event::Status;
 use crate::files::Files;
 use crate::graph::TaskId;
-use crate::llm::{self, Complaint};
+use crate::llm::{self, Complaint, Demand};
 use crate::manifest::Check;
 use crate::path::RelPath;
 use crate::plan::{self, bug};
+use crate::schema::Schema;
 use crate::shell::Failed;
 use crate::store::{self, Journal, Record};
 
-/// Contents on their way to outputs: through the rule's filters, then before its checks.
+/// Contents on their way to outputs: held against the schema of a model's result, through the rule's filters, then before its checks.
 ///
 /// # Errors
 /// The first filter that fails, or check that a content does not pass.
-pub(super) fn conclude(shared: &Shared, task: TaskId, contents: Vec<Arc<[u8]>>) -> Result<Vec<Arc<[u8]>>, Unfit> {
+pub(super) fn conclude(
+    shared: &Shared,
+    task: TaskId,
+    schema: Option<&Schema>,
+    contents: Vec<Arc<[u8]>>,
+) -> Result<Vec<Arc<[u8]>>, Unfit> {
+    if let Some(schema) = schema {
+        for (output, bytes) in shared.graph.tasks[task].outputs.iter().zip(&contents) {
+            llm::fits(&output.path, &String::from_utf8_lossy(bytes), schema).map_err(Unfit::Not)?;
+        }
+    }
     let contents = filtered(shared, task, contents)?;
     checked(shared, task, &contents)?;
     Ok(contents)
@@ -46,15 +57,9 @@ impl Unfit {
     pub fn into_error(self, shared: &Shared, task: TaskId) -> Error {
         match self {
             Unfit::Broken(error) => error,
-            Unfit::Not(complaint) => {
-                let message = format!(
-                    "`{}` does not pass the check `{}`: {}",
-                    complaint.path, complaint.check, complaint.message
-                );
-                Error::new(Code::CheckFailed, message)
-                    .in_rule(&shared.graph.rule(task).name)
-                    .hint(format!("it is made by {}", making::made_by(shared, task)))
-            }
+            Unfit::Not(complaint) => Error::new(Code::CheckFailed, complaint.words())
+                .in_rule(&shared.graph.rule(task).name)
+                .hint(format!("it is made by {}", making::made_by(shared, task))),
         }
     }
 }
@@ -70,7 +75,7 @@ fn filtered(shared: &Shared, task: TaskId, contents: Vec<Arc<[u8]>>) -> Result<V
         for line in plan::commands(&shared.graph, task, rule.filters.iter(), path.as_str(), &shared.files)? {
             bytes = match shared.shell.run(&line, Some(&bytes)) {
                 Ok(bytes) => bytes.into(),
-                Err(failed) => return Err(unfit(failed, "filter", &line, path)),
+                Err(failed) => return Err(unfit(failed, Demand::Filter, &line, path)),
             };
         }
         done.push(bytes);
@@ -78,12 +83,12 @@ fn filtered(shared: &Shared, task: TaskId, contents: Vec<Arc<[u8]>>) -> Result<V
     Ok(done)
 }
 
-fn unfit(failed: Failed, check: &'static str, line: &str, path: &RelPath) -> Unfit {
+fn unfit(failed: Failed, demand: Demand, line: &str, path: &RelPath) -> Unfit {
     match failed {
         Failed::Ended { status, said } => {
             let said = if said.is_empty() { "it said nothing".to_owned() } else { said };
             let message = format!("`{line}` ended with {status}: {said}");
-            Unfit::Not(Complaint { check, path: path.clone(), message })
+            Unfit::Not(Complaint { demand, path: path.clone(), message })
         }
         other => Unfit::Broken(failure(other, line)),
     }
@@ -131,7 +136,7 @@ fn run_checks(shared: &Shared, task: TaskId, output: &RelPath, at: &str) -> Resu
     });
     for line in plan::commands(&shared.graph, task, commands, at, &shared.files)? {
         if let Err(failed) = shared.shell.run(&line, None) {
-            return Err(unfit(failed, "run", &line, output));
+            return Err(unfit(failed, Demand::Check("run"), &line, output));
         }
     }
     Ok(())
@@ -232,7 +237,7 @@ fn made_by_command(shared: &Shared, task: TaskId, key: Digest, line: &str) -> Re
         shared.files.wrote(path, Digest::of(&bytes), None);
         contents.push(bytes.into());
     }
-    let contents = conclude(shared, task, contents).map_err(|unfit| unfit.into_error(shared, task))?;
+    let contents = conclude(shared, task, None, contents).map_err(|unfit| unfit.into_error(shared, task))?;
     let made = making::finish(shared, task, key, &contents, None, llm::Usage::default())?;
     // What the command wrote stands there as it left it: made durable, as what genmake writes itself.
     let outputs = shared.graph.tasks[task].outputs.iter().map(|output| &output.path).zip(&made.content);

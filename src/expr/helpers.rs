@@ -31,19 +31,24 @@ const FUNCTIONS: &[(&str, usize, usize, Function)] = &[
     ("relative", 1, 2, relative),
 ];
 
-/// What only prompts have.
-const PROMPT: (&str, usize, usize, Function) = ("role", 1, 1, role);
+/// What takes a value of any type, also none.
+const TAKES_ANYTHING: &[&str] = &["json", "yaml", "default"];
 
 /// What the library brings along.
 const BLOCKS_AND_TESTS: &[&str] =
     &["if", "unless", "each", "with", "lookup", "eq", "ne", "gt", "gte", "lt", "lte", "and", "or", "not", "len"];
 
 pub(super) fn names() -> Vec<&'static str> {
-    FUNCTIONS.iter().map(|f| f.0).chain([PROMPT.0]).chain(BLOCKS_AND_TESTS.iter().copied()).collect()
+    FUNCTIONS
+        .iter()
+        .map(|f| f.0)
+        .chain(super::prompting::NAMES.iter().copied())
+        .chain(BLOCKS_AND_TESTS.iter().copied())
+        .collect()
 }
 
-pub(super) fn register(registry: &mut Handlebars<'static>, prompt: bool) {
-    for &(name, least, most, function) in FUNCTIONS.iter().chain(prompt.then_some(&PROMPT)) {
+pub(super) fn register(registry: &mut Handlebars<'static>) {
+    for &(name, least, most, function) in FUNCTIONS {
         registry.register_helper(name, Box::new(Registered { name, least, most, function }));
     }
     registry.unregister_helper("log");
@@ -92,13 +97,6 @@ fn type_name(value: &Value) -> &'static str {
         Value::String(_) => "text",
         Value::Array(_) => "a list",
         Value::Object(_) => "a map",
-    }
-}
-
-fn role(c: &Call) -> Result<Value, String> {
-    match c.text(0)?.as_str() {
-        name @ ("system" | "user" | "model") => Ok(format!("\u{0}{name}\u{0}").into()),
-        other => Err(format!("is `system`, `user` or `model`, not `{other}`")),
     }
 }
 
@@ -163,7 +161,7 @@ impl HelperDef for Registered {
     fn call_inner<'reg: 'rc, 'rc>(
         &self,
         h: &Helper<'rc>,
-        _: &'reg Handlebars<'reg>,
+        registry: &'reg Handlebars<'reg>,
         ctx: &'rc Context,
         _: &mut RenderContext<'reg, 'rc>,
     ) -> Result<ScopedJson<'rc>, RenderError> {
@@ -178,10 +176,13 @@ impl HelperDef for Registered {
         }
         let mut params = Vec::with_capacity(count);
         for param in h.params() {
-            if param.is_value_missing() && self.name != "default" {
+            let missing = param.is_value_missing();
+            if missing && self.name != "default" && registry.strict_mode() {
                 return Err(RenderError::strict_error(param.relative_path()));
             }
-            params.push((!param.is_value_missing()).then(|| param.value().clone()));
+            // Where variables may be missing, they are empty.
+            let empty = (!registry.strict_mode() && !TAKES_ANYTHING.contains(&self.name)).then(|| Value::from(""));
+            params.push(if missing { empty } else { Some(param.value().clone()) });
         }
         let indent = h.hash_get("indent").and_then(|v| v.value().as_u64()).and_then(|n| usize::try_from(n).ok());
         let output = ctx.data().get("output").and_then(Value::as_str).unwrap_or_default();

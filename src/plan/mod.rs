@@ -123,6 +123,23 @@ pub fn plan(ground: &Ground, needed: &[bool]) -> Plan {
     Plan { tasks, orphans: Vec::new(), batches }
 }
 
+/// What a task's recipe gives, whatever it was judged to be. What it depends on is taken as it will be, so far as that is known.
+///
+/// # Errors
+/// What cannot be read or rendered.
+pub fn making(ground: &Ground, plan: &Plan, id: TaskId) -> Result<Making, Error> {
+    if let Some(Some(Ok(Judged { making: Some(making), .. }))) = plan.tasks.get(id) {
+        return Ok(making.clone());
+    }
+    let mut overlay = Overlay { under: ground.files, made: HashMap::new() };
+    for (id, judged) in plan.tasks.iter().enumerate() {
+        if let Some(Ok(judged)) = judged {
+            overlay.add(ground, id, judged);
+        }
+    }
+    making::make(ground.graph, id, &overlay, ground.recipes).map_err(|e| e.at(ground.graph.rule(id).place.clone()))
+}
+
 /// Whether what a task leaves cannot be known yet.
 fn is_open(judged: Option<&Result<Judged, Error>>) -> bool {
     match judged {

@@ -14,6 +14,8 @@ mod openai;
 mod retry;
 #[cfg(feature = "net")]
 mod start;
+#[cfg(feature = "net")]
+mod strict;
 
 use std::time::Duration;
 

@@ -5,6 +5,7 @@
 mod batches;
 mod commands;
 mod docs;
+mod dotprompt;
 mod examples;
 mod genfile;
 #[cfg(unix)]
@@ -12,6 +13,7 @@ mod killed;
 mod language;
 mod modules;
 mod project;
+mod prompts;
 mod providers;
 mod random;
 mod running;
