@@ -1,6 +1,11 @@
 //! Every helper of the expression language, in one table.
 
-use handlebars::{Context, Handlebars, Helper, HelperDef, RenderContext, RenderError, RenderErrorReason, ScopedJson};
+use std::collections::HashSet;
+
+use handlebars::{
+    Context, Handlebars, Helper, HelperDef, HelperResult, Output, RenderContext, RenderError, RenderErrorReason,
+    Renderable, ScopedJson, StringOutput,
+};
 use heck::{ToKebabCase, ToLowerCamelCase, ToSnakeCase, ToUpperCamelCase};
 use serde_json::Value;
 
@@ -29,7 +34,12 @@ const FUNCTIONS: &[(&str, usize, usize, Function)] = &[
     ("basename", 1, 1, |c| Ok(c.path(0)?.name().into())),
     ("stem", 1, 1, |c| Ok(c.path(0)?.stem().into())),
     ("relative", 1, 2, relative),
+    ("contains", 2, 2, contains),
+    ("fail", 1, 1, |c| Err(format!("says: {}", c.text(0)?))),
 ];
+
+/// A block whose repeated lines are dropped.
+const UNIQUE_LINES: &str = "unique_lines";
 
 /// What only prompts have.
 const PROMPT: (&str, usize, usize, Function) = ("role", 1, 1, role);
@@ -39,13 +49,14 @@ const BLOCKS_AND_TESTS: &[&str] =
     &["if", "unless", "each", "with", "lookup", "eq", "ne", "gt", "gte", "lt", "lte", "and", "or", "not", "len"];
 
 pub(super) fn names() -> Vec<&'static str> {
-    FUNCTIONS.iter().map(|f| f.0).chain([PROMPT.0]).chain(BLOCKS_AND_TESTS.iter().copied()).collect()
+    FUNCTIONS.iter().map(|f| f.0).chain([PROMPT.0, UNIQUE_LINES]).chain(BLOCKS_AND_TESTS.iter().copied()).collect()
 }
 
 pub(super) fn register(registry: &mut Handlebars<'static>, prompt: bool) {
     for &(name, least, most, function) in FUNCTIONS.iter().chain(prompt.then_some(&PROMPT)) {
         registry.register_helper(name, Box::new(Registered { name, least, most, function }));
     }
+    registry.register_helper(UNIQUE_LINES, Box::new(UniqueLines));
     registry.unregister_helper("log");
 }
 
@@ -152,6 +163,50 @@ fn relative(c: &Call) -> Result<Value, String> {
     Ok(up.chain(to[shared..].iter().copied()).collect::<Vec<_>>().join("/").into())
 }
 
+/// Whether a list holds a value, or a map a key.
+fn contains(c: &Call) -> Result<Value, String> {
+    match c.value(0) {
+        Value::Array(list) => Ok(list.contains(c.value(1)).into()),
+        Value::Object(map) => Ok(map.contains_key(&c.text(1)?).into()),
+        other => Err(format!("takes a list or a map, and got {}", type_name(other))),
+    }
+}
+
+/// `{{#unique_lines}}…{{/unique_lines}}`: what is rendered inside, without the lines that stand above already.
+struct UniqueLines;
+
+impl HelperDef for UniqueLines {
+    fn call<'reg: 'rc, 'rc>(
+        &self,
+        h: &Helper<'rc>,
+        r: &'reg Handlebars<'reg>,
+        ctx: &'rc Context,
+        rc: &mut RenderContext<'reg, 'rc>,
+        out: &mut dyn Output,
+    ) -> HelperResult {
+        let Some(block) = h.template() else { return Ok(()) };
+        let mut inside = StringOutput::new();
+        block.render(r, ctx, rc, &mut inside)?;
+        out.write(&unique_lines(&inside.into_string()?))?;
+        Ok(())
+    }
+}
+
+/// Every line once. Blank lines and comments (`#`) part and explain the others: they may come again, but not twice in a row.
+/// Spaces at a line's end, and how it ends, make no difference.
+fn unique_lines(text: &str) -> String {
+    let mut seen = HashSet::new();
+    let mut kept: Vec<&str> = Vec::new();
+    for line in text.lines().map(str::trim_end) {
+        let parts = line.is_empty() || line.starts_with('#');
+        let is_new = if parts { kept.last() != Some(&line) } else { seen.insert(line) };
+        if is_new {
+            kept.push(line);
+        }
+    }
+    kept.iter().flat_map(|line| [*line, "\n"]).collect()
+}
+
 struct Registered {
     name: &'static str,
     least: usize,
@@ -228,6 +283,11 @@ mod tests {
             ("{{relative \"a.txt\" \"x/y/z.txt\"}}", "../../a.txt"),
             ("{{#if (eq word \"category\")}}y{{/if}}{{#if (ne n 2)}}n{{/if}}", "y"),
             ("{{len list}}", "2"),
+            ("{{contains list \"a\"}} {{contains list 1}} {{contains list \"1\"}}", "true true false"),
+            ("{{contains map \"k\"}}{{#if (not (contains map \"x\"))}} no{{/if}}", "true no"),
+            ("{{contains word \"c\"}}", "error: `contains` takes a list or a map, and got text"),
+            ("{{#if (eq n 3)}}{{fail \"no\"}}{{/if}}fine", "fine"),
+            ("{{fail \"two is too many\"}}", "error: `fail` says: two is too many"),
             ("{{#if (and word (not empty))}}y{{/if}}", "y"),
             ("{{upper list}}", "error: `upper` takes text, and got a list"),
             ("{{join word}}", "error: `join` takes a list, and got text"),
@@ -235,6 +295,23 @@ mod tests {
             ("{{log word}}", "error: unknown helper `log`"),
         ] {
             assert_eq!(render(text), want, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_line_that_came_before_is_dropped() {
+        for (inside, want) in [
+            ("", ""),
+            ("a\nb\na\n", "a\nb\n"),
+            ("a\r\na  \nb", "a\nb\n"),
+            ("# x\na\n\n# x\nb\n", "# x\na\n\n# x\nb\n"),
+            ("# x\n# x\n\n\na\n", "# x\n\na\n"),
+            ("a\n\na\n\nb\n", "a\n\nb\n"),
+            ("{{#each list}}{{this}}\n{{/each}}{{word}}\na\n", "a\n1\ncategory\n"),
+            ("{{#if nope}}x{{/if}}", "error: unknown variable `nope`"),
+            ("{{nope}}", "error: unknown variable `nope`"),
+        ] {
+            assert_eq!(render(&format!("{{{{#unique_lines}}}}\n{inside}{{{{/unique_lines}}}}")), want, "{inside}");
         }
     }
 }
