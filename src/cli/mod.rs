@@ -7,6 +7,7 @@ mod clean;
 mod explain;
 mod init;
 mod plan;
+mod starter;
 mod verdicts;
 
 use std::path::{Component, Path, PathBuf};
@@ -69,7 +70,7 @@ impl Context {
             Some(Command::Build(t) | Command::Check(t) | Command::Plan(t) | Command::Explain(t)) => t.targets.clone(),
             _ => targets,
         };
-        if self.options.question && matches!(command, Some(Command::Clean { .. } | Command::Init)) {
+        if self.options.question && matches!(command, Some(Command::Clean { .. } | Command::Init { .. })) {
             return Err(Error::new(
                 Code::Usage,
                 "`-q` asks whether targets are up to date, and goes with no other command",
@@ -82,7 +83,7 @@ impl Context {
             Some(Command::Plan(_)) => plan::run(self, &targets),
             Some(Command::Explain(_)) => explain::run(self, &targets),
             Some(Command::Clean { orphans }) => clean::run(self, orphans),
-            Some(Command::Init) => init::run(self.options.dry_run),
+            Some(Command::Init { pack }) => init::run(&pack, self.options.dry_run),
             None | Some(Command::Build(_)) if self.options.question => check::question(self, &targets),
             None | Some(Command::Build(_)) if self.options.dry_run => plan::run(self, &targets),
             None | Some(Command::Build(_)) => build::run(self, &targets),

@@ -163,12 +163,13 @@ fn relative(c: &Call) -> Result<Value, String> {
     Ok(up.chain(to[shared..].iter().copied()).collect::<Vec<_>>().join("/").into())
 }
 
-/// Whether a list holds a value, or a map a key.
+/// Whether a list holds a value, a map a key, or a text another.
 fn contains(c: &Call) -> Result<Value, String> {
     match c.value(0) {
         Value::Array(list) => Ok(list.contains(c.value(1)).into()),
         Value::Object(map) => Ok(map.contains_key(&c.text(1)?).into()),
-        other => Err(format!("takes a list or a map, and got {}", type_name(other))),
+        Value::String(text) => Ok(text.contains(&c.text(1)?).into()),
+        other => Err(format!("takes a list, a map or text, and got {}", type_name(other))),
     }
 }
 
@@ -192,8 +193,8 @@ impl HelperDef for UniqueLines {
     }
 }
 
-/// Every line once. Blank lines and comments (`#`) part and explain the others: they may come again, but not twice in a row.
-/// Spaces at a line's end, and how it ends, make no difference.
+/// Every line once. Blank lines and comments (`#`) part and explain the others: they may come again, but not twice in a row,
+/// and no blank line is first or last. Spaces at a line's end, and how it ends, make no difference.
 fn unique_lines(text: &str) -> String {
     let mut seen = HashSet::new();
     let mut kept: Vec<&str> = Vec::new();
@@ -204,7 +205,10 @@ fn unique_lines(text: &str) -> String {
             kept.push(line);
         }
     }
-    kept.iter().flat_map(|line| [*line, "\n"]).collect()
+    while kept.last().is_some_and(|line| line.is_empty()) {
+        kept.pop();
+    }
+    kept.iter().skip_while(|line| line.is_empty()).flat_map(|line| [*line, "\n"]).collect()
 }
 
 struct Registered {
@@ -285,7 +289,8 @@ mod tests {
             ("{{len list}}", "2"),
             ("{{contains list \"a\"}} {{contains list 1}} {{contains list \"1\"}}", "true true false"),
             ("{{contains map \"k\"}}{{#if (not (contains map \"x\"))}} no{{/if}}", "true no"),
-            ("{{contains word \"c\"}}", "error: `contains` takes a list or a map, and got text"),
+            ("{{contains word \"cat\"}} {{contains word \"x\"}}", "true false"),
+            ("{{contains n \"c\"}}", "error: `contains` takes a list, a map or text, and got a number"),
             ("{{#if (eq n 3)}}{{fail \"no\"}}{{/if}}fine", "fine"),
             ("{{fail \"two is too many\"}}", "error: `fail` says: two is too many"),
             ("{{#if (and word (not empty))}}y{{/if}}", "y"),
@@ -307,6 +312,7 @@ mod tests {
             ("# x\na\n\n# x\nb\n", "# x\na\n\n# x\nb\n"),
             ("# x\n# x\n\n\na\n", "# x\n\na\n"),
             ("a\n\na\n\nb\n", "a\n\nb\n"),
+            ("\na\n\n\n", "a\n"),
             ("{{#each list}}{{this}}\n{{/each}}{{word}}\na\n", "a\n1\ncategory\n"),
             ("{{#if nope}}x{{/if}}", "error: unknown variable `nope`"),
             ("{{nope}}", "error: unknown variable `nope`"),

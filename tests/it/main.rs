@@ -9,6 +9,7 @@ mod genfile;
 #[cfg(unix)]
 mod killed;
 mod modules;
+mod packs;
 mod project;
 mod providers;
 mod random;
