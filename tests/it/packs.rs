@@ -169,6 +169,25 @@ fn what_is_made_is_well_formed() {
     }
 }
 
+/// docs/packs.md names every rule and every variable.
+#[test]
+fn the_reference_is_whole() {
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+    let text = |path: String| fs_err::read_to_string(root.join(path)).expect("a file of the repository");
+    let reference = text("docs/packs.md".to_owned());
+    for pack in ["go", "node", "project", "python", "rust"] {
+        let rules: serde_json::Value = serde_yaml::from_str(&text(format!("rules/{pack}.yaml"))).expect("YAML");
+        for (name, rule) in rules["rules"].as_object().expect("rules") {
+            assert!(reference.contains(&format!("`{name}`")), "docs/packs.md does not name the rule {name}");
+            let by_hand = format!("contains vars.by_hand \"{}\"", rule["output"].as_str().expect("a path"));
+            assert!(rule["when"].as_str().is_some_and(|when| when.contains(&by_hand)), "{name} can be taken over");
+        }
+        for name in rules["vars"].as_object().expect("variables").keys() {
+            assert!(reference.contains(&format!("`{name}`")), "docs/packs.md does not name the variable {name}");
+        }
+    }
+}
+
 // ---- variables ----
 
 #[test]
@@ -357,10 +376,9 @@ fn a_project_of_two_languages_writes_its_own_gitignore() {
 
 // ---- include ----
 
-const FORMAT: &str = "version: 1\ninclude:\n  - INCLUDE\nrules:\n";
-
-fn genfile(include: &str, rules: &str) -> String {
-    FORMAT.replace("INCLUDE", include).replace("rules:\n", rules)
+/// A Genfile that includes one thing.
+fn genfile(include: &str, rest: &str) -> String {
+    format!("version: 1\ninclude:\n  - {include}\n{rest}")
 }
 
 #[test]
