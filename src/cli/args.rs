@@ -42,8 +42,12 @@ pub enum Command {
     },
     /// Print the JSON Schema of a Genfile, for editors
     Schema,
-    /// Write a Genfile to start from, with a template, a prompt and a spec
-    Init,
+    /// Write a Genfile to start from, with a template, a prompt and a spec, or with rule packs
+    Init {
+        /// Include a pack that ships with genmake, and write sources to start from: go, node, project, python, rust
+        #[arg(long, value_name = "NAME", num_args = 1.., value_delimiter = ',')]
+        pack: Vec<String>,
+    },
 }
 
 /// Targets of a command.

@@ -8,6 +8,7 @@ mod explain;
 mod init;
 mod plan;
 mod prompt;
+mod starter;
 mod verdicts;
 
 use std::path::{Component, Path, PathBuf};
@@ -70,7 +71,7 @@ impl Context {
             Some(Command::Build(t) | Command::Check(t) | Command::Plan(t) | Command::Explain(t)) => t.targets.clone(),
             _ => targets,
         };
-        if self.options.question && matches!(command, Some(Command::Clean { .. } | Command::Init)) {
+        if self.options.question && matches!(command, Some(Command::Clean { .. } | Command::Init { .. })) {
             return Err(Error::new(
                 Code::Usage,
                 "`-q` asks whether targets are up to date, and goes with no other command",
@@ -88,7 +89,7 @@ impl Context {
                 ui::out(&format!("{:#}\n", crate::manifest::schema()));
                 Ok(Exit(0))
             }
-            Some(Command::Init) => init::run(self.options.dry_run),
+            Some(Command::Init { pack }) => init::run(&pack, self.options.dry_run),
             None | Some(Command::Build(_)) if self.options.question => check::question(self, &targets),
             None | Some(Command::Build(_)) if self.options.dry_run => plan::run(self, &targets),
             None | Some(Command::Build(_)) => build::run(self, &targets),

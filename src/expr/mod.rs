@@ -22,8 +22,15 @@ use crate::error::{Code, Error, Place, Source, did_you_mean};
 
 pub use marks::{MARK, Mark, Piece, pieces};
 
-/// The partials that ship with genmake.
-const BUILTIN: [(&str, &str); 1] = [("generated", include_str!("../../templates/partials/generated.hbs"))];
+/// The partials that ship with genmake. None names another.
+const BUILTIN: [(&str, &str); 6] = [
+    ("generated", include_str!("../../templates/partials/generated.hbs")),
+    ("generated-pack", include_str!("../../templates/partials/generated-pack.hbs")),
+    ("gitignore-go", include_str!("../../templates/partials/gitignore-go.hbs")),
+    ("gitignore-node", include_str!("../../templates/partials/gitignore-node.hbs")),
+    ("gitignore-python", include_str!("../../templates/partials/gitignore-python.hbs")),
+    ("gitignore-rust", include_str!("../../templates/partials/gitignore-rust.hbs")),
+];
 
 /// Why an expression or template cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -170,19 +177,24 @@ impl Template {
         if mode == Mode::Lenient {
             lenient::register(&mut registry);
         }
-        let builtin = BUILTIN.iter().map(|(name, text)| (*name, *text));
-        let given = partials.iter().map(|(name, text)| (name.as_str(), text.as_str()));
         let mut calls = HashMap::new();
-        for (name, text) in builtin.chain(given) {
+        for (name, text) in partials {
             let mut compiled = compile(text, Some(name))?;
-            calls.insert(name.to_owned(), names::partials(&compiled).map_err(|why| in_partial(why, name))?);
+            calls.insert(name.clone(), names::partials(&compiled).map_err(|why| in_partial(why, name))?);
             if mode == Mode::Lenient {
                 lenient::turn(&mut compiled);
             }
             registry.register_template(name, compiled);
         }
         let main = compile(text, None)?;
-        names::partials(&main).map_err(|why| ExprError { why, partial: None, at: None })?;
+        let called = names::partials(&main).map_err(|why| ExprError { why, partial: None, at: None })?;
+        for (name, text) in BUILTIN {
+            let is_called = called.iter().chain(calls.values().flatten()).any(|other| other == name);
+            // One of the project's own takes its place.
+            if is_called && !calls.contains_key(name) {
+                registry.register_template(name, compile(text, Some(name))?);
+            }
+        }
         if let Some(name) = names::recursive(&calls) {
             return Err(in_partial(Why::Use(format!("partial `{name}` includes itself")), name));
         }
@@ -302,6 +314,17 @@ mod tests {
         assert_eq!(render("{{#each item.value.list}}{{@root.vars.v}}{{/each}}", scope()).unwrap(), "11");
         assert_eq!(fails("{{item.value.nope}}", scope()), Why::Variable("item.value.nope".into()));
         assert_eq!(fails("{{#each item.value.list}}{{vars.v}}{{/each}}", scope()), Why::Variable("vars.v".into()));
+    }
+
+    #[test]
+    fn the_partials_that_ship_render_and_can_be_replaced() {
+        let scope = || json!({"rule": "r", "output": "a.txt", "vars": {}});
+        for (name, _) in BUILTIN {
+            let text = render(&format!("{{{{> {name} comment=\"#\" pack=\"p\"}}}}\n"), scope()).unwrap();
+            assert!(text.ends_with('\n') && !text.contains("{{"), "{name}: {text}");
+        }
+        let own = [("generated".to_owned(), "own".to_owned())];
+        assert_eq!(Template::new("{{> generated}}", &own).unwrap().render(&scope()).unwrap(), "own");
     }
 
     #[test]

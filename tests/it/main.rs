@@ -12,6 +12,7 @@ mod genfile;
 mod killed;
 mod language;
 mod modules;
+mod packs;
 mod project;
 mod prompts;
 mod providers;
