@@ -143,66 +143,66 @@ fn includes_that_cannot_be_followed() {
         .file("c.yaml", "rules: {one: {output: o, run: \"true\"}}\n");
     p.run([])
         .stderr(expect![[r#"
-        genmake::missing_input
+            genmake::missing_input
 
-          x it includes `nope.yaml`, which is not there
-           ,-[Genfile:2:19]
-         1 | version: 1
-         2 | include: [a.yaml, nope.yaml, "builtin:gp", {from: c.yaml, only: [on]}, ../x.yaml]
-           :                   ^^^^^^^^^
-         3 | rules: {}
-           `----
-          help: paths are relative to the Genfile's folder; a pack is written `builtin:NAME`
-        genmake::missing_input
+              x it includes `nope.yaml`, which is not there
+               ,-[Genfile:2:19]
+             1 | version: 1
+             2 | include: [a.yaml, nope.yaml, "builtin:gp", {from: c.yaml, only: [on]}, ../x.yaml]
+               :                   ^^^^^^^^^
+             3 | rules: {}
+               `----
+              help: paths are relative to the Genfile's folder; a pack is written `builtin:NAME`
+            genmake::missing_input
 
-          x genmake ships no pack `gp`
-           ,-[Genfile:2:30]
-         1 | version: 1
-         2 | include: [a.yaml, nope.yaml, "builtin:gp", {from: c.yaml, only: [on]}, ../x.yaml]
-           :                              ^^^^^^^^^^^^
-         3 | rules: {}
-           `----
-          help: did you mean `go`?
-                there is `go`
-        genmake::unknown_rule
+              x genmake ships no pack `gp`
+               ,-[Genfile:2:30]
+             1 | version: 1
+             2 | include: [a.yaml, nope.yaml, "builtin:gp", {from: c.yaml, only: [on]}, ../x.yaml]
+               :                              ^^^^^^^^^^^^
+             3 | rules: {}
+               `----
+              help: did you mean `go`?
+                    there is `go`, `node`, `project`, `python`, `rust`
+            genmake::unknown_rule
 
-          x `c.yaml` has no rule `on`
-           ,-[Genfile:2:51]
-         1 | version: 1
-         2 | include: [a.yaml, nope.yaml, "builtin:gp", {from: c.yaml, only: [on]}, ../x.yaml]
-           :                                                   ^^^^^^
-         3 | rules: {}
-           `----
-          help: did you mean `one`?
-        genmake::bad_path
+              x `c.yaml` has no rule `on`
+               ,-[Genfile:2:51]
+             1 | version: 1
+             2 | include: [a.yaml, nope.yaml, "builtin:gp", {from: c.yaml, only: [on]}, ../x.yaml]
+               :                                                   ^^^^^^
+             3 | rules: {}
+               `----
+              help: did you mean `one`?
+            genmake::bad_path
 
-          x `../x.yaml` leads outside the root
-           ,-[Genfile:2:72]
-         1 | version: 1
-         2 | include: [a.yaml, nope.yaml, "builtin:gp", {from: c.yaml, only: [on]}, ../x.yaml]
-           :                                                                        ^^^^^^^^^
-         3 | rules: {}
-           `----
-        genmake::cycle
+              x `../x.yaml` leads outside the root
+               ,-[Genfile:2:72]
+             1 | version: 1
+             2 | include: [a.yaml, nope.yaml, "builtin:gp", {from: c.yaml, only: [on]}, ../x.yaml]
+               :                                                                        ^^^^^^^^^
+             3 | rules: {}
+               `----
+            genmake::cycle
 
-          x files include each other: `a.yaml` → `b.yaml` → `a.yaml`
-           ,-[b.yaml:1:11]
-         1 | include: [a.yaml]
-           :           ^^^^^^
-         2 | providers: {}
-           `----
-          help: take one of these `include` entries out
-        genmake::unknown_key
+              x files include each other: `a.yaml` → `b.yaml` → `a.yaml`
+               ,-[b.yaml:1:11]
+             1 | include: [a.yaml]
+               :           ^^^^^^
+             2 | providers: {}
+               `----
+              help: take one of these `include` entries out
+            genmake::unknown_key
 
-          x unknown key `providers` in the included file `b.yaml`
-           ,-[b.yaml:2:1]
-         1 | include: [a.yaml]
-         2 | providers: {}
-           : ^^^^^^^^^
-           `----
-          help: the included file `b.yaml` has the keys `version`, `vars`, `include`, `rules`
-        6 mistakes
-    "#]])
+              x unknown key `providers` in the included file `b.yaml`
+               ,-[b.yaml:2:1]
+             1 | include: [a.yaml]
+             2 | providers: {}
+               : ^^^^^^^^^
+               `----
+              help: the included file `b.yaml` has the keys `version`, `vars`, `include`, `rules`
+            6 mistakes
+        "#]])
         .exits(2);
 }
 
