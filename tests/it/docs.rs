@@ -8,14 +8,15 @@
 //! - `yaml` is a Genfile or rules of one, `yaml data` any YAML; `json`, `toml` and `hbs` are what they are called;
 //! - `text`, `sh`, `rust`, `make` and `gitignore` are for reading only.
 //!
-//! The provider of a page is the tests' own: `http://127.0.0.1:8080/v1` in a file stands for its address.
+//! The provider of a page is the tests' own: `http://127.0.0.1:8080/v1` in a file stands for its address. With
+//! `UPDATE_EXPECT=1` what a console prints otherwise is written into the page; `…` is then to be put back by hand.
 
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use pulldown_cmark::{CodeBlockKind, Event, Parser, Tag, TagEnd};
 
-use crate::project::{Project, mask_durations};
+use crate::project::{Project, mask_durations, mask_ports};
 use crate::server::Server;
 
 struct Block {
@@ -23,18 +24,23 @@ struct Block {
     line: usize,
     info: String,
     text: String,
+    /// Where the text stands in its page.
+    range: Range<usize>,
 }
 
 fn blocks(markdown: &str) -> Vec<Block> {
     let mut found = Vec::new();
     let mut open: Option<Block> = None;
-    for (event, Range { start, .. }) in Parser::new(markdown).into_offset_iter() {
+    for (event, Range { start, end }) in Parser::new(markdown).into_offset_iter() {
         match (event, &mut open) {
             (Event::Start(Tag::CodeBlock(CodeBlockKind::Fenced(info))), _) => {
                 let line = markdown[..start].matches('\n').count() + 1;
-                open = Some(Block { line, info: info.to_string(), text: String::new() });
+                open = Some(Block { line, info: info.to_string(), text: String::new(), range: 0..0 });
             }
-            (Event::Text(text), Some(block)) => block.text += &text,
+            (Event::Text(text), Some(block)) => {
+                block.range = if block.text.is_empty() { start..end } else { block.range.start..end };
+                block.text += &text;
+            }
             (Event::End(TagEnd::CodeBlock), _) => found.extend(open.take()),
             _ => {}
         }
@@ -54,25 +60,44 @@ fn pages() -> Vec<PathBuf> {
 const ADDRESS: &str = "http://127.0.0.1:8080/v1";
 
 struct Page {
-    name: String,
     server: Server,
     project: Project,
 }
 
+/// An empty project, in which git knows who commits.
+fn project() -> Project {
+    let who = [("NAME", "A Reader"), ("EMAIL", "reader@example.com"), ("DATE", "2026-01-02T03:04:05Z")];
+    who.into_iter().fold(Project::new(), |project, (what, value)| {
+        project.env(&format!("GIT_AUTHOR_{what}"), value).env(&format!("GIT_COMMITTER_{what}"), value)
+    })
+}
+
+/// What is wrong with a snippet, and for a console what should stand there.
+struct Wrong {
+    why: String,
+    console: Option<String>,
+}
+
+impl From<String> for Wrong {
+    fn from(why: String) -> Wrong {
+        Wrong { why, console: None }
+    }
+}
+
 impl Page {
-    fn block(&mut self, block: &Block) -> Result<(), String> {
+    fn block(&mut self, block: &Block) -> Result<(), Wrong> {
         let mut words = block.info.split_whitespace();
         let language = words.next().unwrap_or_default();
         let words: Vec<&str> = words.collect();
         if words.contains(&"new") {
-            self.project = Project::new();
+            self.project = project();
         }
         if let Some(path) = words.iter().find_map(|word| word.strip_prefix("file=")) {
             self.project.edit(path, &block.text.replace(ADDRESS, &self.server.base_url()));
             return Ok(());
         }
         match language {
-            "console" => self.console(&block.text),
+            "console" => return self.console(&block.text),
             "yaml" if words.contains(&"data") => genmake::yaml::data(&block.text).map(drop).map_err(|e| e.message),
             "yaml" => genfile(&block.text),
             "json" => serde_json::from_str::<serde_json::Value>(&block.text).map(drop).map_err(|e| e.to_string()),
@@ -81,25 +106,34 @@ impl Page {
             "text" | "sh" | "rust" | "make" | "gitignore" => Ok(()),
             other => Err(format!("`{other}` says not what the block is; see tests/it/docs.rs")),
         }
+        .map_err(Wrong::from)
     }
 
-    fn console(&self, text: &str) -> Result<(), String> {
+    fn console(&self, text: &str) -> Result<(), Wrong> {
         let mut commands: Vec<(&str, String)> = Vec::new();
         for line in text.lines() {
             match (line.strip_prefix("$ "), commands.last_mut()) {
                 (Some(command), _) => commands.push((command, String::new())),
                 (None, Some((_, expected))) => *expected += &format!("{line}\n"),
-                (None, None) => return Err("a console starts with a line `$ COMMAND`".to_owned()),
+                (None, None) => return Err("a console starts with a line `$ COMMAND`".to_owned().into()),
             }
         }
+        let (mut why, mut console) = (Vec::new(), String::new());
         for (command, expected) in commands {
             let actual = self.project.shell(command);
-            let expected = mask_durations(&expected);
-            if !fits(&expected, &actual) {
-                return Err(format!("`{command}` prints\n{actual}\nand not\n{expected}"));
+            let masked = mask_durations(&mask_ports(&expected));
+            console += &format!("$ {command}\n");
+            if fits(&masked, &actual) {
+                console += &expected;
+                continue;
             }
+            why.push(format!("`{command}` prints\n{actual}\nand not\n{masked}"));
+            console += &actual.replace("[TIME]", "0.1s").replace("[PORT]", "8080");
         }
-        Ok(())
+        match why.is_empty() {
+            true => Ok(()),
+            false => Err(Wrong { why: why.join("\n"), console: Some(console) }),
+        }
     }
 }
 
@@ -159,18 +193,29 @@ fn genfile(text: &str) -> Result<(), String> {
 }
 
 #[test]
+#[expect(clippy::disallowed_methods, reason = "as expect-test does, whose pages these are not")]
 fn every_snippet_is_what_it_says() {
+    let updates = std::env::var_os("UPDATE_EXPECT").is_some();
     let mut wrong = Vec::new();
     let mut run = 0;
     for path in pages() {
         let markdown = fs_err::read_to_string(&path).expect("text");
-        let name = path.file_name().expect("a name").to_string_lossy().into_owned();
-        let mut page = Page { name, server: Server::start(), project: Project::new() };
+        let mut updated = markdown.clone();
+        let name = path.file_name().expect("a name").to_string_lossy();
+        let mut page = Page { server: Server::start(), project: project() };
         for block in blocks(&markdown) {
             run += 1;
-            if let Err(why) = page.block(&block) {
-                wrong.push(format!("{}:{}: {why}", page.name, block.line));
+            let Err(Wrong { why, console }) = page.block(&block) else { continue };
+            wrong.push(format!("{name}:{}: {why}", block.line));
+            if let Some(console) = console.filter(|_| markdown[block.range.clone()] == block.text) {
+                // From the end of the page, the places of later blocks are the same in both.
+                let from_end = markdown.len() - block.range.end;
+                let end = updated.len() - from_end;
+                updated.replace_range(end - block.text.len()..end, &console);
             }
+        }
+        if updates && updated != markdown {
+            fs_err::write(&path, updated).expect("a page");
         }
     }
     assert!(run > 15, "only {run} snippets were found");

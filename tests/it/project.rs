@@ -417,7 +417,8 @@ fn mask(text: &str, places: &[(PathBuf, &str)]) -> String {
     mask_durations(&mask_ports(&text))
 }
 
-fn mask_ports(text: &str) -> String {
+/// A port of this machine is `[PORT]`.
+pub fn mask_ports(text: &str) -> String {
     let mut masked = String::new();
     let mut rest = text;
     while let Some(at) = rest.find(LOOPBACK) {
