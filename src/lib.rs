@@ -41,6 +41,7 @@ pub mod provider;
 pub mod report;
 pub mod selector;
 pub mod store;
+pub mod syntax;
 pub mod tokens;
 pub mod wording;
 pub mod yaml;
