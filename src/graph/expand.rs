@@ -157,20 +157,14 @@ impl<'a> Expander<'a> {
                 return Err(dynamic(&path, maker, &text.place));
             }
             self.run_over.borrow_mut().push((id, path.clone(), text.place.clone()));
-            let Some(value) = self.data.get(self.files, &path).map_err(|e| e.at(text.place.clone()))? else {
-                return Err(missing(&path, "it runs over", &text.place));
-            };
-            let parts = selector.select(&value).map_err(|e| {
-                Error::new(Code::BadSelector, format!("`{source}` finds nothing: {e}")).at(text.place.clone())
-            })?;
+            let parts = self.data.select(self.files, &path, &selector).map_err(|e| e.at(text.place.clone()))?;
+            let Some(parts) = parts else { return Err(missing(&path, "it runs over", &text.place)) };
             for part in parts {
-                let index = items.len();
-                let mut value = json!({"key": part.key(), "value": part.value, "index": index, "path": path.as_str()});
-                if part.keys.len() > 1 {
-                    value["keys"] = part.keys.clone().into();
-                }
+                let mut value = part.names();
+                value.insert("index".to_owned(), items.len().into());
+                value.insert("path".to_owned(), path.as_str().into());
                 let label = selector.label(&path, &part.keys);
-                items.push(Some(Item { value, file: None, label }));
+                items.push(Some(Item { value: value.into(), file: None, label }));
             }
         }
         Ok(Items::These(items))
@@ -395,7 +389,7 @@ impl<'a> Expander<'a> {
             let selector = parse_selector(&label, place)?;
             let files = self.selected_files(&selector.file, id, place)?;
             for path in &files {
-                self.selectable(path, &selector, input.optional, &label, place)?;
+                self.selectable(path, &selector, input.optional, place)?;
             }
             Source::Parts { files, selector, optional: input.optional }
         } else if Pattern::is_glob(&label) {
@@ -419,26 +413,16 @@ impl<'a> Expander<'a> {
         Ok(TaskInput { name: input.name.clone(), label, source })
     }
 
-    /// That a selector finds something, where its file is there already.
-    fn selectable(
-        &self,
-        path: &RelPath,
-        selector: &Selector,
-        optional: bool,
-        label: &str,
-        place: &Place,
-    ) -> Result<(), Error> {
+    /// That a selector can be one of its file, and finds something where the file is there already.
+    fn selectable(&self, path: &RelPath, selector: &Selector, optional: bool, place: &Place) -> Result<(), Error> {
+        selector.fits(path).map_err(|e| e.at(place.clone()))?;
         if self.declared.contains_key(path) {
             return Ok(());
         }
-        match self.data.get(self.files, path).map_err(|e| e.at(place.clone()))? {
-            None if optional => Ok(()),
-            None => Err(missing(path, "its input is", place)),
-            Some(_) if optional => Ok(()),
-            Some(value) => selector
-                .select(&value)
-                .map(drop)
-                .map_err(|e| Error::new(Code::BadSelector, format!("`{label}` finds nothing: {e}")).at(place.clone())),
+        match self.data.select(self.files, path, selector) {
+            Ok(None) if !optional => Err(missing(path, "its input is", place)),
+            Err(e) if !optional || e.code != Code::BadSelector => Err(e.at(place.clone())),
+            _ => Ok(()),
         }
     }
 }

@@ -124,7 +124,7 @@ fn file_digest(files: &dyn Files, path: &RelPath) -> Result<Digest, Error> {
 }
 
 fn source_digest(graph: &Graph, source: &Source, files: &dyn Files) -> Result<Digest, Error> {
-    let mut framed = Framed::new("genmake-source-1");
+    let mut framed = Framed::new("genmake-source-2");
     match source {
         Source::File { path, .. } => {
             framed = framed.field(path.as_str()).field(file_digest(files, path)?.bytes());
@@ -138,7 +138,8 @@ fn source_digest(graph: &Graph, source: &Source, files: &dyn Files) -> Result<Di
             for path in paths {
                 framed = framed.field(path.as_str());
                 for part in super::making::select(graph, files, path, selector, *optional)? {
-                    framed = framed.field(part.keys.join("\n")).field(part.value.to_string());
+                    // A part's line moves when a neighbour grows: then the recipe is rendered again, and the action key decides.
+                    framed = framed.field(Value::Object(part.names()).to_string());
                 }
             }
         }

@@ -13,6 +13,7 @@ mod project;
 mod providers;
 mod random;
 mod safety;
+mod selectors;
 mod server;
 mod shop;
 mod staleness;
