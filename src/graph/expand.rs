@@ -1,7 +1,7 @@
 //! Rules into tasks: items, outputs and inputs, with all expressions in them rendered.
 
 use std::cell::RefCell;
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use serde_json::{Value, json};
 
@@ -39,6 +39,8 @@ struct Expander<'a> {
     partials: HashMap<(usize, RelPath), Partials>,
     /// What each rule's input globs match, once all outputs are known.
     matched: RefCell<HashMap<(usize, String), Vec<RelPath>>>,
+    /// The parts of files that were looked for, by rule and place of the input: ten thousand tasks may name the same.
+    selectable: RefCell<HashSet<(usize, usize, RelPath, String)>>,
     /// The outputs of rules that are named without an expression, for what runs before all outputs are known.
     plain: HashMap<RelPath, usize>,
     /// The files whose content a foreach runs over, by rule.
@@ -61,6 +63,7 @@ pub(super) fn expand(manifest: &Manifest, files: &dyn Files, locked: &BTreeSet<R
         declared: BTreeMap::new(),
         partials: HashMap::new(),
         matched: RefCell::default(),
+        selectable: RefCell::default(),
         plain,
         run_over: RefCell::default(),
         found: Vec::new(),
@@ -146,13 +149,16 @@ impl<'a> Expander<'a> {
         };
         let source = text.render(&self.scope(rule, None))?;
         if selector::split(&source).is_none() {
-            let pattern = Pattern::new(&source)
-                .map_err(|e| Error::new(Code::BadGlob, format!("`{source}` is no glob: {e}")).at(text.place.clone()))?;
-            return Ok(Items::Glob(pattern));
+            return Ok(Items::Glob(pattern(&source, &text.place)?));
         }
         let selector = parse_selector(&source, &text.place)?;
         let mut items = Vec::new();
-        for path in self.selected_files(&selector.file, usize::MAX, &text.place)? {
+        let files = match Pattern::is_glob(&selector.file) {
+            // Its own outputs are not known yet; those of the last run are in the lock, and so are not matched.
+            true => self.glob(usize::MAX, &pattern(&selector.file, &text.place)?)?,
+            false => vec![input_path(&selector.file, &text.place)?],
+        };
+        for path in files {
             if let Some(maker) = self.maker_of(&path) {
                 return Err(dynamic(&path, maker, &text.place));
             }
@@ -240,14 +246,15 @@ impl<'a> Expander<'a> {
         Ok(found.into_iter().collect())
     }
 
-    /// The files of a selector: one path, or all that a glob matches.
-    fn selected_files(&self, file: &str, rule: usize, place: &Place) -> Result<Vec<RelPath>, Error> {
-        if Pattern::is_glob(file) {
-            let pattern = Pattern::new(file)
-                .map_err(|e| Error::new(Code::BadGlob, format!("`{file}` is no glob: {e}")).at(place.clone()))?;
-            return self.glob(rule, &pattern);
+    /// The files that an input's glob matches, once all outputs are known.
+    fn matched(&self, rule: usize, glob: &str, place: &Place) -> Result<Vec<RelPath>, Error> {
+        let key = (rule, glob.to_owned());
+        if let Some(files) = self.matched.borrow().get(&key) {
+            return Ok(files.clone());
         }
-        Ok(vec![input_path(file, place)?])
+        let files = self.glob(rule, &pattern(glob, place)?)?;
+        self.matched.borrow_mut().insert(key, files.clone());
+        Ok(files)
     }
 
     fn finish(mut self, heads: Vec<Vec<Head>>) -> Expanded {
@@ -387,22 +394,19 @@ impl<'a> Expander<'a> {
             Source::Files(by_rule[maker].clone())
         } else if selector::split(&label).is_some() {
             let selector = parse_selector(&label, place)?;
-            let files = self.selected_files(&selector.file, id, place)?;
+            let files = match Pattern::is_glob(&selector.file) {
+                true => self.matched(id, &selector.file, place)?,
+                false => vec![input_path(&selector.file, place)?],
+            };
             for path in &files {
-                self.selectable(path, &selector, input.optional, place)?;
+                let is_new = self.selectable.borrow_mut().insert((id, place.span.start, path.clone(), label.clone()));
+                if is_new {
+                    self.selectable(path, &selector, input.optional, place)?;
+                }
             }
             Source::Parts { files, selector, optional: input.optional }
         } else if Pattern::is_glob(&label) {
-            let pattern = Pattern::new(&label)
-                .map_err(|e| Error::new(Code::BadGlob, format!("`{label}` is no glob: {e}")).at(place.clone()))?;
-            let key = (id, label.clone());
-            let known = self.matched.borrow().get(&key).cloned();
-            let files = match known {
-                Some(files) => files,
-                None => self.glob(id, &pattern)?,
-            };
-            self.matched.borrow_mut().insert(key, files.clone());
-            Source::Files(files)
+            Source::Files(self.matched(id, &label, place)?)
         } else {
             let path = input_path(&label, place)?;
             if !input.optional && !self.declared.contains_key(&path) && !self.files.exists(&path) {
@@ -451,6 +455,10 @@ pub(crate) fn file_names(path: &RelPath) -> Value {
 
 fn input_path(text: &str, place: &Place) -> Result<RelPath, Error> {
     RelPath::new(text).map_err(|why| Error::new(Code::BadPath, format!("`{text}` {why}")).at(place.clone()))
+}
+
+fn pattern(text: &str, place: &Place) -> Result<Pattern, Error> {
+    Pattern::new(text).map_err(|e| Error::new(Code::BadGlob, format!("`{text}` is no glob: {e}")).at(place.clone()))
 }
 
 fn parse_selector(text: &str, place: &Place) -> Result<Selector, Error> {
