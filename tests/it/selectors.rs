@@ -366,7 +366,9 @@ fn what_is_not_defined_is_said() {
 #[test]
 #[cfg(not(feature = "syntax"))]
 fn without_grammars_nothing_is_defined() {
-    refused("d.go#defs", expect![[r#"
+    refused(
+        "d.go#defs",
+        expect![[r#"
         genmake::bad_selector
         x rule `r`: `d.go#defs` cannot be: this build of genmake has no grammars (the feature `syntax` is off)
         ,-[Genfile:3:16]
@@ -374,5 +376,6 @@ fn without_grammars_nothing_is_defined() {
         3 |   r: {foreach: "d.go#defs", template: t.hbs, output: out/x}
         :                ^^^^^^^^^^^
         `----
-    "#]]);
+    "#]],
+    );
 }
