@@ -3,6 +3,7 @@
 #![allow(clippy::expect_used, clippy::panic, reason = "a test fails by panic and shows why")]
 
 mod batches;
+mod checks;
 mod commands;
 mod docs;
 mod dotprompt;
@@ -19,6 +20,7 @@ mod providers;
 mod random;
 mod running;
 mod safety;
+mod selectors;
 mod server;
 mod shop;
 mod staleness;
