@@ -5,6 +5,7 @@
 //!
 //! - `LANG file=PATH` is written to that file of the page's project; with `new`, a project of its own begins there;
 //! - `console` is lines that start with `$ `, and below each what it prints: `…` stands for any text, alone for any lines;
+//!   lines about targets that follow each other may come in any order, as local jobs end in any;
 //! - `yaml` is a Genfile or rules of one, `yaml data` any YAML; `json`, `toml` and `hbs` are what they are called;
 //! - `text`, `sh`, `rust`, `make` and `gitignore` are for reading only.
 //!
@@ -139,8 +140,7 @@ impl Page {
 
 /// Whether `actual` is `expected`, whose `…` stand for anything, trailing space aside.
 fn fits(expected: &str, actual: &str) -> bool {
-    let trimmed = |text: &str| text.lines().map(|line| line.trim_end().to_owned() + "\n").collect::<String>();
-    let (expected, actual) = (trimmed(expected), trimmed(actual));
+    let (expected, actual) = (in_order(expected), in_order(actual));
     let mut rest = actual.as_str();
     let parts: Vec<&str> = expected.split('…').collect();
     for (at, part) in parts.iter().enumerate() {
@@ -156,6 +156,17 @@ fn fits(expected: &str, actual: &str) -> bool {
         rest = &rest[found + part.len()..];
     }
     true
+}
+
+/// A run's output with lines that follow each other and each say what became of a target in the order of their texts.
+fn in_order(text: &str) -> String {
+    let is_progress = |line: &str| {
+        line.get(..11)
+            .is_some_and(|head| head.ends_with("  ") && head[..9].trim_start().chars().all(|c| c.is_ascii_lowercase()))
+    };
+    let mut lines: Vec<&str> = text.lines().map(str::trim_end).collect();
+    lines.chunk_by_mut(|a, b| is_progress(a) && is_progress(b)).for_each(<[_]>::sort_unstable);
+    lines.into_iter().map(|line| format!("{line}\n")).collect()
 }
 
 /// A Genfile, or some of its keys, or rules of one: everything in it is of the language.
@@ -228,6 +239,8 @@ fn dots_stand_for_what_is_left_out() {
     assert!(fits("a\n…\nd\n", "a\nb\nc\nd\n"));
     assert!(fits("a\n…\n", "a\n"));
     assert!(fits("a … c\n", "a b c\n"));
+    assert!(fits("   render  b\n   render  a\ndone\n", "   render  a\n   render  b\ndone\n"));
+    assert!(!fits("b\na\n", "a\nb\n"));
     assert!(!fits("a\n", "a\nb\n"));
     assert!(!fits("a\n…\nd\n", "a\nb\n"));
 }
