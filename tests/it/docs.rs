@@ -15,7 +15,7 @@
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
-use pulldown_cmark::{CodeBlockKind, Event, Parser, Tag, TagEnd};
+use pulldown_cmark::{CodeBlockKind, Event, Options, Parser, Tag, TagEnd};
 
 use crate::project::{Project, mask_durations, mask_ports};
 use crate::server::Server;
@@ -243,6 +243,117 @@ fn dots_stand_for_what_is_left_out() {
     assert!(!fits("b\na\n", "a\nb\n"));
     assert!(!fits("a\n", "a\nb\n"));
     assert!(!fits("a\n…\nd\n", "a\nb\n"));
+}
+
+/// The anchors of a page's headings, as GitHub and mdBook make them: small letters, digits, `_` and `-`; a space is `-`, and
+/// the second of a name ends in `-1`.
+fn anchors(markdown: &str) -> Vec<String> {
+    let mut found: Vec<String> = Vec::new();
+    let mut times = std::collections::HashMap::new();
+    let mut heading: Option<String> = None;
+    for event in Parser::new_ext(markdown, Options::ENABLE_TABLES) {
+        match (event, &mut heading) {
+            (Event::Start(Tag::Heading { .. }), _) => heading = Some(String::new()),
+            (Event::Text(text) | Event::Code(text), Some(heading)) => *heading += &text,
+            (Event::End(TagEnd::Heading(_)), _) => {
+                let text = heading.take().unwrap_or_default().to_lowercase().replace(' ', "-");
+                let name: String = text.chars().filter(|c| c.is_alphanumeric() || matches!(c, '_' | '-')).collect();
+                let count: &mut usize = times.entry(name.clone()).or_default();
+                found.push(if *count == 0 { name } else { format!("{name}-{count}") });
+                *count += 1;
+            }
+            _ => {}
+        }
+    }
+    found
+}
+
+#[test]
+fn every_link_leads_somewhere() {
+    let mut wrong = Vec::new();
+    let mut followed = 0;
+    for page in pages() {
+        let markdown = fs_err::read_to_string(&page).expect("text");
+        for (event, Range { start, .. }) in Parser::new_ext(&markdown, Options::ENABLE_TABLES).into_offset_iter() {
+            let Event::Start(Tag::Link { dest_url, .. } | Tag::Image { dest_url, .. }) = event else { continue };
+            if dest_url.contains("://") {
+                continue;
+            }
+            followed += 1;
+            let (path, anchor) = dest_url.split_once('#').unwrap_or((&dest_url, ""));
+            let target = if path.is_empty() { page.clone() } else { page.parent().expect("a folder").join(path) };
+            let is_there = match (target.exists(), anchor) {
+                (is_there, "") => is_there,
+                (false, _) => false,
+                _ => anchors(&fs_err::read_to_string(&target).expect("text")).iter().any(|name| name == anchor),
+            };
+            if !is_there {
+                let line = markdown[..start].matches('\n').count() + 1;
+                wrong.push(format!("{}:{line}: {dest_url}", page.display()));
+            }
+        }
+    }
+    assert!(followed > 50, "only {followed} links were found");
+    assert!(wrong.is_empty(), "these links lead nowhere:\n{}", wrong.join("\n"));
+}
+
+#[test]
+fn anchors_are_those_of_github() {
+    let page = "# A\n## `genmake check`, and -q!\n## 2. One rule\n## Größe\n## A\n";
+    assert_eq!(anchors(page), ["a", "genmake-check-and--q", "2-one-rule", "größe", "a-1"]);
+}
+
+/// The rows of the page's tables, each by its cells.
+fn rows(markdown: &str) -> Vec<Vec<String>> {
+    let mut rows: Vec<Vec<String>> = Vec::new();
+    let mut in_cell = false;
+    for event in Parser::new_ext(markdown, Options::ENABLE_TABLES) {
+        match event {
+            Event::Start(Tag::TableRow | Tag::TableHead) => rows.push(Vec::new()),
+            Event::Start(Tag::TableCell) => {
+                in_cell = true;
+                rows.last_mut().expect("a cell stands in a row").push(String::new());
+            }
+            Event::End(TagEnd::TableCell) => in_cell = false,
+            Event::Text(text) | Event::Code(text) if in_cell => {
+                *rows.last_mut().and_then(|row| row.last_mut()).expect("a cell") += &text;
+            }
+            _ => {}
+        }
+    }
+    rows
+}
+
+fn doc(name: &str) -> String {
+    fs_err::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs").join(name)).expect("a page")
+}
+
+#[test]
+fn every_command_and_option_of_the_help_is_documented() {
+    let rows = rows(&doc("commands.md"));
+    let is_there = |what: &str| {
+        let is_word = |text: &str| text.split([' ', ',', '…', '[', ']', '|', '=']).any(|word| word == what);
+        rows.iter().any(|row| row.first().is_some_and(|cell| is_word(cell)))
+    };
+    let project = project();
+    let mut missing = Vec::new();
+    let help = project.shell("genmake --help");
+    let names = help.lines().skip_while(|line| *line != "Commands:").skip(1).take_while(|line| !line.is_empty());
+    let commands: Vec<&str> =
+        names.filter(|line| !line.starts_with("   ")).filter_map(|line| line.split_whitespace().next()).collect();
+    assert!(commands.contains(&"build") && commands.contains(&"plan"), "{help}");
+    for command in commands.iter().filter(|command| **command != "help") {
+        if !rows.iter().any(|row| row[0].contains(&format!("genmake {command}"))) {
+            missing.push(format!("`{command}`"));
+        }
+        let own = project.shell(&format!("genmake {command} --help"));
+        for line in own.lines().chain(help.lines()).map(str::trim_start).filter(|line| line.starts_with('-')) {
+            let named = line.split([' ', ',']).filter(|word| word.starts_with('-') && word.len() > 1 && *word != "-");
+            missing.extend(named.filter(|option| !is_there(option)).map(|option| format!("`{option}` of `{command}`")));
+        }
+    }
+    missing.dedup();
+    assert!(missing.is_empty(), "docs/commands.md lacks {}", missing.join(", "));
 }
 
 #[test]
