@@ -130,3 +130,55 @@ impl fmt::Display for NoGrammar {
 }
 
 impl std::error::Error for NoGrammar {}
+
+#[cfg(all(test, feature = "syntax"))]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const PIECES: [&str; 24] = [
+        "fn f",
+        "def f",
+        "func f",
+        "class A",
+        "impl A",
+        "type T",
+        "export ",
+        "const a = ",
+        "() => ",
+        "(",
+        ")",
+        "{",
+        "}",
+        "[",
+        ":",
+        "\n",
+        "\n    ",
+        "/** é */",
+        "# ü\n",
+        "// x\n",
+        "\"\"\"",
+        "@d\n",
+        "\0",
+        "🦀",
+    ];
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(300))]
+        #[test]
+        fn any_text_has_an_answer(pieces in prop::collection::vec(prop::sample::select(&PIECES[..]), 0..40)) {
+            let text = pieces.concat();
+            for ext in ["go", "java", "js", "py", "rs", "ts", "tsx"] {
+                for found in definitions(ext, &text).unwrap() {
+                    prop_assert!(text.get(found.range).is_some_and(|source| !source.trim().is_empty()), "{ext}: {text:?}");
+                    prop_assert!(found.line <= text.lines().count(), "{ext}: {text:?}");
+                }
+            }
+            for ext in ["bash", "c", "css", "go", "html", "java", "js", "php", "py", "rb", "rs", "ts", "tsx"] {
+                if let Err(e) = check(ext, &text) {
+                    prop_assert!(e.line <= text.matches('\n').count() + 1 && !e.message.is_empty(), "{ext}: {e} {text:?}");
+                }
+            }
+        }
+    }
+}
