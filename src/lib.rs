@@ -22,6 +22,7 @@
 //! The map of modules, and who may name whom, is `docs/ARCHITECTURE.md`; a test enforces it.
 
 pub mod batch;
+pub mod context;
 pub mod digest;
 pub mod engine;
 pub mod error;

@@ -4,6 +4,7 @@ use handlebars::{Context, Handlebars, Helper, HelperDef, RenderContext, RenderEr
 use heck::{ToKebabCase, ToLowerCamelCase, ToSnakeCase, ToUpperCamelCase};
 use serde_json::Value;
 
+use super::placed;
 use crate::path::RelPath;
 use crate::yaml;
 
@@ -45,6 +46,9 @@ pub(super) fn names() -> Vec<&'static str> {
 pub(super) fn register(registry: &mut Handlebars<'static>, prompt: bool) {
     for &(name, least, most, function) in FUNCTIONS.iter().chain(prompt.then_some(&PROMPT)) {
         registry.register_helper(name, Box::new(Registered { name, least, most, function }));
+    }
+    if prompt {
+        placed::register(registry);
     }
     registry.unregister_helper("log");
 }

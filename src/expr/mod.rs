@@ -6,8 +6,9 @@
 
 mod helpers;
 mod names;
+mod placed;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use handlebars::{Handlebars, RenderError, RenderErrorReason, Template as Compiled};
 use serde_json::Value;
@@ -61,6 +62,8 @@ pub struct Template {
     text: String,
     /// The names that genmake must give, wherever the text uses them: also in a branch that is not taken.
     names: Vec<names::Use>,
+    /// The first parts of all names that it or a partial of it uses.
+    roots: HashSet<String>,
 }
 
 /// The name that a text goes by in its own registry; no partial can have it.
@@ -98,7 +101,7 @@ impl Template {
 
     fn compile(text: &str, partials: &[(String, String)], prompt: bool) -> Result<Template, ExprError> {
         if !text.contains("{{") && !text.contains('\\') {
-            return Ok(Template { registry: None, text: text.to_owned(), names: Vec::new() });
+            return Ok(Template { registry: None, text: text.to_owned(), names: Vec::new(), roots: HashSet::new() });
         }
         let mut registry = Handlebars::new();
         registry.register_escape_fn(handlebars::no_escape);
@@ -119,12 +122,18 @@ impl Template {
         }
         let names = names::used(&main, &|name| helpers::names().contains(&name));
         registry.register_template(MAIN, main);
-        Ok(Template { registry: Some(registry), text: text.to_owned(), names })
+        let roots = names::roots(&registry, MAIN);
+        Ok(Template { registry: Some(registry), text: text.to_owned(), names, roots })
     }
 
     /// The text as written.
     pub fn text(&self) -> &str {
         &self.text
+    }
+
+    /// Whether it or a partial that it includes uses the name `root`, such as `item`, whatever branch is taken.
+    pub fn uses(&self, root: &str) -> bool {
+        self.roots.contains(root)
     }
 
     /// Renders with the names of `scope`, a map.

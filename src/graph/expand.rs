@@ -1,16 +1,19 @@
 //! Rules into tasks: items, outputs and inputs, with all expressions in them rendered.
 
+mod doubles;
+
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use serde_json::{Map, Value, json};
 
 use super::items::{Axis, AxisItem, AxisItems, Globs, pattern, product};
-use super::{Item, Output, Source, Task, TaskId, TaskInput};
+use super::{Item, Output, Source, Task, TaskContext, TaskId, TaskInput};
+use crate::context::Specs;
 use crate::error::{Code, Error, Place, did_you_mean};
 use crate::files::Files;
 use crate::lock;
-use crate::manifest::{Check, Expr, Foreach, Input, Manifest, Over, Recipe, Rule};
+use crate::manifest::{Check, Context, Expr, Foreach, Input, Manifest, Over, Recipe, Rule};
 use crate::packs;
 use crate::path::{Pattern, RelPath};
 use crate::selector::{self, DataCache, Selector, is_data};
@@ -40,6 +43,7 @@ struct Expander<'a> {
     locked: &'a BTreeSet<RelPath>,
     env: &'a BTreeMap<String, String>,
     data: &'a DataCache,
+    specs: &'a Specs,
     /// Each output's rule, by the rule's place.
     declared: BTreeMap<RelPath, usize>,
     /// The partials beside each rule's recipes, as they will be when everything is built.
@@ -61,7 +65,7 @@ pub(super) fn expand(
     files: &dyn Files,
     locked: &BTreeSet<RelPath>,
     env: &BTreeMap<String, String>,
-    data: &DataCache,
+    (data, specs): (&DataCache, &Specs),
 ) -> Expanded {
     let outputs =
         manifest.rules.iter().enumerate().flat_map(|(id, rule)| rule.outputs.iter().map(move |(_, o)| (id, o)));
@@ -72,6 +76,7 @@ pub(super) fn expand(
         locked,
         env,
         data,
+        specs,
         declared: BTreeMap::new(),
         partials: HashMap::new(),
         matched: RefCell::default(),
@@ -366,38 +371,6 @@ impl<'a> Expander<'a> {
         Expanded { tasks, makers, empty_rules, skipped, found: self.found }
     }
 
-    fn double_outputs(&mut self, heads: &[Vec<Head>]) {
-        let mut seen: HashMap<&RelPath, usize> = HashMap::new();
-        let mut found = Vec::new();
-        for (id, head) in heads.iter().enumerate().flat_map(|(id, heads)| heads.iter().map(move |head| (id, head))) {
-            let rule = &self.manifest.rules[id];
-            for (at, output) in head.outputs.iter().enumerate() {
-                let place = rule.outputs[at].1.place.clone();
-                let path = &output.path;
-                if let Some(other) = seen.insert(path, id) {
-                    let other = &self.manifest.rules[other].name;
-                    let (message, hint) = if *other == rule.name {
-                        let message = format!("rule `{other}` makes `{path}` more than once");
-                        (message, "use something of the item in the path, as in `{{item.key}}`")
-                    } else {
-                        let message = format!("`{path}` is made by rule `{other}` and by rule `{}`", rule.name);
-                        (message, "each output has one rule; give one of them another path")
-                    };
-                    let error = Error::new(Code::DuplicateOutput, message).at(place.clone()).hint(hint);
-                    if !found.iter().any(|e: &Error| e.place == error.place) {
-                        found.push(error);
-                    }
-                }
-                if let Some((parent, other)) = path.parents().find_map(|parent| self.declared.get_key_value(parent)) {
-                    let other = &self.manifest.rules[*other].name;
-                    let message = format!("`{path}` would lie in `{parent}`, which rule `{other}` makes as a file");
-                    found.push(Error::new(Code::DuplicateOutput, message).at(place));
-                }
-            }
-        }
-        self.found.extend(found);
-    }
-
     fn task(&mut self, id: usize, head: Head, by_rule: &[Vec<RelPath>]) -> Option<Task> {
         let rule = &self.manifest.rules[id];
         let scope = self.scope(rule, head.item.as_ref());
@@ -426,6 +399,11 @@ impl<'a> Expander<'a> {
                 }
             }
         }
+        let context = rule.context.as_ref().map(|context| self.context(id, context, &scope)).transpose();
+        let context = context.unwrap_or_else(|error| {
+            self.note(error.in_rule(&rule.name));
+            None
+        });
         for output in &head.outputs {
             // An item of a glob or a selector stands for a file, or for a part of one.
             let is_literal = matches!(rule.foreach, Some(Foreach::Over(Over::List(_))));
@@ -439,7 +417,7 @@ impl<'a> Expander<'a> {
         }
         let partials = partials.unwrap_or_default();
         let outputs = head.outputs;
-        Some(Task { rule: id, item: head.item, outputs, inputs, recipe, partials, schemas, deps: Vec::new() })
+        Some(Task { rule: id, item: head.item, outputs, inputs, context, recipe, partials, schemas, deps: Vec::new() })
     }
 
     /// Keeps one error for each place: a mistake in a rule is one mistake, however many tasks the rule has.
@@ -520,6 +498,25 @@ impl<'a> Expander<'a> {
             Source::File { path, optional: input.optional }
         };
         Ok(TaskInput { name: input.name.clone(), label, source })
+    }
+
+    /// What a task's prompt is shown, which is looked at where its files are there already.
+    fn context(&self, id: usize, context: &Context, scope: &Value) -> Result<TaskContext, Error> {
+        let place = &context.select.place;
+        let label = context.select.render(scope)?;
+        let selector = parse_selector(&label, place)?;
+        let files = self.selected_files(&selector.file, id, place)?;
+        let related_to = context.related_to.as_ref().map(|expr| expr.render(scope)).transpose()?;
+        let is_made = |path: &RelPath| self.declared.contains_key(path);
+        if let Some(path) = files.iter().find(|path| !is_made(path) && !self.files.exists(path)) {
+            return Err(missing(path, "its context is of", place));
+        }
+        let is_known = !files.iter().any(is_made);
+        let of_task = TaskContext::new(context, label, files, selector, related_to);
+        if is_known {
+            of_task.choose(context, self.files, self.data, self.specs)?;
+        }
+        Ok(of_task)
     }
 
     /// That a selector finds something, where its file is there already.
