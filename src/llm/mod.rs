@@ -5,5 +5,5 @@ mod request;
 mod verify;
 
 pub use reply::{Answer, Shortfall, Split, Stop, Usage, single, split};
-pub use request::{Ask, Request, slot};
+pub use request::{Ask, Request, context_saved, slot};
 pub use verify::{Complaint, verify};

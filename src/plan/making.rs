@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use serde_json::{Map, Value, json};
 
+use super::context;
 use crate::digest::{Digest, Framed};
 use crate::error::{Code, Error, Place, Source as Text};
 use crate::expr::{ExprError, Template};
@@ -13,7 +14,7 @@ use crate::graph::{Graph, Source, Task, TaskId, env_of, file_names};
 use crate::llm::Ask;
 use crate::manifest::{Expr, Recipe, expr_error, known_names};
 use crate::path::RelPath;
-use crate::prompt::{self, PromptFile, ROLE_MARK};
+use crate::prompt::{self, Message, PromptFile, ROLE_MARK};
 use crate::selector::{Part, Selector, is_data, parse_data};
 
 /// What a task's recipe gives, before anybody is asked.
@@ -80,8 +81,23 @@ pub fn make(graph: &Graph, id: TaskId, files: &dyn Files, recipes: &Recipes) -> 
     let compiled = recipes.get(task, recipe, files, rule.is_prompt()).map_err(in_rule)?;
     let mut scope = scope(graph, id, files, compiled.wants).map_err(in_rule)?;
     if rule.is_prompt() {
+        let shown = context::shown(graph, id, files).map_err(in_rule)?;
+        let places_it = compiled.template.uses("context");
+        if let Some(shown) = &shown
+            && places_it
+        {
+            shown.bring_into(&mut scope);
+            no_role_marks(&scope["context"]).map_err(in_rule)?;
+        }
         let rendered = compiled.render(&scope).map_err(in_rule)?;
-        return ask(graph, id, &compiled, &rendered).map(|ask| Making::Ask(Box::new(ask)));
+        let mut messages = prompt::messages(&rendered);
+        // A prompt that says nothing is an error, whatever it would be shown.
+        if let Some(shown) = shown.as_ref().filter(|_| !places_it && !messages.is_empty()) {
+            shown.append_to(&mut messages);
+        }
+        let mut ask = ask(graph, id, &compiled, messages)?;
+        ask.context = shown.map(|shown| shown.choice.note(shown.is_shared));
+        return Ok(Making::Ask(Box::new(ask)));
     }
     let mut outputs: Vec<Arc<[u8]>> = Vec::with_capacity(task.outputs.len());
     for output in &task.outputs {
@@ -112,10 +128,9 @@ pub fn commands<'a>(
     commands.map(|command| command.render(&scope).map_err(in_rule)).collect()
 }
 
-fn ask(graph: &Graph, id: TaskId, compiled: &Compiled, rendered: &str) -> Result<Ask, Error> {
+fn ask(graph: &Graph, id: TaskId, compiled: &Compiled, messages: Vec<Message>) -> Result<Ask, Error> {
     let task = &graph.tasks[id];
     let rule = graph.rule(id);
-    let messages = prompt::messages(rendered);
     if messages.is_empty() {
         let error = Error::new(
             Code::BadValue,
@@ -135,7 +150,7 @@ fn ask(graph: &Graph, id: TaskId, compiled: &Compiled, rendered: &str) -> Result
     };
     let mut params = compiled.prompt.params.clone();
     params.extend(rule.params.clone());
-    Ok(Ask { outputs: task.outputs.clone(), messages, model: model.clone(), params })
+    Ok(Ask { outputs: task.outputs.clone(), messages, model: model.clone(), params, context: None })
 }
 
 impl Recipes {

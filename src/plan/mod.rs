@@ -4,6 +4,7 @@
 //! A plan looks through what can be known without asking a model: a stale template is rendered in memory, and what depends on
 //! it is judged by those bytes. Only what waits for a model's answer stays open until the answer is there.
 
+mod context;
 mod key;
 mod making;
 mod schedule;
