@@ -4,6 +4,7 @@
 
 mod batches;
 mod commands;
+mod context;
 mod examples;
 mod genfile;
 #[cfg(unix)]
