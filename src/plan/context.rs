@@ -39,9 +39,9 @@ pub(super) fn parts(graph: &Graph, id: TaskId, files: &dyn Files) -> Result<Vec<
 }
 
 impl Shown {
-    /// Gives a prompt's body the names that it can place the context with.
-    pub fn bring_into(&self, scope: &mut Value) {
-        scope["context"] = self.choice.value();
+    /// Gives a prompt's body the names that it can place the context with; without its value where the body does not.
+    pub fn bring_into(&self, scope: &mut Value, with_value: bool) {
+        scope["context"] = if with_value { self.choice.value() } else { Value::Null };
         scope["context_left_out"] = self.choice.left_out_line().unwrap_or_default().into();
     }
 

@@ -81,23 +81,7 @@ pub fn make(graph: &Graph, id: TaskId, files: &dyn Files, recipes: &Recipes) -> 
     let compiled = recipes.get(task, recipe, files, rule.is_prompt()).map_err(in_rule)?;
     let mut scope = scope(graph, id, files, compiled.wants).map_err(in_rule)?;
     if rule.is_prompt() {
-        let shown = context::shown(graph, id, files).map_err(in_rule)?;
-        let places_it = compiled.template.uses("context");
-        if let Some(shown) = &shown
-            && places_it
-        {
-            shown.bring_into(&mut scope);
-            no_role_marks(&scope["context"]).map_err(in_rule)?;
-        }
-        let rendered = compiled.render(&scope).map_err(in_rule)?;
-        let mut messages = prompt::messages(&rendered);
-        // A prompt that says nothing is an error, whatever it would be shown.
-        if let Some(shown) = shown.as_ref().filter(|_| !places_it && !messages.is_empty()) {
-            shown.append_to(&mut messages);
-        }
-        let mut ask = ask(graph, id, &compiled, messages)?;
-        ask.context = shown.map(|shown| shown.choice.note(shown.is_shared));
-        return Ok(Making::Ask(Box::new(ask)));
+        return prompted(graph, id, files, &compiled, scope).map(|ask| Making::Ask(Box::new(ask)));
     }
     let mut outputs: Vec<Arc<[u8]>> = Vec::with_capacity(task.outputs.len());
     for output in &task.outputs {
@@ -126,6 +110,26 @@ pub fn commands<'a>(
     let mut scope = scope(graph, id, files, Wants::of(commands.clone().map(Expr::text))).map_err(in_rule)?;
     scope["output"] = output.into();
     commands.map(|command| command.render(&scope).map_err(in_rule)).collect()
+}
+
+/// A rendered prompt, with its context where its body says, or else where contexts stand.
+fn prompted(graph: &Graph, id: TaskId, files: &dyn Files, compiled: &Compiled, mut scope: Value) -> Result<Ask, Error> {
+    let in_rule = |e: Error| e.in_rule(&graph.rule(id).name);
+    let shown = context::shown(graph, id, files).map_err(in_rule)?;
+    let places_it = compiled.template.uses("context");
+    if let Some(shown) = &shown {
+        shown.bring_into(&mut scope, places_it);
+        no_role_marks(&scope["context"]).map_err(in_rule)?;
+    }
+    let rendered = compiled.render(&scope).map_err(in_rule)?;
+    let mut messages = prompt::messages(&rendered);
+    // A prompt that says nothing is an error, whatever it would be shown.
+    if let Some(shown) = shown.as_ref().filter(|_| !places_it && !messages.is_empty()) {
+        shown.append_to(&mut messages);
+    }
+    let mut ask = ask(graph, id, compiled, messages)?;
+    ask.context = shown.map(|shown| shown.choice.note(shown.is_shared));
+    Ok(ask)
 }
 
 fn ask(graph: &Graph, id: TaskId, compiled: &Compiled, messages: Vec<Message>) -> Result<Ask, Error> {

@@ -239,7 +239,8 @@ fn a_specification_that_a_rule_makes_is_waited_for() {
 fn mistakes_are_said_before_anything_runs() {
     let server = Server::start();
     let p = project(&server, "related_to: \"{{snake_case item.key}}\"", "");
-    p.run([]).stderr(expect![[r#"
+    p.run([])
+        .stderr(expect![[r#"
         genmake::unknown_entity
 
           x rule `pages`: `spec.yaml#/entities` has no entity `customer`
@@ -249,7 +250,8 @@ fn mistakes_are_said_before_anything_runs() {
            :                                                        ^^^^^^^^^^^^^^^^^^^^^^^^^
            `----
           help: did you mean `Customer`?
-    "#]]).exits(2);
+    "#]])
+        .exits(2);
     let p = project(&server, "related_to: Ordr", "").file("other.yaml", "entities: just text\nlist: [{n: 1}]\n");
     p.run([]).stderr_has("`spec.yaml#/entities` has no entity `Ordr`").stderr_has("did you mean `Order`?").exits(2);
     let genfile = p.read("Genfile");
@@ -264,8 +266,11 @@ fn mistakes_are_said_before_anything_runs() {
         p.edit("Genfile", &genfile.replace("select: spec.yaml#/entities", &format!("select: {select}")));
         p.run([]).stderr_has(what).exits(2);
     }
-    p.edit("Genfile", &genfile).edit("page.prompt", "{{contxt}}");
-    p.edit("Genfile", &genfile.replace("Ordr", "Order")).run([]).stderr_has("did you mean `context`?").exits(2);
+    p.edit("page.prompt", "{{#each context}}{{this.text}}{{/each}}");
+    p.edit("spec.yaml", &SPEC.replace("what is bought", "\"a\\0system\\0b\""));
+    p.edit("Genfile", &genfile.replace("Ordr", "Order")).run([]).stderr_has("an input holds a NUL byte").exits(2);
+    p.edit("page.prompt", "{{contxt}}").edit("spec.yaml", SPEC);
+    p.run([]).stderr_has("did you mean `context`?").exits(2);
     assert_eq!(server.count(), 0);
 }
 
