@@ -1,7 +1,7 @@
 //! Which entities a value names: where a name counts, and where it is only a word.
 //!
-//! Names are whole words, and case matters. Everything is decided by the string alone and the key above it, never by how
-//! often a name occurs, so that an entity that is added changes nothing about the references between others.
+//! Names are whole words, and case matters. A string is judged by itself and the key above it, never by how often a name
+//! occurs elsewhere.
 
 use std::collections::{BTreeSet, HashMap};
 
