@@ -126,6 +126,10 @@ codes! {
     Refused = "refused",
     /// A result that a check did not pass.
     CheckFailed = "check_failed",
+    /// A command of the Genfile failed.
+    CommandFailed = "command_failed",
+    /// A command succeeded and did not make an output that its rule declares.
+    NotMade = "not_made",
     /// `start:` did not bring the provider up.
     StartFailed = "start_failed",
     /// The variable that `key_env` names is not set, or the key may not go to that host.

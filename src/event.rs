@@ -112,6 +112,13 @@ pub enum Event {
         /// What the check said.
         why: String,
     },
+    /// A task failed, and its rule lets that pass: a default is written, or it is skipped.
+    Excused {
+        /// Its first output.
+        path: RelPath,
+        /// What went wrong.
+        error: Error,
+    },
     /// A task ended.
     Ended(TaskEnd),
     /// A target without a rule was dealt with.
@@ -159,6 +166,10 @@ pub enum Status {
     Rendered,
     /// A model wrote it.
     Generated,
+    /// A command made it.
+    Ran,
+    /// It failed, and its rule's default was written.
+    Defaulted,
     /// It came out of the store.
     Restored,
     /// It failed.
@@ -176,6 +187,8 @@ impl Status {
             Status::Fresh => "fresh",
             Status::Rendered => "rendered",
             Status::Generated => "generated",
+            Status::Ran => "ran",
+            Status::Defaulted => "defaulted",
             Status::Restored => "restored",
             Status::Failed => "failed",
             Status::Skipped => "skipped",

@@ -22,6 +22,7 @@
 //! The map of modules, and who may name whom, is `docs/ARCHITECTURE.md`; a test enforces it.
 
 pub mod batch;
+pub mod cancel;
 pub mod context;
 pub mod digest;
 pub mod engine;
@@ -41,7 +42,9 @@ pub mod project;
 pub mod prompt;
 pub mod provider;
 pub mod report;
+pub mod schema;
 pub mod selector;
+pub mod shell;
 pub mod store;
 pub mod tokens;
 pub mod wording;
@@ -74,7 +77,7 @@ impl Default for Options {
             trusted_hosts: Vec::new(),
             #[allow(clippy::disallowed_methods)] // An edge: the one place where the library reads the environment.
             env: std::sync::Arc::new(|name| std::env::var(name).ok()),
-            cancel: provider::Cancel::default(),
+            cancel: cancel::Cancel::default(),
         }
     }
 }

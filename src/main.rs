@@ -4,7 +4,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI32, Ordering};
 
-use genmake::provider::Cancel;
+use genmake::cancel::Cancel;
 
 fn main() -> ExitCode {
     let cancel = Cancel::default();

@@ -14,6 +14,7 @@ use crate::manifest;
 use crate::path::RelPath;
 use crate::plan::{self, Memory, Plan, Recipes, Wish};
 use crate::report::Summary;
+use crate::shell::Shell;
 use crate::store::{self, Guard, Journal, State, Store, WorkTree};
 use crate::yaml::MAX_GENFILE;
 
@@ -132,7 +133,13 @@ impl Project {
         let records = Journal::read(&folder);
         let journal_left = !records.is_empty();
         for record in records {
-            memory.outputs.entry(record.path).or_default().push((record.content, record.key));
+            match record.content {
+                Some(content) => {
+                    memory.half.remove(&record.path);
+                    memory.outputs.entry(record.path).or_default().push((content, record.key));
+                }
+                None => drop(memory.half.insert(record.path)),
+            }
         }
         let store = Arc::new(Store::new(folder.join("store")));
         let files = WorkTree::new(root.clone(), state.stamps, state.taken, Arc::clone(&store));
@@ -181,7 +188,9 @@ impl Project {
         let selected = self.graph.select(targets).map_err(Errors)?;
         let needed = self.graph.needed(&selected);
         let location = Location { root: self.root.clone(), name: self.name.clone() };
+        let keys = self.graph.manifest.providers.values().filter_map(|provider| provider.key_env.clone());
         let shared = Shared {
+            shell: Shell::new(self.root.clone(), keys.collect()),
             root: self.root,
             lock_name: location.lock_name(),
             graph: self.graph,
@@ -253,6 +262,14 @@ impl Planned {
     /// The tree as it was seen.
     pub fn files(&self) -> &WorkTree {
         &self.shared.files
+    }
+
+    /// What a task's recipe gives, whether it is up to date or not; for one that waits for nothing.
+    ///
+    /// # Errors
+    /// What cannot be read or rendered.
+    pub fn making(&self, task: TaskId) -> Result<plan::Making, Error> {
+        plan::making(&self.shared.ground(), &self.plan, task)
     }
 
     /// Brings everything up to date. A project that was opened for reading is loaded and judged anew first, once no other run

@@ -172,8 +172,8 @@ impl Summary {
 
     /// Whether everything asked for is as it should be.
     pub fn is_success(&self) -> bool {
-        let bad =
-            [Status::Failed, Status::Skipped, Status::Edited].iter().map(|status| self.count(*status)).sum::<usize>();
+        // What was skipped waits for something that failed, unless its rule lets that pass.
+        let bad = self.count(Status::Failed) + self.count(Status::Edited);
         bad == 0 && self.other_failures == 0 && !self.interrupted
     }
 
@@ -196,7 +196,8 @@ impl Summary {
                 rendered: count(Status::Rendered),
                 generated: count(Status::Generated),
                 restored: count(Status::Restored),
-                ran: 0,
+                defaulted: count(Status::Defaulted),
+                ran: count(Status::Ran),
                 embedded: 0,
                 failed: count(Status::Failed),
                 skipped: count(Status::Skipped),
@@ -234,6 +235,7 @@ struct Targets {
     rendered: u64,
     generated: u64,
     restored: u64,
+    defaulted: u64,
     ran: u64,
     embedded: u64,
     failed: u64,

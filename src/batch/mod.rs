@@ -13,7 +13,7 @@ use crate::manifest::{Batching, Check};
 /// What tasks must share to travel in one request.
 pub type Shape = Digest;
 
-/// The shape of a task: provider, model, parameters, stable prefix, form of the result, checks, how many may
+/// The shape of a task: provider, model, parameters, stable prefix, form and schema of the result, checks, how many may
 /// travel together and whether what they lack is asked for again.
 pub fn shape(provider: &str, ask: &Ask, checks: &[Check], batching: Batching, limit: usize) -> Shape {
     let names: Vec<&str> = ask.outputs.iter().map(|output| output.name.as_deref().unwrap_or("")).collect();
@@ -24,6 +24,7 @@ pub fn shape(provider: &str, ask: &Ask, checks: &[Check], batching: Batching, li
         .field(serde_json::Value::Object(ask.params.clone()).to_string())
         .field(ask.system())
         .field(names.join("\n"))
+        .field(ask.schema.as_ref().map(|schema| schema.value().to_string()).unwrap_or_default())
         .field(checks.join("\n"))
         .field((limit as u64).to_le_bytes())
         .field([u8::from(batching.fallback_on_failure)])

@@ -13,7 +13,7 @@ pub struct Cli {
     /// What to do; without a command, builds
     #[command(subcommand)]
     pub command: Option<Command>,
-    /// What to build: a path, a glob, or a rule's name; everything if there is none
+    /// What to build: a path, a glob, a rule's name or a group's; everything if there is none
     #[arg(value_name = "TARGET")]
     pub targets: Vec<String>,
     /// Options
@@ -32,28 +32,50 @@ pub enum Command {
     Plan(Targets),
     /// Say why a target is or is not up to date, input by input
     Explain(Targets),
+    /// Show what would be sent for a target, whether it is up to date or not; with `--file F` and no target, render a prompt file
+    Prompt(Prompt),
     /// Delete the outputs that genmake made and nobody edited; their texts are kept in the store
     Clean {
         /// Only those that no rule makes any more
         #[arg(long)]
         orphans: bool,
     },
-    /// Write a Genfile to start from, with a template, a prompt and a spec
-    Init,
+    /// Print the JSON Schema of a Genfile, for editors
+    Schema,
+    /// Write a Genfile to start from, with a template, a prompt and a spec, or with rule packs
+    Init {
+        /// Include a pack that ships with genmake, and write sources to start from: go, node, project, python, rust
+        #[arg(long, value_name = "NAME", num_args = 1.., value_delimiter = ',')]
+        pack: Vec<String>,
+    },
 }
 
 /// Targets of a command.
 #[derive(Debug, Args)]
 pub struct Targets {
-    /// A path, a glob, or a rule's name; everything if there is none
+    /// A path, a glob, a rule's name or a group's; everything if there is none
     #[arg(value_name = "TARGET")]
     pub targets: Vec<String>,
+}
+
+/// Arguments of `prompt`.
+#[derive(Debug, Args)]
+pub struct Prompt {
+    /// A path, a glob, or a rule's name
+    #[arg(value_name = "TARGET")]
+    pub targets: Vec<String>,
+    /// Show the whole request that would carry it, with what travels along
+    #[arg(long)]
+    pub batch: bool,
+    /// What the prompt file is rendered with: JSON, @FILE, or - for standard input
+    #[arg(long, value_name = "JSON", allow_hyphen_values = true)]
+    pub data: Option<String>,
 }
 
 /// What holds for every command.
 #[derive(Debug, Args)]
 pub struct Options {
-    /// The Genfile; without, it is sought here and above
+    /// The Genfile; without, it is sought here and above. Of `prompt` without a target: the prompt file
     #[arg(short = 'f', long = "file", value_name = "FILE", global = true)]
     pub file: Option<PathBuf>,
     /// Stand in DIR

@@ -3,7 +3,6 @@
 use super::{Context, Exit, targets};
 use crate::error::{Code, Error, Errors};
 use crate::event::Event;
-use crate::manifest::Recipe;
 use crate::plan::Verdict;
 use crate::project::{Planned, Project};
 use crate::provider::is_loopback;
@@ -39,7 +38,7 @@ fn may_spend(planned: &Planned) -> Result<(), Error> {
     let is_paid = |task: &usize| {
         let rule = graph.rule(*task);
         let provider = graph.manifest.provider_of(rule).ok();
-        matches!(rule.recipe, Some(Recipe::Prompt(_))) && provider.is_some_and(|p| !is_loopback(&p.base_url))
+        rule.is_prompt() && provider.is_some_and(|p| !is_loopback(&p.base_url))
     };
     let is_asked = |task: &usize| match planned.plan.tasks[*task].as_ref() {
         Some(Ok(judged)) => judged.ask().is_some() || matches!(judged.verdict, Verdict::Waiting(_)),

@@ -7,6 +7,8 @@ mod clean;
 mod explain;
 mod init;
 mod plan;
+mod prompt;
+mod starter;
 mod verdicts;
 
 use std::path::{Component, Path, PathBuf};
@@ -14,12 +16,12 @@ use std::sync::Arc;
 
 use clap::Parser;
 
+use crate::cancel::Cancel;
 use crate::engine::Env;
 use crate::error::{Code, Error, Errors};
 use crate::graph::Target;
 use crate::plan::Wish;
 use crate::project::Location;
-use crate::provider::Cancel;
 use crate::ui;
 
 use args::{Cli, Command};
@@ -69,7 +71,7 @@ impl Context {
             Some(Command::Build(t) | Command::Check(t) | Command::Plan(t) | Command::Explain(t)) => t.targets.clone(),
             _ => targets,
         };
-        if self.options.question && matches!(command, Some(Command::Clean { .. } | Command::Init)) {
+        if self.options.question && matches!(command, Some(Command::Clean { .. } | Command::Init { .. })) {
             return Err(Error::new(
                 Code::Usage,
                 "`-q` asks whether targets are up to date, and goes with no other command",
@@ -81,8 +83,13 @@ impl Context {
             Some(Command::Check(_)) => check::run(self, &targets),
             Some(Command::Plan(_)) => plan::run(self, &targets),
             Some(Command::Explain(_)) => explain::run(self, &targets),
+            Some(Command::Prompt(args)) => prompt::run(self, &args),
             Some(Command::Clean { orphans }) => clean::run(self, orphans),
-            Some(Command::Init) => init::run(self.options.dry_run),
+            Some(Command::Schema) => {
+                ui::out(&format!("{:#}\n", crate::manifest::schema()));
+                Ok(Exit(0))
+            }
+            Some(Command::Init { pack }) => init::run(&pack, self.options.dry_run),
             None | Some(Command::Build(_)) if self.options.question => check::question(self, &targets),
             None | Some(Command::Build(_)) if self.options.dry_run => plan::run(self, &targets),
             None | Some(Command::Build(_)) => build::run(self, &targets),

@@ -119,9 +119,12 @@ fn to_text(context: &Context, planned: &Planned, requests: &[Estimate]) {
     let fresh = rows.iter().filter(|row| row.status == "fresh").count();
     let waiting = rows.iter().filter(|row| row.status == "waiting").count();
     let mut parts = vec![format!("{fresh} fresh")];
-    for (n, word) in
-        [(count("render"), "to render"), (count("restore"), "to restore"), (count("generate"), "to generate")]
-    {
+    for (n, word) in [
+        (count("render"), "to render"),
+        (count("run"), "to run"),
+        (count("restore"), "to restore"),
+        (count("generate"), "to generate"),
+    ] {
         if n > 0 {
             parts.push(format!("{n} {word}"));
         }

@@ -17,7 +17,7 @@ pub(super) struct Row {
     pub outputs: Vec<String>,
     /// `fresh`, `stale`, `restorable`, `edited`, `waiting` or `failed`.
     pub status: &'static str,
-    /// What a build would do: `render`, `generate`, `restore`.
+    /// What a build would do: `render`, `generate`, `run`, `restore`.
     pub action: Option<&'static str>,
     pub reasons: Vec<String>,
     /// The request that would carry it, from 1.
@@ -44,8 +44,11 @@ fn row(
 ) -> Row {
     let graph = planned.graph();
     let rule = graph.rule(task);
-    let is_prompt = matches!(rule.recipe, Some(Recipe::Prompt(_)));
-    let would = if is_prompt { "generate" } else { "render" };
+    let would = match rule.recipe {
+        Some(Recipe::Prompt(_)) => "generate",
+        Some(Recipe::Run(_)) => "run",
+        _ => "render",
+    };
     let (status, action, reasons) = match judged {
         Err(_) => ("failed", None, &[][..]),
         Ok(judged) => match &judged.verdict {

@@ -4,12 +4,13 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use super::asking::{self, Asked, Failed, Origin};
+use super::running::Unfit;
 use super::{Pooled, Report, Run, making, pool};
 use crate::batch::Batch;
 use crate::error::{Code, Error};
 use crate::event::{Event, Status};
 use crate::graph::TaskId;
-use crate::llm::{Ask, Complaint, Shortfall, Usage};
+use crate::llm::{self, Ask, Complaint, Shortfall, Usage};
 use crate::plan::{self, End, bug};
 use crate::provider::{FailureKind, Provider};
 use crate::wording;
@@ -143,8 +144,9 @@ impl Run<'_> {
             underway.usage = add(underway.usage, share);
             underway.request = request;
             match result {
-                Ok(Ok(texts)) => self.finish(task, texts),
-                Ok(Err((texts, complaint))) => self.correct(&batch, task, &texts, complaint),
+                Ok(Ok(contents)) => self.finish(task, contents),
+                Ok(Err((texts, Unfit::Not(complaint)))) => self.correct(&batch, task, &texts, complaint),
+                Ok(Err((_, Unfit::Broken(error)))) => self.fail(task, Status::Failed, error),
                 Err(()) => missing.push(task),
             }
         }
@@ -156,7 +158,7 @@ impl Run<'_> {
     }
 
     /// A good result: stored, then written.
-    fn finish(&mut self, task: TaskId, texts: Vec<String>) {
+    fn finish(&mut self, task: TaskId, contents: Vec<Arc<[u8]>>) {
         let Some((key, model, usage)) =
             self.underway.get(&task).and_then(|u| Some((u.key?, u.ask.as_ref().map(|ask| ask.model.clone()), u.usage)))
         else {
@@ -164,7 +166,7 @@ impl Run<'_> {
         };
         self.schedule.resumes(task);
         let shared = Arc::clone(&self.shared);
-        self.spawn_local(task, move || Report::Made(task, making::finish(&shared, task, key, &texts, model, usage)));
+        self.spawn_local(task, move || Report::Made(task, making::finish(&shared, task, key, &contents, model, usage)));
     }
 
     /// A result that fails a check goes back to the model with the check's words, once for each retry.
@@ -174,16 +176,18 @@ impl Run<'_> {
         let fallback = rule.batching.fallback_on_failure || batch.tasks.len() == 1;
         let underway = self.underway.entry(task).or_default();
         if underway.retries >= most || !fallback {
-            let message =
-                format!("`{}` does not pass the check `{}`: {}", complaint.path, complaint.check, complaint.message);
-            let error = Error::new(Code::CheckFailed, message).in_rule(&name).hint(match most {
+            let error = Error::new(Code::CheckFailed, complaint.words()).in_rule(&name).hint(match most {
                 0 => "`retries: 1` would give the model another try".to_owned(),
                 n => format!("the model was asked {} times in all", n + 1),
             });
             return self.fail(task, Status::Failed, error);
         }
         underway.retries += 1;
-        underway.follow_up = complaint.to_messages(&texts.join("\n")).into();
+        let said = match underway.ask.as_ref().and_then(|ask| ask.schema.as_ref()) {
+            Some(_) => llm::as_said(&complaint.path, &texts.concat()),
+            None => texts.join("\n"),
+        };
+        underway.follow_up = complaint.to_messages(&said).into();
         (self.emit)(Event::AskedToCorrect { path: complaint.path, why: complaint.message });
         self.schedule.ask_alone(batch, task);
     }

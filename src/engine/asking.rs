@@ -5,13 +5,14 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::Sender;
 use std::time::{Duration, Instant};
 
+use super::running::{Unfit, conclude};
 use super::{Report, Shared};
 use crate::batch::Batch;
 use crate::digest::Digest;
 use crate::error::{Code, Error};
 use crate::event::Event;
 use crate::graph::TaskId;
-use crate::llm::{self, Ask, Complaint, Request, Shortfall, Usage};
+use crate::llm::{self, Ask, Request, Shortfall, Usage};
 use crate::plan::bug;
 use crate::provider::{Failure, FailureKind, Notice, Provider};
 use crate::tokens;
@@ -49,8 +50,8 @@ pub(super) struct Answered {
     pub id: Option<String>,
 }
 
-/// A complete result, checked: its texts, with what a check has to say against them.
-pub(super) type Checked = Result<Vec<String>, (Vec<String>, Complaint)>;
+/// A complete result, filtered and checked; else what the model said, and what there is to say against it.
+pub(super) type Checked = Result<Vec<Arc<[u8]>>, (Vec<String>, Unfit)>;
 
 /// Why there is no answer.
 pub(super) enum Failed {
@@ -138,22 +139,14 @@ impl Job {
                 self.shared.store.put_reply(key, texts).map_err(Failed::Bug)?;
             }
         }
-        let results = self.batch.tasks.iter().zip(results).map(|(task, texts)| {
+        let results = self.batch.tasks.iter().zip(&self.asks).zip(results).map(|((task, ask), texts)| {
             let texts = texts.ok_or(())?;
-            Ok(match checked(&self.shared, *task, &texts) {
-                Ok(()) => Ok(texts),
-                Err(complaint) => Err((texts, complaint)),
-            })
+            let contents = texts.iter().map(|text| Arc::from(text.as_bytes())).collect();
+            let schema = ask.schema.as_deref();
+            Ok(conclude(&self.shared, *task, schema, contents).map_err(|unfit| (texts, unfit)))
         });
         Ok(Answered { results: results.collect(), why, usage: answer.usage, id: answer.request_id })
     }
-}
-
-/// Checks all outputs of a task.
-pub(super) fn checked(shared: &Shared, task: TaskId, texts: &[String]) -> Result<(), Complaint> {
-    let checks = &shared.graph.rule(task).checks;
-    let outputs = shared.graph.tasks[task].outputs.iter();
-    outputs.zip(texts).try_for_each(|(output, text)| llm::verify(&output.path, text, checks))
 }
 
 /// A failure in words: status, the provider's own words, the request's id.

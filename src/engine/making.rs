@@ -1,18 +1,21 @@
 //! Local work, as jobs: render, restore, finish. What is paid for is stored first; then journal, outputs.
 
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 
-use super::asking::checked;
+use serde_json::Value;
+
+use super::running::{Unfit, checked, conclude, journal};
 use super::{Report, Shared};
 use crate::digest::Digest;
 use crate::error::{Code, Error};
 use crate::event::Status;
 use crate::files::Files;
 use crate::graph::TaskId;
-use crate::llm::Usage;
+use crate::llm::{Ask, Usage};
 use crate::path::RelPath;
 use crate::plan::{Making, Verdict};
-use crate::store::{self, Action, Journal, Record};
+use crate::selector::write_data;
+use crate::store::{self, Action, Record};
 use crate::tokens;
 
 /// A task whose outputs are as they should be.
@@ -25,23 +28,22 @@ pub(super) struct Made {
     pub saved: u64,
 }
 
-/// Writes what a template rendered.
-pub(super) fn render(shared: &Shared, task: TaskId, key: Digest, contents: &[Arc<[u8]>]) -> Result<Made, Error> {
-    let texts: Vec<String> = contents.iter().map(|bytes| String::from_utf8_lossy(bytes).into_owned()).collect();
-    checked(shared, task, &texts).map_err(|complaint| {
-        let message =
-            format!("`{}` does not pass the check `{}`: {}", complaint.path, complaint.check, complaint.message);
-        Error::new(Code::CheckFailed, message)
-            .in_rule(&shared.graph.rule(task).name)
-            .hint(format!("it is made by {}", made_by(shared, task)))
-    })?;
-    let (content, written) = write(shared, task, key, contents)?;
-    let saved = texts.iter().map(|text| tokens::estimate(text)).sum();
+/// Writes what a template rendered. What filters made of it is kept in the store: no verdict runs a command.
+pub(super) fn render(shared: &Shared, task: TaskId, key: Digest, contents: Vec<Arc<[u8]>>) -> Result<Made, Error> {
+    let is_filtered = !shared.graph.rule(task).filters.is_empty();
+    let contents = conclude(shared, task, None, contents).map_err(|unfit| unfit.into_error(shared, task))?;
+    let saved = contents.iter().map(|bytes| tokens::estimate(&String::from_utf8_lossy(bytes))).sum();
+    if is_filtered {
+        let made = finish(shared, task, key, &contents, None, Usage::default())?;
+        return Ok(Made { status: Status::Rendered, saved, ..made });
+    }
+    let (content, written) = write(shared, task, key, &contents)?;
     Ok(Made { content, status: Status::Rendered, written, saved })
 }
 
 /// Writes what the store holds for the task's key. What turns out to be damaged is a miss: a model is asked.
-pub(super) fn restore(shared: &Shared, task: TaskId, key: Digest, digests: &[Digest]) -> Report {
+/// `unchecked` says that commands are still to judge it.
+pub(super) fn restore(shared: &Shared, task: TaskId, key: Digest, digests: &[Digest], unchecked: bool) -> Report {
     let outputs = &shared.graph.tasks[task].outputs;
     let mut contents = Vec::with_capacity(digests.len());
     for (output, digest) in outputs.iter().zip(digests) {
@@ -50,6 +52,13 @@ pub(super) fn restore(shared: &Shared, task: TaskId, key: Digest, digests: &[Dig
         match bytes {
             Some(bytes) => contents.push(bytes),
             None => return Report::Lost(task),
+        }
+    }
+    if unchecked {
+        match checked(shared, task, &contents) {
+            Ok(()) => {}
+            Err(Unfit::Not(complaint)) => return Report::Unfit(task, Box::new(complaint)),
+            Err(Unfit::Broken(error)) => return Report::Made(task, Err(error)),
         }
     }
     let action = shared.store.get_action(&key);
@@ -64,11 +73,16 @@ pub(super) fn restore(shared: &Shared, task: TaskId, key: Digest, digests: &[Dig
 }
 
 /// Uses the reply that a killed run left, if there is one and it passes the checks.
-pub(super) fn resume(shared: &Shared, task: TaskId, key: Digest, model: String) -> Report {
+pub(super) fn resume(shared: &Shared, task: TaskId, key: Digest, ask: &Ask) -> Report {
     let outputs = shared.graph.tasks[task].outputs.len();
-    let usable = |texts: &Vec<String>| texts.len() == outputs && checked(shared, task, texts).is_ok();
-    let Some(texts) = shared.store.last_reply(&key).filter(usable) else { return Report::NeedsModel(task) };
-    let made = finish(shared, task, key, &texts, Some(model), Usage::default());
+    let Some(texts) = shared.store.last_reply(&key).filter(|texts| texts.len() == outputs) else {
+        return Report::NeedsModel(task);
+    };
+    let contents = texts.iter().map(|text| Arc::from(text.as_bytes())).collect();
+    let Ok(contents) = conclude(shared, task, ask.schema.as_deref(), contents) else {
+        return Report::NeedsModel(task);
+    };
+    let made = finish(shared, task, key, &contents, Some(ask.model.clone()), Usage::default());
     Report::Made(task, made.map(|made| Made { status: Status::Restored, ..made }))
 }
 
@@ -77,16 +91,29 @@ pub(super) fn finish(
     shared: &Shared,
     task: TaskId,
     key: Digest,
-    texts: &[String],
+    contents: &[Arc<[u8]>],
     model: Option<String>,
     usage: Usage,
 ) -> Result<Made, Error> {
-    let contents: Vec<Arc<[u8]>> = texts.iter().map(|text| Arc::from(text.as_bytes())).collect();
+    store::make_folder(&shared.root)?;
     let outputs = contents.iter().map(|bytes| shared.store.put(bytes)).collect::<Result<Vec<_>, _>>()?;
     let action = Action { outputs, model, input_tokens: usage.input, output_tokens: usage.output };
     shared.store.put_action(&key, &action)?;
-    let (content, written) = write(shared, task, key, &contents)?;
+    let (content, written) = write(shared, task, key, contents)?;
     Ok(Made { content, status: Status::Generated, written, saved: 0 })
+}
+
+/// Writes what the rule says that stands for a result where none could be had. It is not entered in the store: it is no
+/// result of its key.
+pub(super) fn default(shared: &Shared, task: TaskId, key: Digest, value: &Value) -> Result<Made, Error> {
+    let text = |path: &RelPath| match value {
+        Value::String(text) => text.clone(),
+        value => write_data(path, value),
+    };
+    let outputs = shared.graph.tasks[task].outputs.iter();
+    let contents: Vec<Arc<[u8]>> = outputs.map(|output| text(&output.path).into_bytes().into()).collect();
+    let (content, written) = write(shared, task, key, &contents)?;
+    Ok(Made { content, status: Status::Defaulted, written, saved: 0 })
 }
 
 /// Writes a task's outputs: journal first, then each whole; what holds these bytes already is left alone.
@@ -97,6 +124,7 @@ fn write(
     contents: &[Arc<[u8]>],
 ) -> Result<(Vec<Digest>, Vec<RelPath>), Error> {
     let outputs = &shared.graph.tasks[task].outputs;
+    let mode = shared.graph.rule(task).file_mode;
     let mut content = Vec::with_capacity(contents.len());
     let mut records = Vec::new();
     let mut writes = Vec::new();
@@ -107,6 +135,11 @@ fn write(
         let now = shared.files.look(path)?;
         let now_digest = now.as_deref().map(Digest::of);
         if now_digest == Some(digest) {
+            if let Some(mode) = mode
+                && store::set_mode(&shared.root, path, mode)?
+            {
+                shared.files.wrote(path, digest, None);
+            }
             continue;
         }
         // Somebody may have changed it since it was judged, for instance while a model was writing.
@@ -120,20 +153,13 @@ fn write(
             store::make_folder(&shared.root)?;
             shared.store.put(bytes)?;
         }
-        records.push(Record { path: path.clone(), content: digest, key });
+        records.push(Record { path: path.clone(), content: Some(digest), key });
         writes.push((path, bytes));
     }
-    if !records.is_empty() {
-        let mut journal = shared.journal.lock().unwrap_or_else(PoisonError::into_inner);
-        let journal = match &mut *journal {
-            Some(journal) => journal,
-            none => none.insert(Journal::open(&store::make_folder(&shared.root)?)?),
-        };
-        journal.append(&records)?;
-    }
+    journal(shared, &records)?;
     let mut written = Vec::with_capacity(writes.len());
     for (path, bytes) in writes {
-        let stamp = store::write_output(&shared.root, path, bytes)?;
+        let stamp = store::write_output(&shared.root, path, bytes, mode)?;
         shared.files.wrote(path, Digest::of(bytes), stamp);
         written.push(path.clone());
     }
@@ -141,7 +167,7 @@ fn write(
 }
 
 /// Whether the lock or this machine's records know these bytes as genmake's.
-fn is_ours(shared: &Shared, path: &RelPath, digest: Digest) -> bool {
+pub(super) fn is_ours(shared: &Shared, path: &RelPath, digest: Digest) -> bool {
     let locked = shared.lock.get(path, Some(digest)).is_some_and(|entry| entry.content == digest);
     let written = shared.memory.outputs.get(path).is_some_and(|all| all.iter().any(|(content, _)| *content == digest));
     locked || written
@@ -160,7 +186,7 @@ pub(super) fn edited(shared: &Shared, task: TaskId, paths: &[RelPath]) -> Error 
 }
 
 /// What a task is made by: its recipe's file, or its rule's command.
-fn made_by(shared: &Shared, task: TaskId) -> String {
+pub(super) fn made_by(shared: &Shared, task: TaskId) -> String {
     match &shared.graph.tasks[task].recipe {
         Some(recipe) => format!("`{recipe}`"),
         None => format!("the command of rule `{}`", shared.graph.rule(task).name),

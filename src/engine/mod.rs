@@ -7,6 +7,7 @@
 mod answers;
 mod asking;
 mod making;
+mod running;
 mod settle;
 
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
@@ -18,19 +19,21 @@ use std::time::Instant;
 use rayon::{ThreadPool, ThreadPoolBuilder};
 
 use crate::batch::Batch;
+use crate::cancel::Cancel;
 use crate::digest::Digest;
 use crate::error::{Code, Error};
 use crate::event::{Event, Status, TaskEnd};
 use crate::graph::{Graph, TaskId};
-use crate::llm::{Ask, Usage};
+use crate::llm::{Ask, Complaint, Usage};
 use crate::lock::Lock;
-use crate::manifest::Recipe;
+use crate::manifest::{OnError, Recipe};
 use crate::path::RelPath;
 use crate::plan::{
     self, End, Ground, Judged, Making, Memory, Plan, Reason, Recipes, Schedule, Step, Verdict, Wish, bug,
 };
 use crate::prompt::Message;
-use crate::provider::{Cancel, Provider};
+use crate::provider::Provider;
+use crate::shell::Shell;
 use crate::store::{Journal, Store, WorkTree};
 
 use asking::{Asked, Told};
@@ -78,6 +81,8 @@ pub struct Shared {
     pub files: WorkTree,
     /// The store.
     pub store: Arc<Store>,
+    /// Runs the Genfile's commands.
+    pub shell: Shell,
     /// Compiled recipes.
     pub recipes: Recipes,
     /// What is remembered from before this run.
@@ -115,6 +120,8 @@ enum Report {
     Judged(TaskId, Box<Result<Judged, Error>>),
     /// A task's outputs are written, or are not.
     Made(TaskId, Result<Made, Error>),
+    /// What stands there for a task, or what the store holds for it, is not good enough.
+    Unfit(TaskId, Box<Complaint>),
     /// A task has no result yet and needs a model.
     NeedsModel(TaskId),
     /// What the store held for a task turned out to be damaged.
@@ -209,7 +216,11 @@ pub fn run(
     let schedule = Schedule::new(&deps, needed, options.keep_going);
     let (send, receive) = mpsc::channel();
     let interrupt = send.clone();
-    options.cancel.on_cancel(move || drop(interrupt.send(Report::Interrupted)));
+    let commands = Arc::downgrade(&shared);
+    options.cancel.on_cancel(move || {
+        let _ = interrupt.send(Report::Interrupted);
+        commands.upgrade().inspect(|shared| shared.shell.stop());
+    });
     let run = Run {
         shared: Arc::clone(&shared),
         options,
@@ -282,6 +293,7 @@ impl Run<'_> {
         match message {
             Report::Judged(task, judged) => self.judged(task, *judged),
             Report::Made(task, made) => self.made(task, made),
+            Report::Unfit(task, complaint) => self.unfit(task, *complaint),
             Report::NeedsModel(task) => self.needs_model(task),
             Report::Lost(task) => {
                 // The damaged blob is set aside, so it is no longer restorable.
@@ -349,26 +361,58 @@ impl Run<'_> {
         }
         let shared = Arc::clone(&self.shared);
         match (judged.verdict, judged.making) {
+            (Verdict::Fresh, _) if judged.unchecked && !self.options.frozen => {
+                self.spawn_local(task, move || running::judge_there(&shared, task));
+            }
             (Verdict::Fresh, _) => self.fresh(task, key),
             (Verdict::Edited(paths), _) => self.fail(task, Status::Edited, making::edited(&shared, task, &paths)),
             (Verdict::Restorable(_, digests), _) => {
-                self.spawn_local(task, move || making::restore(&shared, task, key, &digests));
+                let unchecked = judged.unchecked && !self.options.frozen;
+                self.spawn_local(task, move || making::restore(&shared, task, key, &digests, unchecked));
             }
             (Verdict::Stale(_), Some(Making::Bytes(contents))) => {
-                self.spawn_local(task, move || Report::Made(task, making::render(&shared, task, key, &contents)));
+                self.spawn_local(task, move || Report::Made(task, making::render(&shared, task, key, contents)));
+            }
+            (Verdict::Stale(_), Some(Making::Unfiltered(contents))) => {
+                self.spawn_local(task, move || Report::Made(task, making::render(&shared, task, key, contents)));
+            }
+            (Verdict::Stale(_), Some(Making::Command(line))) => {
+                self.spawn_local(task, move || Report::Made(task, running::run(&shared, task, key, &line)));
             }
             (Verdict::Stale(_), Some(Making::Ask(ask))) => {
-                let model = ask.model.clone();
-                self.underway.entry(task).or_default().ask = Some(Arc::from(ask));
+                let ask: Arc<Ask> = Arc::from(ask);
+                self.underway.entry(task).or_default().ask = Some(Arc::clone(&ask));
                 // A reply that a killed run left is paid for: it is used if it passes. Without one the task asks at once, so
                 // that tasks come to their requests in the order of the plan.
                 if self.options.wish.rebuild || !shared.store.has_reply(&key) {
                     return self.needs_model(task);
                 }
-                self.spawn_local(task, move || making::resume(&shared, task, key, model));
+                self.spawn_local(task, move || making::resume(&shared, task, key, &ask));
             }
             _ => self.fail(task, Status::Failed, bug("a verdict without what it needs")),
         }
+    }
+
+    /// A result that is there does not pass a command that judges it: the task is made anew.
+    fn unfit(&mut self, task: TaskId, complaint: Complaint) {
+        let underway = self.underway.entry(task).or_default();
+        let (Some(key), parts) = (underway.key, std::mem::take(&mut underway.parts)) else {
+            return self.fail(task, Status::Failed, bug("a result without a key"));
+        };
+        let mut reasons = std::mem::take(&mut underway.reasons);
+        reasons.push(Reason::CheckFailed(complaint.message));
+        let shared = Arc::clone(&self.shared);
+        self.spawn_local(task, move || {
+            let judged = plan::make(&shared.graph, task, &shared.files, &shared.recipes).map(|making| Judged {
+                verdict: Verdict::Stale(reasons),
+                key: Some(key),
+                parts,
+                making: Some(making),
+                checked: None,
+                unchecked: false,
+            });
+            Report::Judged(task, Box::new(judged))
+        });
     }
 
     fn fresh(&mut self, task: TaskId, key: Digest) {
@@ -412,7 +456,27 @@ impl Run<'_> {
         (self.emit)(Event::Ended(end));
     }
 
+    /// A task that failed; if its rule says so, something else than a failure comes of that.
     fn fail(&mut self, task: TaskId, status: Status, error: Error) {
+        let key = self.underway.get(&task).and_then(|underway| underway.key);
+        let is_own = status == Status::Failed && !self.interrupted && is_of_the_recipe(error.code);
+        let on_error = if is_own { self.shared.graph.rule(task).on_error.clone() } else { OnError::Fail };
+        let excused = |error| Event::Excused { path: self.shared.graph.name(task).clone(), error };
+        match (on_error, key) {
+            (OnError::Default(value), Some(key)) => {
+                (self.emit)(excused(error));
+                self.schedule.resumes(task);
+                let shared = Arc::clone(&self.shared);
+                let write = move || Report::Made(task, making::default(&shared, task, key, &value));
+                return self.spawn_local(task, write);
+            }
+            (OnError::Skip, _) => {
+                (self.emit)(excused(error));
+                self.underway.remove(&task);
+                return self.schedule.ended(task, End::Skipped);
+            }
+            _ => {}
+        }
         let end = self.task_end(task, status, Some(error));
         self.underway.remove(&task);
         // An edit holds up what depends on it; it is no failure that should stop the rest.
@@ -443,4 +507,20 @@ impl Run<'_> {
                 .collect(),
         }
     }
+}
+
+/// Whether a failure is one that a rule can be prepared for: of its provider, its command, or of what they made.
+fn is_of_the_recipe(code: Code) -> bool {
+    matches!(
+        code,
+        Code::Provider
+            | Code::Truncated
+            | Code::Malformed
+            | Code::Refused
+            | Code::CheckFailed
+            | Code::CommandFailed
+            | Code::NotMade
+            | Code::StartFailed
+            | Code::Key
+    )
 }

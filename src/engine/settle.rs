@@ -34,6 +34,12 @@ impl Run<'_> {
             let remembered = Remembered { parts: left.parts, key: left.key, checked: left.checked };
             memory.tasks.insert(outputs[0].path.clone(), remembered);
         }
+        // What is half-written is so until something whole takes its place.
+        memory.half.retain(|path| {
+            let now = self.shared.files.digest(path).ok().flatten();
+            now.is_some() && lock.get(path, now).map(|entry| entry.content) != now
+        });
+        let _ = std::fs::remove_dir_all(self.shared.root.join(store::STAGE));
         if whole && !self.interrupted && !self.options.frozen {
             self.orphans(&mut lock)?;
         }

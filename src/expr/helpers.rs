@@ -1,10 +1,14 @@
 //! Every helper of the expression language, in one table.
 
-use handlebars::{Context, Handlebars, Helper, HelperDef, RenderContext, RenderError, RenderErrorReason, ScopedJson};
+use std::collections::HashSet;
+
+use handlebars::{
+    Context, Handlebars, Helper, HelperDef, HelperResult, Output, RenderContext, RenderError, RenderErrorReason,
+    Renderable, ScopedJson, StringOutput,
+};
 use heck::{ToKebabCase, ToLowerCamelCase, ToSnakeCase, ToUpperCamelCase};
 use serde_json::Value;
 
-use super::placed;
 use crate::path::RelPath;
 use crate::yaml;
 
@@ -30,26 +34,30 @@ const FUNCTIONS: &[(&str, usize, usize, Function)] = &[
     ("basename", 1, 1, |c| Ok(c.path(0)?.name().into())),
     ("stem", 1, 1, |c| Ok(c.path(0)?.stem().into())),
     ("relative", 1, 2, relative),
+    ("contains", 2, 2, contains),
+    ("fail", 1, 1, |c| Err(format!("says: {}", c.text(0)?))),
 ];
 
-/// What only prompts have.
-const PROMPT: (&str, usize, usize, Function) = ("role", 1, 1, role);
+/// What takes a value of any type, also none.
+const TAKES_ANYTHING: &[&str] = &["json", "yaml", "default"];
+
+/// A block whose repeated lines are dropped.
+const UNIQUE_LINES: &str = "unique_lines";
 
 /// What the library brings along.
 const BLOCKS_AND_TESTS: &[&str] =
     &["if", "unless", "each", "with", "lookup", "eq", "ne", "gt", "gte", "lt", "lte", "and", "or", "not", "len"];
 
 pub(super) fn names() -> Vec<&'static str> {
-    FUNCTIONS.iter().map(|f| f.0).chain([PROMPT.0]).chain(BLOCKS_AND_TESTS.iter().copied()).collect()
+    let own = FUNCTIONS.iter().map(|f| f.0).chain([UNIQUE_LINES]);
+    own.chain(super::prompting::NAMES.iter().copied()).chain(BLOCKS_AND_TESTS.iter().copied()).collect()
 }
 
-pub(super) fn register(registry: &mut Handlebars<'static>, prompt: bool) {
-    for &(name, least, most, function) in FUNCTIONS.iter().chain(prompt.then_some(&PROMPT)) {
+pub(super) fn register(registry: &mut Handlebars<'static>) {
+    for &(name, least, most, function) in FUNCTIONS {
         registry.register_helper(name, Box::new(Registered { name, least, most, function }));
     }
-    if prompt {
-        placed::register(registry);
-    }
+    registry.register_helper(UNIQUE_LINES, Box::new(UniqueLines));
     registry.unregister_helper("log");
 }
 
@@ -96,13 +104,6 @@ fn type_name(value: &Value) -> &'static str {
         Value::String(_) => "text",
         Value::Array(_) => "a list",
         Value::Object(_) => "a map",
-    }
-}
-
-fn role(c: &Call) -> Result<Value, String> {
-    match c.text(0)?.as_str() {
-        name @ ("system" | "user" | "model") => Ok(format!("\u{0}{name}\u{0}").into()),
-        other => Err(format!("is `system`, `user` or `model`, not `{other}`")),
     }
 }
 
@@ -156,6 +157,54 @@ fn relative(c: &Call) -> Result<Value, String> {
     Ok(up.chain(to[shared..].iter().copied()).collect::<Vec<_>>().join("/").into())
 }
 
+/// Whether a list holds a value, a map a key, or a text another.
+fn contains(c: &Call) -> Result<Value, String> {
+    match c.value(0) {
+        Value::Array(list) => Ok(list.contains(c.value(1)).into()),
+        Value::Object(map) => Ok(map.contains_key(&c.text(1)?).into()),
+        Value::String(text) => Ok(text.contains(&c.text(1)?).into()),
+        other => Err(format!("takes a list, a map or text, and got {}", type_name(other))),
+    }
+}
+
+/// `{{#unique_lines}}…{{/unique_lines}}`: what is rendered inside, without the lines that stand above already.
+struct UniqueLines;
+
+impl HelperDef for UniqueLines {
+    fn call<'reg: 'rc, 'rc>(
+        &self,
+        h: &Helper<'rc>,
+        r: &'reg Handlebars<'reg>,
+        ctx: &'rc Context,
+        rc: &mut RenderContext<'reg, 'rc>,
+        out: &mut dyn Output,
+    ) -> HelperResult {
+        let Some(block) = h.template() else { return Ok(()) };
+        let mut inside = StringOutput::new();
+        block.render(r, ctx, rc, &mut inside)?;
+        out.write(&unique_lines(&inside.into_string()?))?;
+        Ok(())
+    }
+}
+
+/// Every line once. Blank lines and comments (`#`) part and explain the others: they may come again, but not twice in a row,
+/// and no blank line is first or last. Spaces at a line's end, and how it ends, make no difference.
+fn unique_lines(text: &str) -> String {
+    let mut seen = HashSet::new();
+    let mut kept: Vec<&str> = Vec::new();
+    for line in text.lines().map(str::trim_end) {
+        let parts = line.is_empty() || line.starts_with('#');
+        let is_new = if parts { kept.last() != Some(&line) } else { seen.insert(line) };
+        if is_new {
+            kept.push(line);
+        }
+    }
+    while kept.last().is_some_and(|line| line.is_empty()) {
+        kept.pop();
+    }
+    kept.iter().skip_while(|line| line.is_empty()).flat_map(|line| [*line, "\n"]).collect()
+}
+
 struct Registered {
     name: &'static str,
     least: usize,
@@ -167,7 +216,7 @@ impl HelperDef for Registered {
     fn call_inner<'reg: 'rc, 'rc>(
         &self,
         h: &Helper<'rc>,
-        _: &'reg Handlebars<'reg>,
+        registry: &'reg Handlebars<'reg>,
         ctx: &'rc Context,
         _: &mut RenderContext<'reg, 'rc>,
     ) -> Result<ScopedJson<'rc>, RenderError> {
@@ -182,10 +231,13 @@ impl HelperDef for Registered {
         }
         let mut params = Vec::with_capacity(count);
         for param in h.params() {
-            if param.is_value_missing() && self.name != "default" {
+            let missing = param.is_value_missing();
+            if missing && self.name != "default" && registry.strict_mode() {
                 return Err(RenderError::strict_error(param.relative_path()));
             }
-            params.push((!param.is_value_missing()).then(|| param.value().clone()));
+            // Where variables may be missing, they are empty.
+            let empty = (!registry.strict_mode() && !TAKES_ANYTHING.contains(&self.name)).then(|| Value::from(""));
+            params.push(if missing { empty } else { Some(param.value().clone()) });
         }
         let indent = h.hash_get("indent").and_then(|v| v.value().as_u64()).and_then(|n| usize::try_from(n).ok());
         let output = ctx.data().get("output").and_then(Value::as_str).unwrap_or_default();
@@ -232,6 +284,12 @@ mod tests {
             ("{{relative \"a.txt\" \"x/y/z.txt\"}}", "../../a.txt"),
             ("{{#if (eq word \"category\")}}y{{/if}}{{#if (ne n 2)}}n{{/if}}", "y"),
             ("{{len list}}", "2"),
+            ("{{contains list \"a\"}} {{contains list 1}} {{contains list \"1\"}}", "true true false"),
+            ("{{contains map \"k\"}}{{#if (not (contains map \"x\"))}} no{{/if}}", "true no"),
+            ("{{contains word \"cat\"}} {{contains word \"x\"}}", "true false"),
+            ("{{contains n \"c\"}}", "error: `contains` takes a list, a map or text, and got a number"),
+            ("{{#if (eq n 3)}}{{fail \"no\"}}{{/if}}fine", "fine"),
+            ("{{fail \"two is too many\"}}", "error: `fail` says: two is too many"),
             ("{{#if (and word (not empty))}}y{{/if}}", "y"),
             ("{{upper list}}", "error: `upper` takes text, and got a list"),
             ("{{join word}}", "error: `join` takes a list, and got text"),
@@ -239,6 +297,24 @@ mod tests {
             ("{{log word}}", "error: unknown helper `log`"),
         ] {
             assert_eq!(render(text), want, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_line_that_came_before_is_dropped() {
+        for (inside, want) in [
+            ("", ""),
+            ("a\nb\na\n", "a\nb\n"),
+            ("a\r\na  \nb", "a\nb\n"),
+            ("# x\na\n\n# x\nb\n", "# x\na\n\n# x\nb\n"),
+            ("# x\n# x\n\n\na\n", "# x\n\na\n"),
+            ("a\n\na\n\nb\n", "a\n\nb\n"),
+            ("\na\n\n\n", "a\n"),
+            ("{{#each list}}{{this}}\n{{/each}}{{word}}\na\n", "a\n1\ncategory\n"),
+            ("{{#if nope}}x{{/if}}", "error: unknown variable `nope`"),
+            ("{{nope}}", "error: unknown variable `nope`"),
+        ] {
+            assert_eq!(render(&format!("{{{{#unique_lines}}}}\n{inside}{{{{/unique_lines}}}}")), want, "{inside}");
         }
     }
 }

@@ -1,20 +1,37 @@
 //! Handlebars, strict: the one expression language of Genfile strings, templates and prompts.
 //!
-//! Pure: text and values in, text out. Every helper is registered in [`helpers`]. Unknown variables are errors, in `{{#if}}`
-//! too where the name is one that genmake gives (`vars.x`, `inputs.x`); below `item.value` and other data a name may be
-//! missing in `{{#if}}` and `{{default}}`, because data has optional fields.
+//! Pure: text and values in, text out. Every helper is registered in [`helpers`] or, for prompts, in [`prompting`]. Unknown
+//! variables are errors, in `{{#if}}` too where the name is one that genmake gives (`vars.x`, `inputs.x`); below `item.value`
+//! and other data a name may be missing in `{{#if}}` and `{{default}}`, because data has optional fields.
+//!
+//! A prompt file by itself is rendered with Dotprompt's own, lenient semantics: see [`Template::lenient`].
 
 mod helpers;
+mod lenient;
+mod marks;
 mod names;
 mod placed;
+mod prompting;
 
 use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 
 use handlebars::{Handlebars, RenderError, RenderErrorReason, Template as Compiled};
-use serde_json::Value;
+use serde_json::{Value, json};
 
-/// The partials that ship with genmake.
-const BUILTIN: [(&str, &str); 1] = [("generated", include_str!("../../templates/partials/generated.hbs"))];
+use crate::error::{Code, Error, Place, Source, did_you_mean};
+
+pub use marks::{MARK, Mark, Piece, pieces};
+
+/// The partials that ship with genmake. None names another.
+const BUILTIN: [(&str, &str); 6] = [
+    ("generated", include_str!("../../templates/partials/generated.hbs")),
+    ("generated-pack", include_str!("../../templates/partials/generated-pack.hbs")),
+    ("gitignore-go", include_str!("../../templates/partials/gitignore-go.hbs")),
+    ("gitignore-node", include_str!("../../templates/partials/gitignore-node.hbs")),
+    ("gitignore-python", include_str!("../../templates/partials/gitignore-python.hbs")),
+    ("gitignore-rust", include_str!("../../templates/partials/gitignore-rust.hbs")),
+];
 
 /// Why an expression or template cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -53,6 +70,39 @@ impl ExprError {
             Why::Use(what) => what.clone(),
         }
     }
+
+    /// As an error, still without a place.
+    pub fn to_error(&self) -> Error {
+        let code = match self.why {
+            Why::Syntax(_) | Why::Use(_) => Code::BadExpression,
+            Why::Variable(_) | Why::Helper(_) | Why::Partial(_) => Code::Undefined,
+        };
+        let message = match &self.partial {
+            Some(partial) => format!("in partial `{partial}`: {}", self.message()),
+            None => self.message(),
+        };
+        let error = Error::new(code, message);
+        match &self.why {
+            Why::Helper(name) => error.hint_if(did_you_mean(name, helpers::names())),
+            Why::Syntax(_) => {
+                error.hint("an expression is `{{NAME}}` or `{{HELPER NAME}}`; a literal `{{` is written `\\{{`")
+            }
+            _ => error,
+        }
+    }
+
+    /// As an error that points into the file or partial that it stands in. `lines_before` of the file come before the template.
+    pub fn located(&self, file: &Arc<Source>, lines_before: usize, partials: &HashMap<String, Arc<Source>>) -> Error {
+        let (source, lines) = match self.partial.as_ref().and_then(|name| partials.get(name)) {
+            Some(partial) => (partial, 0),
+            None => (file, lines_before),
+        };
+        let Some((line, column)) = self.at else { return self.to_error() };
+        let start = source.offset(line + lines, column);
+        let rest = &source.text[start.min(source.text.len())..];
+        let end = rest.find("}}").map_or(0, |end| end + 2).min(rest.find('\n').unwrap_or(rest.len()));
+        self.to_error().at(Place { source: Arc::clone(source), span: start..start + end })
+    }
 }
 
 /// A text with expressions, compiled once and rendered for each task.
@@ -66,6 +116,14 @@ pub struct Template {
     roots: HashSet<String>,
 }
 
+/// What a text is.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Mode {
+    Template,
+    Prompt,
+    Lenient,
+}
+
 /// The name that a text goes by in its own registry; no partial can have it.
 const MAIN: &str = "\u{0}main";
 
@@ -75,16 +133,16 @@ impl Template {
     /// # Errors
     /// The first place that does not parse.
     pub fn new(text: &str, partials: &[(String, String)]) -> Result<Template, ExprError> {
-        Template::compile(text, partials, false)
+        Template::compile(text, partials, Mode::Template)
     }
 
-    /// As [`Template::new`], for the body of a prompt, which also has `{{role "system"}}`. It writes the role's name
-    /// between two NULs.
+    /// As [`Template::new`], for the body of a prompt in a rule, which also has the helpers of prompts. They leave marks, which
+    /// [`pieces`] takes out.
     ///
     /// # Errors
     /// The first place that does not parse.
     pub fn prompt(text: &str, partials: &[(String, String)]) -> Result<Template, ExprError> {
-        Template::compile(text, partials, true)
+        Template::compile(text, partials, Mode::Prompt)
     }
 
     /// As [`Template::new`], for a command: the values in it are quoted for the shell, `{{{x}}}` as it is.
@@ -92,35 +150,66 @@ impl Template {
     /// # Errors
     /// The first place that does not parse.
     pub fn command(text: &str) -> Result<Template, ExprError> {
-        let mut template = Template::compile(text, &[], false)?;
+        let mut template = Template::compile(text, &[], Mode::Template)?;
         if let Some(registry) = &mut template.registry {
             registry.register_escape_fn(quoted);
         }
         Ok(template)
     }
 
-    fn compile(text: &str, partials: &[(String, String)], prompt: bool) -> Result<Template, ExprError> {
+    /// As [`Template::prompt`], with the semantics of Dotprompt (<https://google.github.io/dotprompt/>): unknown variables are
+    /// empty, `@x` is looked up in the context. For [`Template::render_lenient`].
+    ///
+    /// # Errors
+    /// The first place that does not parse.
+    pub fn lenient(text: &str, partials: &[(String, String)]) -> Result<Template, ExprError> {
+        Template::compile(text, partials, Mode::Lenient)
+    }
+
+    fn compile(text: &str, partials: &[(String, String)], mode: Mode) -> Result<Template, ExprError> {
         if !text.contains("{{") && !text.contains('\\') {
             return Ok(Template { registry: None, text: text.to_owned(), names: Vec::new(), roots: HashSet::new() });
         }
         let mut registry = Handlebars::new();
         registry.register_escape_fn(handlebars::no_escape);
-        registry.set_strict_mode(true);
-        helpers::register(&mut registry, prompt);
-        let builtin = BUILTIN.iter().map(|(name, text)| (*name, *text));
-        let given = partials.iter().map(|(name, text)| (name.as_str(), text.as_str()));
+        registry.set_strict_mode(mode != Mode::Lenient);
+        helpers::register(&mut registry);
+        if mode != Mode::Template {
+            prompting::register(&mut registry);
+        }
+        match mode {
+            Mode::Template => {}
+            Mode::Prompt => placed::register(&mut registry),
+            Mode::Lenient => lenient::register(&mut registry),
+        }
         let mut calls = HashMap::new();
-        for (name, text) in builtin.chain(given) {
-            let compiled = compile(text, Some(name))?;
-            calls.insert(name.to_owned(), names::partials(&compiled).map_err(|why| in_partial(why, name))?);
+        for (name, text) in partials {
+            let mut compiled = compile(text, Some(name))?;
+            calls.insert(name.clone(), names::partials(&compiled).map_err(|why| in_partial(why, name))?);
+            if mode == Mode::Lenient {
+                lenient::turn(&mut compiled);
+            }
             registry.register_template(name, compiled);
         }
         let main = compile(text, None)?;
-        names::partials(&main).map_err(|why| ExprError { why, partial: None, at: None })?;
+        let called = names::partials(&main).map_err(|why| ExprError { why, partial: None, at: None })?;
+        for (name, text) in BUILTIN {
+            let is_called = called.iter().chain(calls.values().flatten()).any(|other| other == name);
+            // One of the project's own takes its place.
+            if is_called && !calls.contains_key(name) {
+                registry.register_template(name, compile(text, Some(name))?);
+            }
+        }
         if let Some(name) = names::recursive(&calls) {
             return Err(in_partial(Why::Use(format!("partial `{name}` includes itself")), name));
         }
-        let names = names::used(&main, &|name| helpers::names().contains(&name));
+        let (main, names) = match mode {
+            Mode::Lenient => (lenient::main(main), Vec::new()),
+            _ => {
+                let names = names::used(&main, &|name| helpers::names().contains(&name));
+                (main, names)
+            }
+        };
         registry.register_template(MAIN, main);
         let roots = names::roots(&registry, MAIN);
         Ok(Template { registry: Some(registry), text: text.to_owned(), names, roots })
@@ -146,6 +235,14 @@ impl Template {
             return Err(ExprError { why: Why::Variable(missing.raw.clone()), partial: None, at: Some(missing.at) });
         }
         registry.render(MAIN, scope).map_err(|e| render_error(&e))
+    }
+
+    /// Renders a [`Template::lenient`] with the variables of `input`, and with `@x` for what `context` has.
+    ///
+    /// # Errors
+    /// The first expression that cannot be rendered, such as an unknown helper.
+    pub fn render_lenient(&self, input: &Value, context: &Value) -> Result<String, ExprError> {
+        self.render(&json!({"input": input, "context": context}))
     }
 }
 
@@ -185,11 +282,6 @@ fn render_error(error: &RenderError) -> ExprError {
         partial: error.template_name.clone().filter(|name| name != MAIN),
         at: error.line_no.zip(error.column_no),
     }
-}
-
-/// The names of all helpers, for hints.
-pub fn helper_names() -> Vec<&'static str> {
-    helpers::names()
 }
 
 #[cfg(test)]
@@ -233,6 +325,17 @@ mod tests {
         assert_eq!(render("{{#each item.value.list}}{{@root.vars.v}}{{/each}}", scope()).unwrap(), "11");
         assert_eq!(fails("{{item.value.nope}}", scope()), Why::Variable("item.value.nope".into()));
         assert_eq!(fails("{{#each item.value.list}}{{vars.v}}{{/each}}", scope()), Why::Variable("vars.v".into()));
+    }
+
+    #[test]
+    fn the_partials_that_ship_render_and_can_be_replaced() {
+        let scope = || json!({"rule": "r", "output": "a.txt", "vars": {}});
+        for (name, _) in BUILTIN {
+            let text = render(&format!("{{{{> {name} comment=\"#\" pack=\"p\"}}}}\n"), scope()).unwrap();
+            assert!(text.ends_with('\n') && !text.contains("{{"), "{name}: {text}");
+        }
+        let own = [("generated".to_owned(), "own".to_owned())];
+        assert_eq!(Template::new("{{> generated}}", &own).unwrap().render(&scope()).unwrap(), "own");
     }
 
     #[test]

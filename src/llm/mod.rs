@@ -3,7 +3,8 @@
 mod reply;
 mod request;
 mod verify;
+mod written;
 
 pub use reply::{Answer, Shortfall, Split, Stop, Usage, single, split};
 pub use request::{Ask, Request, context_saved, slot};
-pub use verify::{Complaint, verify};
+pub use verify::{Complaint, Demand, as_said, fits, verify};

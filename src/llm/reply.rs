@@ -8,7 +8,8 @@ use std::fmt;
 use serde::de::{DeserializeSeed, IgnoredAny, MapAccess, Visitor};
 use serde_json::Value;
 
-use super::request::{Ask, slot};
+use super::request::{Ask, RESULT, slot};
+use crate::selector::write_data;
 
 /// What a provider answered.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -83,11 +84,18 @@ pub fn single(ask: &Ask, answer: &Answer) -> Result<Vec<String>, Shortfall> {
     if answer.text.trim().is_empty() {
         return Err(Shortfall::Malformed("the answer is empty".to_owned()));
     }
-    if ask.outputs.iter().all(|output| output.name.is_none()) {
+    if ask.schema.is_none() && ask.outputs.iter().all(|output| output.name.is_none()) {
         return Ok(vec![unfenced(&answer.text).to_owned()]);
     }
-    let value: Value = serde_json::from_str(json_part(&answer.text))
+    let mut value: Value = serde_json::from_str(json_part(&answer.text))
         .map_err(|e| Shortfall::Malformed(format!("the answer is not JSON: {e}")))?;
+    // A server that does not hold to schemas may have left out what the value stands below.
+    if let (true, Value::Object(map)) = (ask.is_wrapped(), &mut value)
+        && map.len() == 1
+        && let Some(inner) = map.remove(RESULT)
+    {
+        value = inner;
+    }
     texts(ask, value).ok_or_else(|| Shortfall::Malformed("the answer lacks an output".to_owned()))
 }
 
@@ -125,6 +133,9 @@ pub fn split(asks: &[&Ask], answer: &Answer) -> Split {
 
 /// The texts of one task's outputs; an empty one is a missing one.
 fn texts(ask: &Ask, value: Value) -> Option<Vec<String>> {
+    if ask.schema.is_some() {
+        return Some(ask.outputs.iter().map(|output| write_data(&output.path, &value)).collect());
+    }
     let text = |value: Value| match value {
         Value::String(text) if !text.trim().is_empty() => Some(text),
         _ => None,
@@ -159,7 +170,7 @@ fn unfenced(text: &str) -> &str {
 /// The JSON of an answer: all of it, or what stands in its first fence, closed or cut.
 fn json_part(text: &str) -> &str {
     let text = text.trim();
-    if text.starts_with('{') {
+    if text.starts_with(['{', '[']) {
         return text;
     }
     let Some((_, fenced)) = text.split_once("```") else { return text };
@@ -284,6 +295,25 @@ mod tests {
         assert_eq!(one(own).unwrap(), own);
         assert!(matches!(one(" \n"), Err(Shortfall::Malformed(_))));
         assert_eq!(single(&ask, &answer("half", Stop::Length)), Err(Shortfall::Truncated));
+    }
+
+    #[test]
+    #[cfg(feature = "schema")]
+    fn data_is_written_in_the_form_of_its_output() {
+        use super::super::request::tests::ask_for;
+        let one = |path: &str, kind: &str, text: &str| {
+            single(&ask_for(path, serde_json::json!({"type": kind})), &answer(text, Stop::End))
+                .map(|texts| texts.concat())
+        };
+        assert_eq!(one("a.json", "object", "```json\n{\"count\": 1}\n```").unwrap(), "{\n  \"count\": 1\n}\n");
+        assert_eq!(one("a.yaml", "object", "{\"count\": 1}").unwrap(), "count: 1\n");
+        assert_eq!(one("a.toml", "object", "{\"count\": 1}").unwrap(), "count = 1\n");
+        assert_eq!(one("a.txt", "array", "{\"result\": [1]}").unwrap(), "[\n  1\n]\n");
+        assert_eq!(one("a.json", "array", "[1]").unwrap(), "[\n  1\n]\n");
+        assert!(matches!(one("a.json", "object", "Sorry"), Err(Shortfall::Malformed(_))));
+        let ask = ask_for("a.json", serde_json::json!({"type": "object"}));
+        let split = split(&[&ask, &ask], &answer(r#"{"files": {"f2": {"count": 2}, "f1": {"count": 1}}}"#, Stop::End));
+        assert_eq!(split.results[1].as_ref().unwrap().concat(), "{\n  \"count\": 2\n}\n");
     }
 
     proptest! {

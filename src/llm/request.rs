@@ -1,10 +1,13 @@
 //! From tasks to a request: the stable prefix first, the tasks' own text last.
 
+use std::sync::Arc;
+
 use serde_json::{Map, Value, json};
 
 use crate::context::Note;
 use crate::graph::Output;
 use crate::prompt::{Message, Role};
+use crate::schema::Schema;
 
 /// What one task wants from a model.
 #[derive(Debug, Clone, PartialEq)]
@@ -17,6 +20,8 @@ pub struct Ask {
     pub model: String,
     /// Sampling parameters, by our names.
     pub params: Map<String, Value>,
+    /// What the result must be like, if it is data; such a task has one output.
+    pub schema: Option<Arc<Schema>>,
     /// What its messages hold of a specification; in no key.
     pub context: Option<Note>,
 }
@@ -52,8 +57,12 @@ impl Ask {
         }
     }
 
-    /// Whether it can share a request: a system part, perhaps, and one part of the user.
+    /// Whether it can share a request: a system part, perhaps, and one part of the user. A schema with references cannot be
+    /// put below another: they start at its root.
     pub fn can_share(&self) -> bool {
+        if self.schema.as_ref().is_some_and(|schema| has_references(schema.value())) {
+            return false;
+        }
         let rest = match self.messages.first() {
             Some(first) if first.role == Role::System => &self.messages[1..],
             _ => &self.messages[..],
@@ -71,10 +80,25 @@ impl Ask {
         self.params.get("max_output_tokens").and_then(Value::as_u64)
     }
 
-    /// The schema of this task's result.
-    fn schema(&self) -> Option<Value> {
+    /// The schema of this task's result in a slot; none for plain text.
+    fn slot_schema(&self) -> Option<Value> {
+        if let Some(schema) = &self.schema {
+            return Some(schema.value().clone());
+        }
         let names: Vec<&String> = self.outputs.iter().filter_map(|output| output.name.as_ref()).collect();
         if names.is_empty() { None } else { Some(object(names.into_iter().map(|name| (name.clone(), text())))) }
+    }
+
+    /// The schema of its answer when it travels alone. Providers want an object at the root: any other value goes below
+    /// [`RESULT`].
+    fn single_schema(&self) -> Option<Value> {
+        let schema = self.slot_schema()?;
+        if self.is_wrapped() { Some(object([(RESULT.to_owned(), schema)].into_iter())) } else { Some(schema) }
+    }
+
+    /// Whether its answer, when it travels alone, stands below [`RESULT`].
+    pub(super) fn is_wrapped(&self) -> bool {
+        self.schema.as_ref().is_some_and(|schema| schema.value().get("type").is_none_or(|kind| kind != "object"))
     }
 
     fn paths(&self) -> String {
@@ -94,8 +118,19 @@ pub fn context_saved(asks: &[&Ask]) -> u64 {
     own + notes.iter().find(|note| note.is_shared).map_or(0, |note| note.tokens_saved())
 }
 
+/// Where the value stands in an answer whose schema is no object.
+pub(super) const RESULT: &str = "result";
+
 fn text() -> Value {
     json!({"type": "string"})
+}
+
+fn has_references(schema: &Value) -> bool {
+    match schema {
+        Value::Object(map) => map.contains_key("$ref") || map.values().any(has_references),
+        Value::Array(items) => items.iter().any(has_references),
+        _ => false,
+    }
 }
 
 /// A strict object: every property required, no others.
@@ -117,7 +152,7 @@ impl Request {
     fn single(ask: &Ask) -> Request {
         let mut request = Request::empty(ask);
         request.messages = ask.messages.clone();
-        request.schema = ask.schema();
+        request.schema = ask.single_schema();
         request.max_output_tokens = ask.limit();
         request.paths = vec![ask.paths()];
         request
@@ -143,7 +178,7 @@ impl Request {
             request.messages.push(Message { role: Role::System, text: system.to_owned() });
         }
         request.messages.push(Message { role: Role::User, text: batch_text(asks) });
-        let files = asks.iter().enumerate().map(|(i, ask)| (slot(i), ask.schema().unwrap_or_else(text)));
+        let files = asks.iter().enumerate().map(|(i, ask)| (slot(i), ask.slot_schema().unwrap_or_else(text)));
         request.schema = Some(object([("files".to_owned(), object(files))].into_iter()));
         // In JSON a text is longer by its escapes and its slot's name.
         let limits: Option<Vec<u64>> = asks.iter().map(|ask| ask.limit()).collect();
@@ -158,8 +193,9 @@ impl Request {
 fn batch_text(asks: &[&Ask]) -> String {
     let slots: Vec<String> =
         asks.iter().enumerate().map(|(i, ask)| format!("{} is {}", slot(i), ask.paths())).collect();
+    let what = if asks.iter().all(|ask| ask.schema.is_some()) { "the value" } else { "the full text" };
     let mut text = format!(
-        "Do these {} tasks. The results go to {}. Answer with a JSON object: under \"files\", the full text of each result \
+        "Do these {} tasks. The results go to {}. Answer with a JSON object: under \"files\", {what} of each result \
          under its name.\n",
         asks.len(),
         slots.join("; "),
@@ -185,8 +221,30 @@ pub(super) mod tests {
             ],
             model: "m".into(),
             params: json!({"temperature": 0, "max_output_tokens": 100}).as_object().unwrap().clone(),
+            schema: None,
             context: None,
         }
+    }
+
+    #[cfg(feature = "schema")]
+    pub fn ask_for(path: &str, schema: Value) -> Ask {
+        Ask { schema: Some(Arc::new(Schema::new(schema).unwrap())), ..ask(path, "Make it.") }
+    }
+
+    #[test]
+    #[cfg(feature = "schema")]
+    fn a_schema_is_the_answers_or_the_slots() {
+        let number = json!({"type": "object", "properties": {"n": {"type": "integer"}}});
+        let (a, b) = (ask_for("a.json", number.clone()), ask_for("b.json", number.clone()));
+        assert_eq!(Request::new(&[&a]).schema.unwrap(), number);
+        let batch = Request::new(&[&a, &b]);
+        assert_eq!(batch.schema.unwrap()["properties"]["files"]["properties"]["f2"], number);
+        assert!(batch.messages[1].text.contains("under \"files\", the value of each result"));
+        // What is no object goes below a name; what refers to its root travels alone.
+        let list = ask_for("a.json", json!({"type": "array"}));
+        assert_eq!(Request::new(&[&list]).schema.unwrap()["properties"]["result"], json!({"type": "array"}));
+        assert!(list.can_share());
+        assert!(!ask_for("a.json", json!({"$defs": {"x": {}}, "items": {"$ref": "#/$defs/x"}})).can_share());
     }
 
     #[test]

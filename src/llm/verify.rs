@@ -1,30 +1,75 @@
-//! Checks on one result, and what to say to the model when one fails.
+//! What a result must be like, and what to say to the model when it is not.
 
+use super::written;
 use crate::manifest::Check;
 use crate::path::RelPath;
 use crate::prompt::{Message, Role};
+use crate::schema::Schema;
 use crate::selector::parse_data;
 
-/// A check that a result did not pass.
+/// What a result must satisfy.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Demand {
+    /// The check of the rule that has this name.
+    Check(&'static str),
+    /// The rule's filters.
+    Filter,
+    /// The prompt's schema of the result.
+    OutputSchema,
+}
+
+/// A demand that a result did not satisfy.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Complaint {
-    /// The check's name.
-    pub check: &'static str,
+    /// Which demand.
+    pub demand: Demand,
     /// The output.
     pub path: RelPath,
-    /// What is wrong, with its line and column in the output.
+    /// What is wrong, with its place in the output.
     pub message: String,
 }
 
+impl Demand {
+    /// As the end of a sentence whose subject is the result.
+    fn is_not_met(&self) -> String {
+        match self {
+            Demand::Check(name) => format!("does not pass the check `{name}`"),
+            Demand::Filter => "does not pass the filter".to_owned(),
+            Demand::OutputSchema => "does not fit the output schema".to_owned(),
+        }
+    }
+}
+
 impl Complaint {
+    /// The complaint in words, for people.
+    pub fn words(&self) -> String {
+        format!("`{}` {}: {}", self.path, self.demand.is_not_met(), self.message)
+    }
+
     /// The rest of the conversation in which the model is asked to do better.
     pub fn to_messages(&self, reply: &str) -> [Message; 2] {
         let text = format!(
-            "That does not pass the check `{}` for `{}`: {}. Answer again with the whole corrected content and nothing else.",
-            self.check, self.path, self.message
+            "That {} for `{}`: {}. Answer again with the whole corrected content and nothing else.",
+            self.demand.is_not_met(),
+            self.path,
+            self.message
         );
         [Message { role: Role::Model, text: reply.to_owned() }, Message { role: Role::User, text }]
     }
+}
+
+/// Judges one output's text by the schema of the result.
+///
+/// # Errors
+/// All that the schema has against it.
+pub fn fits(path: &RelPath, text: &str, schema: &Schema) -> Result<(), Complaint> {
+    let checked = written::read(path, text).and_then(|value| schema.check(&value));
+    checked.map_err(|message| Complaint { demand: Demand::OutputSchema, path: path.clone(), message })
+}
+
+/// A result as the model said it: data as JSON, whatever its output is written in.
+pub fn as_said(path: &RelPath, text: &str) -> String {
+    written::read(path, text).map_or_else(|_| text.to_owned(), |value| format!("{value:#}"))
 }
 
 /// Checks one output's text.
@@ -43,7 +88,7 @@ pub fn verify(path: &RelPath, text: &str, checks: &[Check]) -> Result<(), Compla
                 Some((line, column)) => format!("not {}, line {line}, column {column}: {what}", ext.to_uppercase()),
                 None => format!("not {}: {what}", ext.to_uppercase()),
             };
-            return Err(Complaint { check: ext, path: path.clone(), message });
+            return Err(Complaint { demand: Demand::Check(ext), path: path.clone(), message });
         }
     }
     Ok(())
@@ -52,6 +97,15 @@ pub fn verify(path: &RelPath, text: &str, checks: &[Check]) -> Result<(), Compla
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_model_is_told_what_is_wrong() {
+        let complaint = |demand| Complaint { demand, path: RelPath::new("a.json").unwrap(), message: "why".into() };
+        let [said, told] = complaint(Demand::OutputSchema).to_messages("{}");
+        assert_eq!((said.role, said.text.as_str()), (Role::Model, "{}"));
+        assert!(told.text.starts_with("That does not fit the output schema for `a.json`: why. Answer again"));
+        assert_eq!(complaint(Demand::Check("json")).words(), "`a.json` does not pass the check `json`: why");
+    }
 
     #[test]
     fn each_check_says_where() {

@@ -8,7 +8,7 @@ use std::time::Duration;
 use serde_json::{Map, Value};
 
 use crate::error::{Code, Error, Place, Source, did_you_mean};
-use crate::expr::{ExprError, Template, Why, helper_names};
+use crate::expr::{Template, Why};
 use crate::path::RelPath;
 
 /// A whole Genfile.
@@ -46,7 +46,7 @@ impl Expr {
     pub fn new(text: &str, place: Place) -> Result<Expr, Error> {
         match Template::new(text, &[]) {
             Ok(template) => Ok(Expr { template: Arc::new(template), place }),
-            Err(e) => Err(expr_error(&e).at(place)),
+            Err(e) => Err(e.to_error().at(place)),
         }
     }
 
@@ -57,7 +57,7 @@ impl Expr {
     pub fn command(text: &str, place: Place) -> Result<Expr, Error> {
         match Template::command(text) {
             Ok(template) => Ok(Expr { template: Arc::new(template), place }),
-            Err(e) => Err(expr_error(&e).at(place)),
+            Err(e) => Err(e.to_error().at(place)),
         }
     }
 
@@ -83,7 +83,7 @@ impl Expr {
             {
                 place.span = place.span.start + at..place.span.start + at + name.len();
             }
-            expr_error(&e).hint_if(known_names(&e.why, scope)).at(place)
+            e.to_error().hint_if(known_names(&e.why, scope)).at(place)
         })
     }
 }
@@ -91,26 +91,6 @@ impl Expr {
 impl fmt::Debug for Expr {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:?}", self.text())
-    }
-}
-
-/// An expression's error in the words and codes of the tool; the place is the caller's to add.
-pub fn expr_error(error: &ExprError) -> Error {
-    let code = match error.why {
-        Why::Syntax(_) | Why::Use(_) => Code::BadExpression,
-        Why::Variable(_) | Why::Helper(_) | Why::Partial(_) => Code::Undefined,
-    };
-    let message = match &error.partial {
-        Some(partial) => format!("in partial `{partial}`: {}", error.message()),
-        None => error.message(),
-    };
-    let error_ = Error::new(code, message);
-    match &error.why {
-        Why::Helper(name) => error_.hint_if(did_you_mean(name, helper_names())),
-        Why::Syntax(_) => {
-            error_.hint("an expression is `{{NAME}}` or `{{HELPER NAME}}`; a literal `{{` is written `\\{{`")
-        }
-        _ => error_,
     }
 }
 

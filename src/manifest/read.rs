@@ -190,17 +190,25 @@ impl Reader {
                     "inputs" => "an input",
                     what => what,
                 };
-                items.iter().fold(true, |fits, item| self.fits(item, what, form) && fits)
+                {
+                    // All are looked at, so that all mistakes are found.
+                    let wrong = items.iter().filter(|item| !self.fits(item, what, form)).count();
+                    wrong == 0
+                }
             }
-            (Form::Map(form), Kind::Map(entries)) => entries.iter().fold(true, |fits, (key, node)| {
-                let what = match what {
-                    "rules" => format!("rule `{}`", key.name),
-                    "providers" => format!("provider `{}`", key.name),
-                    "inputs" => "an input".to_owned(),
-                    _ => key.name.clone(),
-                };
-                self.fits(node, &what, form) && fits
-            }),
+            (Form::Map(form), Kind::Map(entries)) => {
+                let mut fits = true;
+                for (key, node) in entries {
+                    let what = match what {
+                        "rules" => format!("rule `{}`", key.name),
+                        "providers" => format!("provider `{}`", key.name),
+                        "inputs" => "an input".to_owned(),
+                        _ => key.name.clone(),
+                    };
+                    fits &= self.fits(node, &what, form);
+                }
+                fits
+            }
             (Form::Keys(known), Kind::Map(entries)) => self.are_keys(node, entries, what, known),
             _ => true,
         }

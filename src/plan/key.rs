@@ -5,9 +5,9 @@
 //! the outputs. If they are as they were, so is the action key.
 //!
 //! The *action key* covers what can change the result. For an LLM task: the messages as they would be if the task travelled
-//! alone, model, parameters, output paths. For a template: the rendered bytes and the output paths. For a command: its text,
-//! item, inputs and declared environment, output paths. For all: filters and file mode. In none: time, mtime, absolute paths,
-//! the provider's name and address, checks, who travelled along, how many jobs.
+//! alone, model, parameters, output paths, the result's schema where there is one. For a template: the rendered bytes and the
+//! output paths. For a command: its text, item, inputs and declared environment, output paths. For all: filters and file mode.
+//! In none: time, mtime, absolute paths, the provider's name and address, checks, who travelled along, how many jobs.
 
 use serde_json::Value;
 
@@ -179,8 +179,12 @@ fn forget_place(item: &mut Value) {
     if let Value::Object(map) = item {
         let is_part = map.contains_key("path") && map.contains_key("index");
         if is_part {
-            map.remove("index");
+            let index = map.remove("index").map(|index| index.to_string());
             map.remove("line");
+            // In a list the key is the index.
+            if map.get("key").and_then(Value::as_str) == index.as_deref() {
+                map.remove("key");
+            }
         } else {
             map.values_mut().for_each(forget_place);
         }
@@ -204,7 +208,13 @@ fn prompt_key(ask: &Ask) -> Framed {
     for output in &ask.outputs {
         framed = framed.field(output.name.as_deref().unwrap_or("")).field(output.path.as_str());
     }
-    framed
+    // Only where there is one, so that a task without keeps the key that it has always had.
+    match &ask.schema {
+        None => framed,
+        Some(schema) => {
+            Framed::new("genmake-action-schema-1").field(framed.finish().bytes()).field(schema.value().to_string())
+        }
+    }
 }
 
 /// A file's digest, or one that no file has: it is not there.

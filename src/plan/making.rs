@@ -8,13 +8,14 @@ use serde_json::{Map, Value, json};
 use super::context;
 use crate::digest::{Digest, Framed};
 use crate::error::{Code, Error, Place, Source as Text};
-use crate::expr::{ExprError, Template};
+use crate::expr::{MARK, Template};
 use crate::files::Files;
 use crate::graph::{Graph, Source, Task, TaskId, env_of, file_names};
 use crate::llm::Ask;
-use crate::manifest::{Expr, Recipe, expr_error, known_names};
+use crate::manifest::{Expr, Recipe, known_names};
 use crate::path::RelPath;
-use crate::prompt::{self, Message, PromptFile, ROLE_MARK};
+use crate::prompt::{self, Message, PromptFile};
+use crate::schema::Schema;
 use crate::selector::{Part, Selector, is_data, parse_data};
 
 /// What a task's recipe gives, before anybody is asked.
@@ -39,6 +40,8 @@ struct Compiled {
     template: Template,
     /// The front matter of a prompt file.
     prompt: PromptFile,
+    /// What the result must be like.
+    schema: Option<Arc<Schema>>,
     /// For errors: the recipe's text.
     text: Arc<Text>,
     /// For errors: the partials' texts by name.
@@ -121,8 +124,14 @@ fn prompted(graph: &Graph, id: TaskId, files: &dyn Files, compiled: &Compiled, m
         shown.bring_into(&mut scope, places_it);
         no_role_marks(&scope["context"]).map_err(in_rule)?;
     }
+    compiled.fill_in(&mut scope).map_err(in_rule)?;
     let rendered = compiled.render(&scope).map_err(in_rule)?;
-    let mut messages = prompt::messages(&rendered);
+    let mut messages = prompt::messages(&rendered).map_err(|media| {
+        let at = compiled.text.text.find("{{media").unwrap_or_default();
+        let place = Place { source: Arc::clone(&compiled.text), span: at..at };
+        let error = Error::new(Code::Unsupported, format!("`{{{{media}}}}` cannot be sent: `{}`", media.url)).at(place);
+        in_rule(error.hint("providers of this version are sent text only; `genmake prompt --file` renders media"))
+    })?;
     // A prompt that says nothing is an error, whatever it would be shown.
     if let Some(shown) = shown.as_ref().filter(|_| !places_it && !messages.is_empty()) {
         shown.append_to(&mut messages);
@@ -154,7 +163,13 @@ fn ask(graph: &Graph, id: TaskId, compiled: &Compiled, messages: Vec<Message>) -
     };
     let mut params = compiled.prompt.params.clone();
     params.extend(rule.params.clone());
-    Ok(Ask { outputs: task.outputs.clone(), messages, model: model.clone(), params, context: None })
+    if let (Some(output), 2..) = (&compiled.prompt.output, task.outputs.len()) {
+        let place = Place { source: Arc::clone(&compiled.text), span: output.span.clone() };
+        let message = format!("rule `{}`: a result with a schema goes to one output", rule.name);
+        return Err(Error::new(Code::Conflict, message).at(place).hint("`output: PATH` in the rule"));
+    }
+    let schema = compiled.schema.clone();
+    Ok(Ask { outputs: task.outputs.clone(), messages, model: model.clone(), params, schema, context: None })
 }
 
 impl Recipes {
@@ -189,35 +204,48 @@ impl Compiled {
         let prompt = if is_prompt {
             prompt::parse(recipe, &text).map_err(|mut found| found.swap_remove(0))?
         } else {
-            PromptFile { model: None, params: Map::new(), body: text.clone(), lines_before: 0 }
+            PromptFile::of_body(&text)
         };
         let wants = Wants::of(partials.iter().map(|(_, text)| text.as_str()).chain([prompt.body.as_str()]));
         let source = Text::new(recipe.as_str(), text);
         let compile = if is_prompt { Template::prompt } else { Template::new };
-        let template =
-            compile(&prompt.body, &partials).map_err(|e| located(&e, &source, prompt.lines_before, &texts))?;
-        Ok(Compiled { template, prompt, text: source, partials: texts, wants })
+        let template = compile(&prompt.body, &partials).map_err(|e| e.located(&source, prompt.lines_before, &texts))?;
+        let schema = prompt.output.as_ref().map(|output| {
+            Schema::new(output.schema.clone()).map(Arc::new).map_err(|why| {
+                let place = Place { source: Arc::clone(&source), span: output.span.clone() };
+                Error::new(Code::BadValue, format!("the output schema cannot be used: {why}")).at(place)
+            })
+        });
+        Ok(Compiled { template, schema: schema.transpose()?, prompt, text: source, partials: texts, wants })
+    }
+
+    /// Puts in what the prompt gives for names that are not there. genmake's own names are never stood in for.
+    fn fill_in(&self, scope: &mut Value) -> Result<(), Error> {
+        const OWN: [&str; 9] =
+            ["vars", "rule", "output", "outputs", "item", "inputs", "context", "context_left_out", "env"];
+        let input = &self.prompt.input;
+        let defaults = input.defaults.iter().filter(|(name, _)| !OWN.contains(&name.as_str()));
+        for (name, value) in defaults {
+            no_role_marks(value)?;
+            if scope.get(name).is_none() {
+                scope[name] = value.clone();
+            }
+        }
+        match input.required.iter().find(|(name, _)| scope.get(name).is_none()) {
+            None => Ok(()),
+            Some((name, span)) => {
+                let place = Place { source: Arc::clone(&self.text), span: span.clone() };
+                let error = Error::new(Code::Undefined, format!("the prompt wants `{name}`, and nothing gives it"));
+                Err(error.at(place).hint("a rule gives `item`, `inputs` and `vars`; `input.default` gives other names"))
+            }
+        }
     }
 
     fn render(&self, scope: &Value) -> Result<String, Error> {
         self.template.render(scope).map_err(|e| {
-            located(&e, &self.text, self.prompt.lines_before, &self.partials).hint_if(known_names(&e.why, scope))
+            e.located(&self.text, self.prompt.lines_before, &self.partials).hint_if(known_names(&e.why, scope))
         })
     }
-}
-
-/// An expression's error as one that points into the recipe or partial that it stands in.
-fn located(error: &ExprError, text: &Arc<Text>, lines_before: usize, partials: &HashMap<String, Arc<Text>>) -> Error {
-    let (source, lines) = match error.partial.as_ref().and_then(|name| partials.get(name)) {
-        Some(partial) => (partial, 0),
-        None => (text, lines_before),
-    };
-    let located = expr_error(error);
-    let Some((line, column)) = error.at else { return located };
-    let start = source.offset(line + lines, column);
-    let rest = &source.text[start.min(source.text.len())..];
-    let end = rest.find("}}").map_or(0, |end| end + 2).min(rest.find('\n').unwrap_or(rest.len()));
-    located.at(Place { source: Arc::clone(source), span: start..start + end })
 }
 
 /// Everything that expressions of a recipe can name.
@@ -259,7 +287,7 @@ fn scope(graph: &Graph, id: TaskId, files: &dyn Files, wants: Wants) -> Result<V
 /// No input may hold the character that marks who speaks, or a file could speak as the system.
 fn no_role_marks(value: &Value) -> Result<(), Error> {
     match value {
-        Value::String(text) if text.contains(ROLE_MARK) => {
+        Value::String(text) if text.contains(MARK) => {
             Err(Error::new(Code::Unreadable, "an input holds a NUL byte, so it is no text")
                 .hint("leave binary files out of `inputs`, or use only their `path`"))
         }

@@ -124,6 +124,23 @@ pub fn plan(ground: &Ground, needed: &[bool]) -> Plan {
     Plan { tasks, orphans: Vec::new(), batches }
 }
 
+/// What a task's recipe gives, whatever it was judged to be. What it depends on is taken as it will be, so far as that is known.
+///
+/// # Errors
+/// What cannot be read or rendered.
+pub fn making(ground: &Ground, plan: &Plan, id: TaskId) -> Result<Making, Error> {
+    if let Some(Some(Ok(Judged { making: Some(making), .. }))) = plan.tasks.get(id) {
+        return Ok(making.clone());
+    }
+    let mut overlay = Overlay { under: ground.files, made: HashMap::new() };
+    for (id, judged) in plan.tasks.iter().enumerate() {
+        if let Some(Ok(judged)) = judged {
+            overlay.add(ground, id, judged);
+        }
+    }
+    making::make(ground.graph, id, &overlay, ground.recipes).map_err(|e| e.at(ground.graph.rule(id).place.clone()))
+}
+
 /// Whether what a task leaves cannot be known yet.
 fn is_open(judged: Option<&Result<Judged, Error>>) -> bool {
     match judged {
@@ -193,6 +210,7 @@ pub fn judge(ground: &Ground, id: TaskId, files: &dyn Files) -> Result<Judged, E
             on_disk,
             locked: ground.lock.get(&output.path, on_disk),
             written: ground.memory.outputs.get(&output.path).map_or(&[][..], Vec::as_slice),
+            half: ground.memory.half.contains(&output.path),
             would_be: None,
         });
     }

@@ -127,10 +127,11 @@ impl Schedule {
         self.end(task, end);
     }
 
-    /// An asked task has its answer and is being made.
+    /// An asked task has its answer, or is to do without one, and is being made; nothing changes for one that is made already.
     pub fn resumes(&mut self, task: TaskId) {
-        self.states[task] = State::Running;
-        self.running += 1;
+        if std::mem::replace(&mut self.states[task], State::Running) != State::Running {
+            self.running += 1;
+        }
     }
 
     /// Whether no request is sent any more.

@@ -1,6 +1,6 @@
 //! Decides whether a task is up to date, and why not. A pure function of facts, so that every command reaches the same verdict.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use super::key::{Part, PartKind};
 use crate::digest::Digest;
@@ -56,6 +56,8 @@ pub struct Memory {
     pub outputs: HashMap<RelPath, Vec<(Digest, Digest)>>,
     /// For each task, by its first output.
     pub tasks: HashMap<RelPath, Remembered>,
+    /// Outputs that a command was writing when its run was killed: what stands there is nobody's result, and no edit either.
+    pub half: BTreeSet<RelPath>,
 }
 
 /// What is remembered of a task.
@@ -80,6 +82,8 @@ pub struct OutputFacts<'a> {
     pub locked: Option<&'a Entry>,
     /// What genmake wrote there on this machine: content and key.
     pub written: &'a [(Digest, Digest)],
+    /// Whether a killed run's command may have left it half-written.
+    pub half: bool,
     /// What would be written, where that is known without asking anybody.
     pub would_be: Option<Digest>,
 }
@@ -145,7 +149,7 @@ fn is_edited(output: &OutputFacts, stored: Option<&[Digest]>, all: &[OutputFacts
         || output.written.iter().any(|(content, _)| *content == on_disk);
     let at = all.iter().position(|o| o.path == output.path);
     let restored = stored.zip(at).and_then(|(stored, at)| stored.get(at)).copied();
-    !ours && output.would_be != Some(on_disk) && restored != Some(on_disk)
+    !ours && !output.half && output.would_be != Some(on_disk) && restored != Some(on_disk)
 }
 
 fn is_known(output: &OutputFacts) -> bool {
@@ -203,6 +207,7 @@ mod tests {
         locked: Option<Entry>,
         written: Vec<(Digest, Digest)>,
         would_be: Option<&'a str>,
+        half: bool,
         stored: Option<&'a str>,
         wish: Wish,
     }
@@ -213,6 +218,7 @@ mod tests {
             locked: Some(entry("made", "key")),
             written: vec![],
             would_be: None,
+            half: false,
             stored: None,
             wish: Wish::default(),
         }
@@ -221,6 +227,7 @@ mod tests {
     fn verdict(case: &Case, key: &str) -> Verdict {
         let path = RelPath::new("a").unwrap();
         let facts = OutputFacts {
+            half: case.half,
             path: &path,
             on_disk: case.on_disk.map(d),
             locked: case.locked.as_ref(),

@@ -2,7 +2,8 @@
 
 use std::path::Path;
 
-use super::{Cancel, Failure, FailureKind, Notice};
+use super::{Failure, FailureKind, Notice};
+use crate::cancel::Cancel;
 use crate::error::{Code, Error};
 use crate::llm::{Answer, Request};
 use crate::manifest;

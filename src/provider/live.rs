@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use super::http::{self, Http, is_loopback};
 use super::start::{self, Server};
-use super::{Cancel, Failure, FailureKind, Notice, openai, retry};
+use super::{Failure, FailureKind, Notice, openai, retry};
+use crate::cancel::Cancel;
 use crate::error::{Code, Error};
 use crate::llm::{Answer, Request, Stop};
 use crate::manifest::{self, Api};

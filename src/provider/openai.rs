@@ -8,7 +8,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::http::Reply;
-use super::{Failure, FailureKind};
+use super::{Failure, FailureKind, strict};
 use crate::llm::{Answer, Request, Stop, Usage};
 use crate::prompt::Role;
 
@@ -33,7 +33,7 @@ pub(super) fn body(request: &Request, official: bool) -> Value {
         body[if official { "max_completion_tokens" } else { "max_tokens" }] = limit.into();
     }
     if let Some(schema) = &request.schema {
-        let schema = json!({"name": "result", "strict": true, "schema": schema});
+        let schema = json!({"name": "result", "strict": strict::takes(schema), "schema": schema});
         body["response_format"] = json!({"type": "json_schema", "json_schema": schema});
     }
     body
@@ -148,7 +148,7 @@ mod tests {
                 Message { role: Role::User, text: "u".into() },
                 Message { role: Role::Model, text: "a".into() },
             ],
-            schema: Some(json!({"type": "object"})),
+            schema: Some(json!({"type": "object", "additionalProperties": false})),
             paths: vec![],
         };
         let want = json!({
@@ -158,9 +158,11 @@ mod tests {
             ],
             "temperature": 0, "seed": 1, "max_tokens": 9,
             "response_format": {"type": "json_schema", "json_schema":
-                {"name": "result", "strict": true, "schema": {"type": "object"}}},
+                {"name": "result", "strict": true, "schema": {"type": "object", "additionalProperties": false}}},
         });
         assert_eq!(body(&request, false), want);
+        let open = Request { schema: Some(json!({"type": "object"})), ..request.clone() };
+        assert_eq!(body(&open, false)["response_format"]["json_schema"]["strict"], false);
         assert_eq!(body(&request, true)["max_completion_tokens"], 9);
         assert_eq!(body(&request, true).get("max_tokens"), None);
     }

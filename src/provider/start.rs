@@ -3,12 +3,14 @@
 use std::collections::VecDeque;
 use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, ExitStatus, Stdio};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
-use super::{Cancel, Notice};
+use super::Notice;
+use crate::cancel::Cancel;
 use crate::error::{Code, Error};
+use crate::shell;
 
 /// How long the process group gets between SIGTERM and SIGKILL.
 const GRACE: Duration = Duration::from_secs(5);
@@ -108,19 +110,8 @@ fn failed(what: String, last: &VecDeque<String>) -> Error {
 }
 
 fn spawn(command: &str, root: &Path) -> std::io::Result<Child> {
-    let (shell, flag) = if cfg!(windows) { ("cmd", "/C") } else { ("sh", "-c") };
-    let mut process = Command::new(shell);
-    process
-        .args([flag, command])
-        .current_dir(root)
-        .env("GENMAKE_PID", std::process::id().to_string())
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped());
-    // A group of its own: Ctrl-C on the terminal does not reach it, and all of it can be ended at once.
-    #[cfg(unix)]
-    std::os::unix::process::CommandExt::process_group(&mut process, 0);
-    process.spawn()
+    let mut process = shell::command(command, root);
+    process.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()
 }
 
 /// Follows what the process says and when it ends.
@@ -164,33 +155,20 @@ fn listen(mut child: Child) -> (Receiver<Said>, Receiver<Option<ExitStatus>>) {
 impl Drop for Server {
     fn drop(&mut self) {
         let Some(Running { id, ended }) = &self.running else { return };
-        signal(*id, false);
+        shell::signal(*id, false);
         if ended.recv_timeout(GRACE).is_err() {
             let _ = ended.try_recv();
         }
         // Also after the leader has ended: others of its group may not have.
-        signal(*id, true);
+        shell::signal(*id, true);
     }
-}
-
-#[cfg(unix)]
-fn signal(id: u32, kill: bool) {
-    use rustix::process::{Pid, Signal, kill_process_group};
-    let signal = if kill { Signal::KILL } else { Signal::TERM };
-    if let Some(pid) = i32::try_from(id).ok().and_then(Pid::from_raw) {
-        let _ = kill_process_group(pid, signal);
-    }
-}
-
-#[cfg(not(unix))]
-fn signal(id: u32, _: bool) {
-    let _ = Command::new("taskkill").args(["/T", "/F", "/PID", &id.to_string()]).status();
 }
 
 #[cfg(all(test, unix))]
 mod tests {
     use super::*;
     use std::cell::RefCell;
+    use std::process::Command;
 
     fn up(
         command: &str,

@@ -61,6 +61,17 @@ pub fn parse(path: &RelPath, text: &str) -> Result<Value, Error> {
     }
 }
 
+/// A value as the text of a data file: YAML and TOML by the extension, any other as JSON with two spaces. What TOML cannot hold
+/// stays JSON, which [`parse`] then refuses with its place.
+pub fn write(path: &RelPath, value: &Value) -> String {
+    let json = || format!("{value:#}\n");
+    match path.ext() {
+        "yaml" | "yml" => yaml::write(value),
+        "toml" => toml::to_string(value).unwrap_or_else(|_| json()),
+        _ => json(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use crate::path::RelPath;
 
-pub use data::{DataCache, is_data, parse as parse_data};
+pub use data::{DataCache, is_data, parse as parse_data, write as write_data};
 
 /// A parsed selector: which file or files, and which part of each.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -14,8 +14,8 @@ use crate::path::RelPath;
 pub struct Record {
     /// Where.
     pub path: RelPath,
-    /// The digest of what is written there.
-    pub content: Digest,
+    /// The digest of what is written there; `None` where a command is about to write, and nobody knows yet what.
+    pub content: Option<Digest>,
     /// The action key that made it.
     pub key: Digest,
 }
@@ -73,9 +73,13 @@ impl Journal {
     }
 }
 
+/// What stands for a content that nobody knows yet.
+const UNKNOWN: &str = "-";
+
 /// Length and checksum, then path, content and key with line breaks between; a path holds none.
 fn bytes_of(record: &Record) -> Vec<u8> {
-    let body = format!("{}\n{}\n{}", record.path, record.content, record.key);
+    let content = record.content.map_or_else(|| UNKNOWN.to_owned(), |digest| digest.to_string());
+    let body = format!("{}\n{content}\n{}", record.path, record.key);
     let mut bytes = Vec::with_capacity(body.len() + 8);
     bytes.extend((body.len() as u32).to_le_bytes());
     bytes.extend(crc32fast::hash(body.as_bytes()).to_le_bytes());
@@ -93,7 +97,11 @@ fn frame(bytes: &[u8]) -> Option<(Record, &[u8])> {
     }
     let mut lines = std::str::from_utf8(body).ok()?.split('\n');
     let path = RelPath::output(lines.next()?).ok()?;
-    let record = Record { path, content: Digest::parse(lines.next()?)?, key: Digest::parse(lines.next()?)? };
+    let content = match lines.next()? {
+        UNKNOWN => None,
+        text => Some(Digest::parse(text)?),
+    };
+    let record = Record { path, content, key: Digest::parse(lines.next()?)? };
     Some((record, &rest[length..]))
 }
 
@@ -106,7 +114,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let record = |name: &str| Record {
             path: RelPath::new(name).unwrap(),
-            content: Digest::of(name),
+            content: (name != "b").then(|| Digest::of(name)),
             key: Digest::of("key"),
         };
         let mut journal = Journal::open(dir.path()).unwrap();

@@ -14,7 +14,7 @@ pub use guard::Guard;
 pub use journal::{Journal, Record};
 pub use read::WorkTree;
 pub use state::{Damaged, Stamp, State};
-pub use write::{put, remove, sync_folder, sync_folders, write_output};
+pub use write::{make_way, put, remove, set_mode, sync_folder, sync_folders, sync_output, write_output, write_staged};
 
 use std::path::{Path, PathBuf};
 
@@ -22,6 +22,9 @@ use crate::error::{Code, Error};
 
 /// The folder of everything that can be deleted at any time.
 pub const FOLDER: &str = ".genmake";
+
+/// The folder in which results stand before they are accepted. What is left in it is nobody's.
+pub const STAGE: &str = ".genmake/stage";
 
 /// Makes `.genmake/`, which ignores itself in git.
 ///

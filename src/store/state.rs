@@ -71,9 +71,10 @@ struct Body {
     stamps: Vec<(String, Stamp, Digest)>,
     outputs: Vec<(String, Vec<(Digest, Digest)>)>,
     tasks: Vec<(String, Remembered)>,
+    half: Vec<String>,
 }
 
-const KIND: &str = concat!("genmake-state 2 ", env!("CARGO_PKG_VERSION"));
+const KIND: &str = concat!("genmake-state 3 ", env!("CARGO_PKG_VERSION"));
 
 impl State {
     /// Reads the state below `folder`. `Err` says that there is one and that it is damaged.
@@ -102,6 +103,7 @@ impl State {
             ),
             outputs: sorted(self.memory.outputs.iter().map(|(p, written)| (p.to_string(), written.clone())), |e| &e.0),
             tasks: sorted(self.memory.tasks.iter().map(|(p, task)| (p.to_string(), task.clone())), |e| &e.0),
+            half: self.memory.half.iter().map(ToString::to_string).collect(),
         };
         let body = serde_json::to_vec(&body).unwrap_or_default();
         let mut bytes = format!("{KIND} {:08x}\n", crc32fast::hash(&body)).into_bytes();

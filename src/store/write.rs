@@ -16,13 +16,13 @@ use crate::path::RelPath;
 /// # Errors
 /// [`Code::Unwritable`], naming the path.
 pub fn put(path: &Path, bytes: &[u8]) -> Result<(), Error> {
-    put_stamped(path, bytes).map(drop)
+    put_stamped(path, bytes, None).map(drop)
 }
 
 /// As [`put`], and gives the stamp of what was written: `None` if somebody touched the file at once.
-fn put_stamped(path: &Path, bytes: &[u8]) -> Result<Option<Stamp>, Error> {
+fn put_stamped(path: &Path, bytes: &[u8], mode: Option<u32>) -> Result<Option<Stamp>, Error> {
     let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-    put_by(path, bytes, &format!(".genmake-{}.tmp", Digest::of(name).short()))
+    put_by(path, bytes, mode, &format!(".genmake-{}.tmp", Digest::of(name).short()))
 }
 
 /// As [`put`], for a file that several threads may write at once: each goes by a temporary file of its own.
@@ -31,10 +31,10 @@ fn put_stamped(path: &Path, bytes: &[u8]) -> Result<Option<Stamp>, Error> {
 /// As [`put`].
 pub(super) fn put_shared(path: &Path, bytes: &[u8]) -> Result<(), Error> {
     static NEXT: AtomicU64 = AtomicU64::new(0);
-    put_by(path, bytes, &format!(".genmake-{}.tmp", NEXT.fetch_add(1, Ordering::Relaxed))).map(drop)
+    put_by(path, bytes, None, &format!(".genmake-{}.tmp", NEXT.fetch_add(1, Ordering::Relaxed))).map(drop)
 }
 
-fn put_by(path: &Path, bytes: &[u8], temporary: &str) -> Result<Option<Stamp>, Error> {
+fn put_by(path: &Path, bytes: &[u8], mode: Option<u32>, temporary: &str) -> Result<Option<Stamp>, Error> {
     let temporary = path.with_file_name(temporary);
     // Not followed if it is a symlink: it is taken away and made anew.
     match fs_err::remove_file(&temporary) {
@@ -44,8 +44,10 @@ fn put_by(path: &Path, bytes: &[u8], temporary: &str) -> Result<Option<Stamp>, E
     let written = || -> std::io::Result<Option<Stamp>> {
         let mut file = fs_err::OpenOptions::new().write(true).create_new(true).open(&temporary)?;
         file.write_all(bytes)?;
-        if let Ok(old) = std::fs::metadata(path) {
-            file.set_permissions(old.permissions())?;
+        match (mode.and_then(permissions), std::fs::metadata(path)) {
+            (Some(permissions), _) => file.set_permissions(permissions)?,
+            (None, Ok(old)) => file.set_permissions(old.permissions())?,
+            (None, Err(_)) => {}
         }
         file.sync_all()?;
         let ours = Stamp::of(&file.metadata()?);
@@ -61,11 +63,81 @@ fn put_by(path: &Path, bytes: &[u8], temporary: &str) -> Result<Option<Stamp>, E
     })
 }
 
-/// Writes an output, with the folders above it. Gives the stamp of what was written, `None` if somebody touched it at once.
+#[cfg(unix)]
+fn permissions(mode: u32) -> Option<std::fs::Permissions> {
+    Some(std::os::unix::fs::PermissionsExt::from_mode(mode))
+}
+
+/// Permissions of that kind are only known to Unix.
+#[cfg(not(unix))]
+fn permissions(_: u32) -> Option<std::fs::Permissions> {
+    None
+}
+
+/// Gives an output the permissions `mode`, if it has others. `true` if it had.
+///
+/// # Errors
+/// [`Code::Unwritable`], naming the path.
+pub fn set_mode(root: &Path, path: &RelPath, mode: u32) -> Result<bool, Error> {
+    let full = root.join(path);
+    let Some(wanted) = permissions(mode) else { return Ok(false) };
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt;
+        let now = fs_err::metadata(&full).map_err(|e| unwritable(&e))?.permissions().mode() & 0o7777;
+        if now == mode {
+            return Ok(false);
+        }
+    }
+    fs_err::set_permissions(&full, wanted).map_err(|e| unwritable(&e))?;
+    Ok(true)
+}
+
+/// Takes an output away so that a command can make it, and makes the folders above it.
+///
+/// # Errors
+/// As [`write_output`].
+pub fn make_way(root: &Path, path: &RelPath) -> Result<(), Error> {
+    inside(root, path)?;
+    let full = root.join(path);
+    if let Some(folder) = full.parent() {
+        fs_err::create_dir_all(folder).map_err(|e| unwritable(&e))?;
+    }
+    match fs_err::remove_file(full) {
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(unwritable(&e)),
+        _ => Ok(()),
+    }
+}
+
+/// Makes durable what a command wrote, and gives its stamp.
+///
+/// # Errors
+/// As [`write_output`].
+pub fn sync_output(root: &Path, path: &RelPath) -> Result<Option<Stamp>, Error> {
+    inside(root, path)?;
+    let file = fs_err::File::open(root.join(path)).map_err(|e| unwritable(&e))?;
+    file.sync_all().and_then(|()| file.metadata()).map(|meta| Some(Stamp::of(&meta))).map_err(|e| unwritable(&e))
+}
+
+/// Writes a result that is not accepted yet, below [`super::STAGE`]. It need not survive a crash.
+///
+/// # Errors
+/// [`Code::Unwritable`], naming the path.
+pub fn write_staged(root: &Path, path: &RelPath, bytes: &[u8]) -> Result<(), Error> {
+    let full = root.join(path);
+    if let Some(folder) = full.parent() {
+        fs_err::create_dir_all(folder).map_err(|e| unwritable(&e))?;
+    }
+    let mut file = fs_err::File::create(full).map_err(|e| unwritable(&e))?;
+    file.write_all(bytes).map_err(|e| unwritable(&e))
+}
+
+/// Writes an output, with the folders above it and the permissions `mode`; without, it keeps those that it has. Gives the stamp
+/// of what was written, `None` if somebody touched it at once.
 ///
 /// # Errors
 /// [`Code::Unwritable`], or [`Code::BadPath`] where a symlink above it leads out of the root, or to where nothing is written.
-pub fn write_output(root: &Path, path: &RelPath, bytes: &[u8]) -> Result<Option<Stamp>, Error> {
+pub fn write_output(root: &Path, path: &RelPath, bytes: &[u8], mode: Option<u32>) -> Result<Option<Stamp>, Error> {
     inside(root, path)?;
     let full = root.join(path);
     if let Some(folder) = full.parent() {
@@ -74,7 +146,7 @@ pub fn write_output(root: &Path, path: &RelPath, bytes: &[u8]) -> Result<Option<
     if full.is_dir() {
         return Err(Error::new(Code::Unwritable, format!("`{path}` is a folder, and a file was to be written there")));
     }
-    put_stamped(&full, bytes)
+    put_stamped(&full, bytes, mode)
 }
 
 /// Deletes an output, and the folders above it that this leaves empty.
@@ -156,11 +228,11 @@ mod tests {
     #[test]
     fn writes_whole_files_and_cleans_up_after_itself() {
         let dir = tempfile::tempdir().unwrap();
-        write_output(dir.path(), &path("a/b/c.txt"), b"one").unwrap();
+        write_output(dir.path(), &path("a/b/c.txt"), b"one", None).unwrap();
         // What a killed run left.
         let left = dir.path().join(format!("a/b/.genmake-{}.tmp", Digest::of("c.txt").short()));
         fs_err::write(&left, "half").unwrap();
-        write_output(dir.path(), &path("a/b/c.txt"), b"two").unwrap();
+        write_output(dir.path(), &path("a/b/c.txt"), b"two", None).unwrap();
         assert_eq!(fs_err::read_to_string(dir.path().join("a/b/c.txt")).unwrap(), "two");
         assert!(!left.exists());
         remove(dir.path(), &path("a/b/c.txt")).unwrap();
@@ -168,28 +240,41 @@ mod tests {
     }
 
     #[cfg(unix)]
+    #[cfg(unix)]
+    #[test]
+    fn gives_the_mode_that_is_asked_for() {
+        use std::os::unix::fs::PermissionsExt;
+        let dir = tempfile::tempdir().unwrap();
+        let mode = || std::fs::metadata(dir.path().join("run.sh")).unwrap().permissions().mode() & 0o777;
+        write_output(dir.path(), &path("run.sh"), b"1", Some(0o755)).unwrap();
+        assert_eq!(mode(), 0o755);
+        assert!(!set_mode(dir.path(), &path("run.sh"), 0o755).unwrap());
+        assert!(set_mode(dir.path(), &path("run.sh"), 0o644).unwrap());
+        assert_eq!(mode(), 0o644);
+    }
+
     #[test]
     fn keeps_the_mode_and_follows_no_link_out() {
         use std::os::unix::fs::{PermissionsExt, symlink};
         let dir = tempfile::tempdir().unwrap();
         let outside = tempfile::tempdir().unwrap();
         let root = dir.path();
-        write_output(root, &path("run.sh"), b"1").unwrap();
+        write_output(root, &path("run.sh"), b"1", None).unwrap();
         fs_err::set_permissions(root.join("run.sh"), std::fs::Permissions::from_mode(0o755)).unwrap();
-        write_output(root, &path("run.sh"), b"2").unwrap();
+        write_output(root, &path("run.sh"), b"2", None).unwrap();
         assert_eq!(root.join("run.sh").metadata().unwrap().permissions().mode() & 0o777, 0o755);
 
         symlink(outside.path(), root.join("out")).unwrap();
         symlink(".", root.join("here")).unwrap();
         fs_err::create_dir(root.join(".git")).unwrap();
         symlink(".git", root.join("git")).unwrap();
-        assert_eq!(write_output(root, &path("git/hooks/x"), b"").unwrap_err().code, Code::BadPath);
-        assert_eq!(write_output(root, &path("out/x"), b"").unwrap_err().code, Code::BadPath);
-        write_output(root, &path("here/x"), b"").unwrap();
+        assert_eq!(write_output(root, &path("git/hooks/x"), b"", None).unwrap_err().code, Code::BadPath);
+        assert_eq!(write_output(root, &path("out/x"), b"", None).unwrap_err().code, Code::BadPath);
+        write_output(root, &path("here/x"), b"", None).unwrap();
         // An output that is itself a link is replaced, and what it pointed to stays as it is.
         fs_err::write(outside.path().join("theirs"), "theirs").unwrap();
         symlink(outside.path().join("theirs"), root.join("link")).unwrap();
-        write_output(root, &path("link"), b"ours").unwrap();
+        write_output(root, &path("link"), b"ours", None).unwrap();
         assert_eq!(fs_err::read_to_string(outside.path().join("theirs")).unwrap(), "theirs");
         assert_eq!(outside.path().read_dir().unwrap().count(), 1);
     }

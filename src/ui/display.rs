@@ -95,6 +95,10 @@ impl Display {
             }
             Event::FellBack { .. } => {}
             Event::AskedToCorrect { path, why } => self.line("correct", &format!("{path}: {why}")),
+            Event::Excused { path, error } => {
+                self.line("excuse", path.as_str());
+                self.error(error);
+            }
             Event::Ended(end) => self.ended(end),
             Event::Orphaned { orphan, deleted } => {
                 let (verb, what) = match (deleted, orphan.edited) {
@@ -121,6 +125,8 @@ impl Display {
             Status::Fresh => {}
             Status::Rendered => self.line("render", &(names + &why)),
             Status::Generated => self.line("generate", &(names + &why)),
+            Status::Ran => self.line("run", &(names + &why)),
+            Status::Defaulted => self.line("default", &names),
             Status::Restored => self.line("restore", &(names + &why)),
             Status::Skipped => self.line("skip", &names),
             Status::Failed => self.line("fail", &names),
@@ -142,7 +148,7 @@ impl Display {
         }
         let verb = match verb {
             "fail" | "edited" => format!("{verb:>9}").red().bold().to_string(),
-            "wait" | "retry" | "fall back" | "correct" | "keep" | "notice" | "skip" => {
+            "wait" | "retry" | "fall back" | "correct" | "keep" | "notice" | "skip" | "default" | "excuse" => {
                 format!("{verb:>9}").yellow().bold().to_string()
             }
             verb => format!("{verb:>9}").green().bold().to_string(),
@@ -197,7 +203,9 @@ fn closing(summary: &Summary) -> String {
     for (status, word) in [
         (Status::Generated, "generated"),
         (Status::Rendered, "rendered"),
+        (Status::Ran, "ran"),
         (Status::Restored, "restored"),
+        (Status::Defaulted, "defaulted"),
         (Status::Fresh, "fresh"),
         (Status::Edited, "edited by hand"),
         (Status::Failed, "failed"),

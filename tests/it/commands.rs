@@ -1130,6 +1130,7 @@ fn the_report_has_every_field_with_the_right_numbers() {
           "rendered": 0,
           "generated": 5,
           "restored": 1,
+          "defaulted": 0,
           "ran": 0,
           "embedded": 0,
           "failed": 0,

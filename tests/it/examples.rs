@@ -70,3 +70,39 @@ fn the_shop_is_up_to_date_without_a_model() {
     run.stdout_has("docs/product.md").stdout_has("internal/models/product.go").exits(1);
     project.run(["--frozen"]).exits(2);
 }
+
+/// Genfiles of this repository, and the rules of packs.
+fn genfiles() -> Vec<PathBuf> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut found = vec![root.join("Genfile.example"), root.join("rules/starter.yaml")];
+    let examples = fs_err::read_dir(root.join("examples")).expect("a folder");
+    let genfile = examples.map(|entry| entry.expect("an entry").path().join("Genfile"));
+    found.extend(genfile.filter(|path| path.exists()));
+    found
+}
+
+#[test]
+fn every_genfile_fits_the_schema_that_editors_get() {
+    let run = Project::new().run(["schema"]);
+    let schema = run.stdout_json();
+    run.exits(0);
+    let validator = jsonschema::validator_for(&schema).expect("a schema");
+    let all = genfiles();
+    assert!(all.len() >= 4, "{all:?}");
+    for path in all {
+        let text = fs_err::read_to_string(&path).expect("text");
+        let genfile = genmake::yaml::data(&text).expect("YAML");
+        let wrong: Vec<String> =
+            validator.iter_errors(&genfile).map(|e| format!("{} at {}", e, e.instance_path())).collect();
+        assert_eq!(wrong, Vec::<String>::new(), "{}", path.display());
+    }
+    for wrong in [
+        r#"{"rules": {}}"#,
+        r#"{"version": 1, "rules": {"a": {"tempalte": "x"}}}"#,
+        r#"{"version": 1, "rules": {"a": {"retries": -1}}}"#,
+        r#"{"version": 1, "rules": {"a": {"check": "jsn"}}}"#,
+        r#"{"version": 1, "rules": {"a": {"inputs": "x"}}}"#,
+    ] {
+        assert!(!validator.is_valid(&serde_json::from_str(wrong).expect("JSON")), "{wrong}");
+    }
+}

@@ -5,14 +5,20 @@
 mod batches;
 mod commands;
 mod context;
+mod docs;
+mod dotprompt;
 mod examples;
 mod genfile;
 #[cfg(unix)]
 mod killed;
+mod language;
 mod modules;
+mod packs;
 mod project;
+mod prompts;
 mod providers;
 mod random;
+mod running;
 mod safety;
 mod server;
 mod shop;

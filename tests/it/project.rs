@@ -188,6 +188,25 @@ impl Project {
         command
     }
 
+    /// Runs a line of the shell as a reader of the docs would, with `genmake` found by its name; what it says is one text,
+    /// as on a terminal.
+    #[track_caller]
+    #[expect(clippy::disallowed_methods, reason = "the line's other programs are found where the caller's are")]
+    pub fn shell(&self, line: &str) -> String {
+        let bin = Path::new(env!("CARGO_BIN_EXE_genmake")).parent().expect("a folder").to_owned();
+        let others = std::env::var_os("PATH").unwrap_or_default();
+        let path = std::env::join_paths([bin].into_iter().chain(std::env::split_paths(&others))).expect("a PATH");
+        let mut command = self.command([]);
+        let mut shell = Command::new("sh");
+        let env: Vec<_> =
+            command.get_envs().filter_map(|(name, value)| Some((name.to_owned(), value?.to_owned()))).collect();
+        shell.arg("-c").arg(format!("exec 2>&1\n{line}")).current_dir(self.dir.path()).env_clear().envs(env);
+        shell.env("PATH", path).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        std::mem::swap(&mut command, &mut shell);
+        let run = self.finish(command.spawn().expect("a shell"));
+        mask(&run.stdout, &run.places)
+    }
+
     /// Waits for a line of a child's stderr that holds `part`, and returns it. What it
     /// printed up to there is gone; the rest is left for [`Project::finish`].
     #[track_caller]
@@ -411,7 +430,7 @@ fn mask_ports(text: &str) -> String {
 }
 
 /// A duration is a word such as `0.12s` or `12ms`; `f12s` and `12st` are none.
-fn mask_durations(text: &str) -> String {
+pub fn mask_durations(text: &str) -> String {
     let is_inner = |c: char| c.is_alphanumeric() || matches!(c, '_' | '.');
     let mut masked = String::new();
     let mut rest = text;

@@ -1,0 +1,281 @@
+//! `prompt`: what would be sent for a target, or a prompt file by itself. Sends nothing.
+
+use std::path::Path;
+
+use serde_json::{Map, Value, json};
+
+use super::args::{Format, Prompt};
+use super::{Context, Exit, targets};
+use crate::error::{Code, Error, Errors};
+use crate::graph::TaskId;
+use crate::llm::{Ask, Request};
+use crate::plan::{Making, Verdict};
+use crate::project::{Planned, Project};
+use crate::prompt::{Data, Dotprompt};
+use crate::ui;
+
+pub(super) fn run(context: &Context, args: &Prompt) -> Result<Exit, Errors> {
+    let usage = |what: &str, hint: &str| Err(Error::new(Code::Usage, what).hint(hint).into());
+    match (&context.options.file, args.targets.is_empty()) {
+        (Some(file), true) if args.batch => {
+            usage("a prompt file by itself has no batch", &format!("`genmake prompt --file {}`", file.display()))
+        }
+        (Some(file), true) => by_itself(context, file, args.data.as_deref()),
+        (None, true) => usage(
+            "`prompt` takes a target, or a prompt file with `--file`",
+            "`genmake plan -v` lists all targets; `genmake prompt --file F --data JSON` renders a file",
+        ),
+        (_, false) if args.data.is_some() => usage(
+            "`--data` goes with a prompt file by itself",
+            "leave the targets out: `genmake prompt --file F --data JSON`",
+        ),
+        (_, false) => of_targets(context, args),
+    }
+}
+
+// ---- targets ----
+
+/// A request as it is shown.
+struct Shown {
+    /// The outputs' paths, task by task.
+    outputs: Vec<Vec<String>>,
+    rule: String,
+    provider: String,
+    request: Request,
+}
+
+/// What is said of a target.
+enum Said {
+    Request(Box<Shown>),
+    /// Why there is none: the outputs, the rule, in words, and a field for programs.
+    Nothing {
+        outputs: Vec<String>,
+        rule: String,
+        why: String,
+        field: (&'static str, Value),
+    },
+}
+
+fn of_targets(context: &Context, args: &Prompt) -> Result<Exit, Errors> {
+    let location = context.location()?;
+    let targets = targets(&args.targets, &location)?;
+    let project = Project::open_at(&location, &context.env)?;
+    let selected = project.graph().select(&targets).map_err(Errors)?;
+    // A batch is what a build of everything would form.
+    let planned = if args.batch { &[][..] } else { &targets[..] };
+    let planned = project.plan_as(planned, context.wish(), context.options.jobs)?;
+    let together = args.batch && !context.options.no_batch;
+    let mut said = Vec::new();
+    let mut shown: Vec<TaskId> = Vec::new();
+    let mut failed = false;
+    for task in selected {
+        if shown.contains(&task) {
+            continue;
+        }
+        let batch = planned.plan.batches.iter().find(|batch| together && batch.tasks.contains(&task));
+        let tasks = batch.map_or_else(|| vec![task], |batch| batch.tasks.clone());
+        match say(&planned, &tasks) {
+            Ok(one) => said.push(one),
+            Err(error) => {
+                failed = true;
+                ui::complain(&error);
+            }
+        }
+        shown.extend(tasks);
+    }
+    match context.options.format {
+        Format::Json => {
+            let all: Vec<Value> = said.iter().map(Said::to_json).collect();
+            ui::out(&format!("{:#}\n", json!({"version": 1, "prompts": all})));
+        }
+        Format::Text => {
+            let all: Vec<String> = said.iter().map(Said::to_text).collect();
+            ui::out(&ui::sanitize(&all.join("\n")));
+        }
+    }
+    Ok(Exit(if failed { 2 } else { 0 }))
+}
+
+fn say(planned: &Planned, tasks: &[TaskId]) -> Result<Said, Error> {
+    let graph = planned.graph();
+    let outputs = |task: &TaskId| -> Vec<String> {
+        graph.tasks[*task].outputs.iter().map(|output| output.path.to_string()).collect()
+    };
+    let rule = tasks.first().map(|task| graph.rule(*task));
+    let name = rule.map(|rule| rule.name.clone()).unwrap_or_default();
+    let nothing =
+        |task: &TaskId, why: String, field| Said::Nothing { outputs: outputs(task), rule: name.clone(), why, field };
+    let mut asks: Vec<Ask> = Vec::with_capacity(tasks.len());
+    for task in tasks {
+        let judged = planned.plan.tasks[*task].as_ref();
+        if !graph.rule(*task).is_prompt() {
+            return match &graph.tasks[*task].recipe {
+                Some(recipe) => {
+                    let why = format!("no prompt: rendered from the template `{recipe}`, and no model is asked");
+                    Ok(nothing(task, why, ("template", recipe.as_str().into())))
+                }
+                None => {
+                    let why = "no prompt: a command makes it, and no model is asked".to_owned();
+                    Ok(nothing(task, why, ("run", true.into())))
+                }
+            };
+        }
+        match judged {
+            Some(Err(error)) => return Err(error.clone()),
+            Some(Ok(judged)) => {
+                if let Verdict::Waiting(on) = &judged.verdict {
+                    let on: Vec<&str> = on.iter().map(|task| graph.name(*task).as_str()).collect();
+                    let why = format!("no prompt yet: it waits for {}", on.join(", "));
+                    return Ok(nothing(task, why, ("waits_for", on.into())));
+                }
+            }
+            None => {}
+        }
+        match planned.making(*task)? {
+            Making::Ask(ask) => asks.push(*ask),
+            Making::Bytes(_) | Making::Unfiltered(_) | Making::Command(_) => {}
+        }
+    }
+    let provider = rule.and_then(|rule| graph.manifest.provider_of(rule).ok());
+    Ok(Said::Request(Box::new(Shown {
+        outputs: tasks.iter().map(outputs).collect(),
+        rule: name,
+        provider: provider.map(|provider| provider.name.clone()).unwrap_or_default(),
+        request: Request::new(&asks.iter().collect::<Vec<_>>()),
+    })))
+}
+
+impl Said {
+    fn to_json(&self) -> Value {
+        match self {
+            Said::Request(shown) => shown.to_json(),
+            Said::Nothing { outputs, rule, field: (name, value), .. } => {
+                let mut json = json!({"rule": rule, "outputs": outputs, "messages": []});
+                json[*name] = value.clone();
+                json
+            }
+        }
+    }
+
+    fn to_text(&self) -> String {
+        match self {
+            Said::Request(shown) => shown.to_text(),
+            Said::Nothing { outputs, why, .. } => format!("{}: {why}\n", outputs.join(", ")),
+        }
+    }
+}
+
+impl Shown {
+    /// All parameters, by our names.
+    fn params(&self) -> Map<String, Value> {
+        let mut params = self.request.params.clone();
+        params.extend(self.request.max_output_tokens.map(|limit| ("max_output_tokens".to_owned(), limit.into())));
+        params
+    }
+
+    fn to_json(&self) -> Value {
+        let messages = self.request.messages.iter();
+        let messages = messages.map(|message| json!({"role": message.role.name(), "content": message.text}));
+        json!({
+            "rule": self.rule, "outputs": self.outputs.concat(), "provider": self.provider, "model": self.request.model,
+            "params": self.params(), "schema": self.request.schema, "messages": messages.collect::<Vec<_>>(),
+        })
+    }
+
+    fn to_text(&self) -> String {
+        let params: Vec<String> = self.params().iter().map(|(name, value)| format!("{name} {value}")).collect();
+        let params = if params.is_empty() { String::new() } else { format!(", {}", params.join(", ")) };
+        let mut text =
+            format!("{}: {} ({}){params}\n", self.outputs.concat().join(", "), self.provider, self.request.model);
+        for message in &self.request.messages {
+            text += &heading(message.role.name(), &message.text);
+        }
+        if let Some(schema) = &self.request.schema {
+            text += &heading("schema", &schema.to_string());
+        }
+        text
+    }
+}
+
+/// A part under its name.
+fn heading(name: &str, text: &str) -> String {
+    let end = if text.ends_with('\n') { "" } else { "\n" };
+    format!("--- {name} ---\n{text}{end}")
+}
+
+// ---- a file by itself ----
+
+fn by_itself(context: &Context, file: &Path, data: Option<&str>) -> Result<Exit, Errors> {
+    let text = read(file)?;
+    let prompt = Dotprompt::parse(&file.display().to_string(), &text, &Map::new()).map_err(Errors)?;
+    let data = data.map(data_of).transpose()?.unwrap_or_default();
+    let rendered = prompt.render(&partials(file)?, &data)?;
+    match context.options.format {
+        Format::Json => ui::out(&format!("{:#}\n", Value::from(rendered))),
+        Format::Text => ui::out(&ui::sanitize(&to_text(&rendered))),
+    }
+    Ok(Exit(0))
+}
+
+fn unreadable(e: impl ToString) -> Error {
+    Error::new(Code::Unreadable, e.to_string())
+}
+
+fn read(file: &Path) -> Result<String, Error> {
+    let bytes = fs_err::read(file).map_err(unreadable)?;
+    String::from_utf8(bytes).map_err(|_| unreadable(format!("`{}` is not UTF-8 text", file.display())))
+}
+
+/// JSON as text, `@FILE`, or `-` for standard input.
+fn data_of(text: &str) -> Result<Data, Error> {
+    let (from, text) = match text.strip_prefix('@') {
+        Some(file) => (file, read(Path::new(file))?),
+        None if text == "-" => ("standard input", std::io::read_to_string(std::io::stdin()).map_err(unreadable)?),
+        None => ("`--data`", text.to_owned()),
+    };
+    let wrong = |what: String| {
+        Error::new(Code::BadValue, what).hint("`--data '{\"name\": \"value\"}'`, `--data @FILE`, or `--data -`")
+    };
+    let value: Value = serde_json::from_str(&text).map_err(|e| wrong(format!("{from} is not JSON: {e}")))?;
+    Data::new(value).map_err(|what| wrong(format!("{from}: {what}")))
+}
+
+/// The partials beside a prompt file: `*.hbs` and `_*.prompt`.
+fn partials(file: &Path) -> Result<Vec<(String, String)>, Error> {
+    let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let mut partials = Vec::new();
+    for entry in fs_err::read_dir(folder).map_err(unreadable)? {
+        let path = entry.map_err(unreadable)?.path();
+        let stem = path.file_stem().and_then(|stem| stem.to_str()).unwrap_or_default();
+        let name = match path.extension().and_then(|ext| ext.to_str()) {
+            Some("hbs") => stem,
+            Some("prompt") => stem.strip_prefix('_').unwrap_or_default(),
+            _ => "",
+        };
+        if !name.is_empty() && path.file_name() != file.file_name() {
+            partials.push((name.to_owned(), read(&path)?));
+        }
+    }
+    partials.sort();
+    Ok(partials)
+}
+
+fn to_text(rendered: &Map<String, Value>) -> String {
+    let mut text = String::new();
+    if let Some(model) = rendered.get("model").and_then(Value::as_str) {
+        text += &format!("model: {model}\n");
+    }
+    for name in ["config", "input", "output"] {
+        let value = rendered.get(name).filter(|value| value.as_object().is_some_and(|map| !map.is_empty()));
+        text.extend(value.map(|value| format!("{name}: {value}\n")));
+    }
+    for message in rendered.get("messages").and_then(Value::as_array).into_iter().flatten() {
+        let metadata = message.get("metadata").map(|metadata| format!(" {metadata}")).unwrap_or_default();
+        let name = format!("{}{metadata}", message["role"].as_str().unwrap_or_default());
+        let parts = message["content"].as_array().into_iter().flatten();
+        let parts: Vec<String> =
+            parts.map(|part| part["text"].as_str().map_or_else(|| format!("{part}"), str::to_owned)).collect();
+        text += &heading(&name, &parts.join("\n"));
+    }
+    text
+}

@@ -1,0 +1,282 @@
+//! What commands of the Genfile do in a run: they make outputs, filter content, and judge results.
+
+use std::path::Path;
+use std::sync::{Arc, PoisonError};
+
+use super::making::{self, Made};
+use super::{Report, Shared};
+use crate::digest::Digest;
+use crate::error::{Code, Error};
+use crate::event::Status;
+use crate::files::Files;
+use crate::graph::TaskId;
+use crate::llm::{self, Complaint, Demand};
+use crate::manifest::Check;
+use crate::path::RelPath;
+use crate::plan::{self, bug};
+use crate::schema::Schema;
+use crate::shell::Failed;
+use crate::store::{self, Journal, Record};
+
+/// Contents on their way to outputs: held against the schema of a model's result, through the rule's filters, then before its checks.
+///
+/// # Errors
+/// The first filter that fails, or check that a content does not pass.
+pub(super) fn conclude(
+    shared: &Shared,
+    task: TaskId,
+    schema: Option<&Schema>,
+    contents: Vec<Arc<[u8]>>,
+) -> Result<Vec<Arc<[u8]>>, Unfit> {
+    if let Some(schema) = schema {
+        for (output, bytes) in shared.graph.tasks[task].outputs.iter().zip(&contents) {
+            llm::fits(&output.path, &String::from_utf8_lossy(bytes), schema).map_err(Unfit::Not)?;
+        }
+    }
+    let contents = filtered(shared, task, contents)?;
+    checked(shared, task, &contents)?;
+    Ok(contents)
+}
+
+/// Why a content cannot be a result.
+pub(super) enum Unfit {
+    /// It is not good enough, which whoever made it may be told.
+    Not(Complaint),
+    /// Something else is wrong.
+    Broken(Error),
+}
+
+impl From<Error> for Unfit {
+    fn from(error: Error) -> Unfit {
+        Unfit::Broken(error)
+    }
+}
+
+impl Unfit {
+    /// As the failure of a task that nobody can be asked again for.
+    pub fn into_error(self, shared: &Shared, task: TaskId) -> Error {
+        match self {
+            Unfit::Broken(error) => error,
+            Unfit::Not(complaint) => Error::new(Code::CheckFailed, complaint.words())
+                .in_rule(&shared.graph.rule(task).name)
+                .hint(format!("it is made by {}", making::made_by(shared, task))),
+        }
+    }
+}
+
+fn filtered(shared: &Shared, task: TaskId, contents: Vec<Arc<[u8]>>) -> Result<Vec<Arc<[u8]>>, Unfit> {
+    let rule = shared.graph.rule(task);
+    if rule.filters.is_empty() {
+        return Ok(contents);
+    }
+    let mut done = Vec::with_capacity(contents.len());
+    for (output, mut bytes) in shared.graph.tasks[task].outputs.iter().zip(contents) {
+        let path = &output.path;
+        for line in plan::commands(&shared.graph, task, rule.filters.iter(), path.as_str(), &shared.files)? {
+            bytes = match shared.shell.run(&line, Some(&bytes)) {
+                Ok(bytes) => bytes.into(),
+                Err(failed) => return Err(unfit(failed, Demand::Filter, &line, path)),
+            };
+        }
+        done.push(bytes);
+    }
+    Ok(done)
+}
+
+fn unfit(failed: Failed, demand: Demand, line: &str, path: &RelPath) -> Unfit {
+    match failed {
+        Failed::Ended { status, said } => {
+            let said = if said.is_empty() { "it said nothing".to_owned() } else { said };
+            let message = format!("`{line}` ended with {status}: {said}");
+            Unfit::Not(Complaint { demand, path: path.clone(), message })
+        }
+        other => Unfit::Broken(failure(other, line)),
+    }
+}
+
+/// A command that brought nothing, as an error.
+fn failure(failed: Failed, line: &str) -> Error {
+    match failed {
+        Failed::NotRun(why) => Error::new(Code::CommandFailed, format!("`{line}` cannot be run: {why}")),
+        Failed::Interrupted => Error::new(Code::CommandFailed, format!("`{line}` was interrupted")),
+        Failed::Ended { status, said } => {
+            let error = Error::new(Code::CommandFailed, format!("`{line}` ended with {status}"));
+            if said.is_empty() { error.hint("it said nothing") } else { error.hint(format!("it said:\n{said}")) }
+        }
+    }
+}
+
+/// The rule's checks on all outputs of a task: those that only read first.
+pub(super) fn checked(shared: &Shared, task: TaskId, contents: &[Arc<[u8]>]) -> Result<(), Unfit> {
+    let rule = shared.graph.rule(task);
+    let outputs = || shared.graph.tasks[task].outputs.iter().zip(contents);
+    for (output, bytes) in outputs() {
+        let text = String::from_utf8_lossy(bytes);
+        llm::verify(&output.path, &text, &rule.checks).map_err(Unfit::Not)?;
+    }
+    if !rule.checks.iter().any(|check| matches!(check, Check::Run(_))) {
+        return Ok(());
+    }
+    // What is not accepted yet is shown to commands in a folder of its own, with the paths that it will have.
+    let stage = Stage::new(shared, task)?;
+    for (output, bytes) in outputs() {
+        stage.put(&output.path, bytes)?;
+    }
+    for (output, _) in outputs() {
+        run_checks(shared, task, &output.path, &stage.path(&output.path))?;
+    }
+    Ok(())
+}
+
+/// The rule's commands on one output, which stands at `at`.
+fn run_checks(shared: &Shared, task: TaskId, output: &RelPath, at: &str) -> Result<(), Unfit> {
+    let commands = shared.graph.rule(task).checks.iter().filter_map(|check| match check {
+        Check::Run(command) => Some(command),
+        _ => None,
+    });
+    for line in plan::commands(&shared.graph, task, commands, at, &shared.files)? {
+        if let Err(failed) = shared.shell.run(&line, None) {
+            return Err(unfit(failed, Demand::Check("run"), &line, output));
+        }
+    }
+    Ok(())
+}
+
+/// Judges the result that stands on disk by the rule's commands, which no verdict runs.
+pub(super) fn judge_there(shared: &Shared, task: TaskId) -> Report {
+    let mut content = Vec::new();
+    for output in &shared.graph.tasks[task].outputs {
+        match run_checks(shared, task, &output.path, output.path.as_str()) {
+            Ok(()) => content.extend(shared.files.digest_now(&output.path)),
+            Err(Unfit::Not(complaint)) => return Report::Unfit(task, Box::new(complaint)),
+            Err(Unfit::Broken(error)) => return Report::Made(task, Err(error)),
+        }
+    }
+    Report::Made(task, Ok(Made { content, status: Status::Fresh, written: Vec::new(), saved: 0 }))
+}
+
+/// A folder below `.genmake` that holds results before they are accepted.
+struct Stage<'a> {
+    root: &'a Path,
+    folder: String,
+}
+
+impl<'a> Stage<'a> {
+    fn new(shared: &'a Shared, task: TaskId) -> Result<Stage<'a>, Error> {
+        store::make_folder(&shared.root)?;
+        Ok(Stage { root: &shared.root, folder: format!("{}/{task}", store::STAGE) })
+    }
+
+    /// Where an output stands, relative to the root.
+    fn path(&self, output: &RelPath) -> String {
+        format!("{}/{output}", self.folder)
+    }
+
+    fn put(&self, output: &RelPath, bytes: &[u8]) -> Result<(), Error> {
+        let path = RelPath::new(&self.path(output)).map_err(|why| bug(&format!("a stage {why}")))?;
+        store::write_staged(self.root, &path, bytes)
+    }
+}
+
+impl Drop for Stage<'_> {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(self.root.join(&self.folder));
+    }
+}
+
+/// Runs the command that makes a task's outputs. What stood there before is taken away first, so that nothing old passes for
+/// a result, and is put back if the command fails. A run that is killed meanwhile leaves word in the journal, so that what it
+/// leaves half-written never counts.
+pub(super) fn run(shared: &Shared, task: TaskId, key: Digest, line: &str) -> Result<Made, Error> {
+    let outputs = &shared.graph.tasks[task].outputs;
+    let mut before = Vec::with_capacity(outputs.len());
+    for output in outputs {
+        let path = &output.path;
+        let now = shared.files.look(path)?;
+        let digest = now.as_deref().map(Digest::of);
+        if digest != shared.files.digest(path)? {
+            return Err(making::edited(shared, task, std::slice::from_ref(path)));
+        }
+        let is_half = shared.memory.half.contains(path);
+        if let Some(bytes) = &now
+            && (is_half || digest.is_some_and(|digest| !making::is_ours(shared, path, digest)))
+        {
+            store::make_folder(&shared.root)?;
+            shared.store.put(bytes)?;
+        }
+        before.push(now.filter(|_| !is_half));
+    }
+    let records: Vec<Record> =
+        outputs.iter().map(|output| Record { path: output.path.clone(), content: None, key }).collect();
+    journal(shared, &records)?;
+    for output in outputs {
+        store::make_way(&shared.root, &output.path)?;
+        shared.files.removed(&output.path);
+    }
+    made_by_command(shared, task, key, line).map_err(|mut error| {
+        for (output, before) in outputs.iter().zip(before) {
+            if let Err(e) = put_back(shared, &output.path, before) {
+                error = error.hint(format!("what stood at `{}` could not be put back: {}", output.path, e.message));
+            }
+        }
+        error
+    })
+}
+
+fn made_by_command(shared: &Shared, task: TaskId, key: Digest, line: &str) -> Result<Made, Error> {
+    shared.shell.run(line, None).map_err(|failed| failure(failed, line).in_rule(&shared.graph.rule(task).name))?;
+    let mut contents: Vec<Arc<[u8]>> = Vec::new();
+    for output in &shared.graph.tasks[task].outputs {
+        let path = &output.path;
+        let Some(bytes) = shared.files.look(path)? else {
+            let message = format!("`{line}` succeeded and did not make `{path}`");
+            return Err(Error::new(Code::NotMade, message)
+                .in_rule(&shared.graph.rule(task).name)
+                .hint("a command writes each output that its rule declares; `{{output}}` stands for the path"));
+        };
+        shared.files.wrote(path, Digest::of(&bytes), None);
+        contents.push(bytes.into());
+    }
+    let contents = conclude(shared, task, None, contents).map_err(|unfit| unfit.into_error(shared, task))?;
+    let made = making::finish(shared, task, key, &contents, None, llm::Usage::default())?;
+    // What the command wrote stands there as it left it: made durable, as what genmake writes itself.
+    let outputs = shared.graph.tasks[task].outputs.iter().map(|output| &output.path).zip(&made.content);
+    let kept = outputs.filter(|(path, _)| !made.written.contains(path));
+    let records: Vec<Record> =
+        kept.map(|(path, content)| Record { path: path.clone(), content: Some(*content), key }).collect();
+    for record in &records {
+        let stamp = store::sync_output(&shared.root, &record.path)?;
+        shared.files.wrote(&record.path, record.content.unwrap_or(key), stamp);
+    }
+    journal(shared, &records)?;
+    let written = shared.graph.tasks[task].outputs.iter().map(|output| output.path.clone()).collect();
+    Ok(Made { status: Status::Ran, written, ..made })
+}
+
+/// An output as it was before its command failed.
+fn put_back(shared: &Shared, path: &RelPath, before: Option<Vec<u8>>) -> Result<(), Error> {
+    match before {
+        Some(bytes) => {
+            let stamp = store::write_output(&shared.root, path, &bytes, None)?;
+            shared.files.wrote(path, Digest::of(&bytes), stamp);
+        }
+        None => {
+            store::remove(&shared.root, path)?;
+            shared.files.removed(path);
+        }
+    }
+    Ok(())
+}
+
+/// Says in the journal what is about to happen to outputs.
+pub(super) fn journal(shared: &Shared, records: &[Record]) -> Result<(), Error> {
+    if records.is_empty() {
+        return Ok(());
+    }
+    let mut journal = shared.journal.lock().unwrap_or_else(PoisonError::into_inner);
+    let journal = match &mut *journal {
+        Some(journal) => journal,
+        none => none.insert(Journal::open(&store::make_folder(&shared.root)?)?),
+    };
+    journal.append(records)
+}

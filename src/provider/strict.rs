@@ -1,0 +1,122 @@
+//! Which schemas OpenAI's strict mode takes. Pure.
+//!
+//! From OpenAI's guide to structured outputs: an object at the root, in every object all properties required and no others,
+//! at most ten levels and 5,000 properties, a thousand enum values, and these keywords only. A schema that is none of these is
+//! sent not strict: the provider follows it as well as it can, and the result is judged here.
+
+use serde_json::{Map, Value};
+
+const KEYWORDS: &[&str] = &[
+    "$defs",
+    "$ref",
+    "additionalProperties",
+    "anyOf",
+    "const",
+    "description",
+    "enum",
+    "format",
+    "items",
+    "maximum",
+    "maxItems",
+    "minimum",
+    "minItems",
+    "multipleOf",
+    "pattern",
+    "properties",
+    "required",
+    "title",
+    "type",
+];
+
+const MOST_LEVELS: usize = 10;
+const MOST_PROPERTIES: usize = 5_000;
+const MOST_ENUM_VALUES: usize = 1_000;
+
+/// Whether strict mode takes this schema.
+pub(super) fn takes(schema: &Value) -> bool {
+    let mut counts = Counts { properties: 0, enum_values: 0 };
+    schema.get("type").is_some_and(|kind| kind == "object")
+        && counts.takes(schema, 0)
+        && counts.properties <= MOST_PROPERTIES
+        && counts.enum_values <= MOST_ENUM_VALUES
+}
+
+struct Counts {
+    properties: usize,
+    enum_values: usize,
+}
+
+impl Counts {
+    fn takes(&mut self, schema: &Value, level: usize) -> bool {
+        let Value::Object(schema) = schema else { return false };
+        if level > MOST_LEVELS || schema.keys().any(|key| !KEYWORDS.contains(&key.as_str())) {
+            return false;
+        }
+        // A schema of any value says nothing that could be held to.
+        let says_something = ["type", "anyOf", "$ref", "enum", "const"].iter().any(|key| schema.contains_key(*key));
+        self.enum_values += schema.get("enum").and_then(Value::as_array).map_or(0, Vec::len);
+        says_something
+            && (!is_object(schema) || self.closed(schema))
+            && self.each(schema.get("properties").into_iter().filter_map(Value::as_object).flat_map(Map::values), level)
+            && self.each(schema.get("$defs").into_iter().filter_map(Value::as_object).flat_map(Map::values), level)
+            && self.each(schema.get("anyOf").into_iter().filter_map(Value::as_array).flatten(), level)
+            && self.each(schema.get("items").into_iter(), level)
+    }
+
+    fn each<'a>(&mut self, mut schemas: impl Iterator<Item = &'a Value>, level: usize) -> bool {
+        schemas.all(|schema| self.takes(schema, level + 1))
+    }
+
+    /// All properties required, and no others.
+    fn closed(&mut self, schema: &Map<String, Value>) -> bool {
+        let no_names = Map::new();
+        let properties = schema.get("properties").and_then(Value::as_object).unwrap_or(&no_names);
+        let required = schema.get("required").and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
+        self.properties += properties.len();
+        schema.get("additionalProperties") == Some(&Value::Bool(false))
+            && properties.keys().all(|name| required.iter().any(|required| required == name))
+    }
+}
+
+fn is_object(schema: &Map<String, Value>) -> bool {
+    schema.contains_key("properties")
+        || match schema.get("type") {
+            Some(Value::Array(kinds)) => kinds.iter().any(|kind| kind == "object"),
+            Some(kind) => kind == "object",
+            None => false,
+        }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn closed_objects_only() {
+        let closed = json!({"type": "object", "additionalProperties": false, "required": ["a"],
+            "properties": {"a": {"type": ["string", "null"]}}});
+        assert!(takes(&closed));
+        assert!(takes(&json!({"type": "object", "additionalProperties": false, "required": ["l"],
+            "properties": {"l": {"type": "array", "items": closed}}})));
+        for (pointer, value) in [
+            ("/required", json!([])),
+            ("/additionalProperties", json!(true)),
+            ("/properties/a", json!({})),
+            ("/properties/a", json!({"type": "string", "minLength": 2})),
+            ("/properties/a", json!({"type": "object"})),
+            ("/type", json!("array")),
+        ] {
+            let mut open = closed.clone();
+            *open.pointer_mut(pointer).unwrap() = value;
+            assert!(!takes(&open), "{pointer}: {open}");
+        }
+        let mut deep = json!({"type": "string"});
+        for _ in 0..11 {
+            deep =
+                json!({"type": "object", "additionalProperties": false, "required": ["a"], "properties": {"a": deep}});
+        }
+        assert!(!takes(&deep));
+        assert!(takes(&deep["properties"]["a"]));
+    }
+}

@@ -1,0 +1,348 @@
+//! Commands of the Genfile: rules that run one, filters, checks, modes, and what a failure means.
+
+use expect_test::expect;
+
+use crate::project::Project;
+use crate::server::Server;
+
+/// A project of these rules, without a provider.
+fn project(rules: &str) -> Project {
+    Project::new().file("Genfile", &format!("version: 1\nrules:\n{rules}"))
+}
+
+/// A project of these rules, with the server as their provider.
+fn asking(server: &Server, rules: &str) -> Project {
+    let head = "version: 1\nprovider: p\nproviders: {p: {api: openai, model: m, base_url: \"{base_url}\"}}\nrules:\n";
+    Project::new().genfile_for(server, &format!("{head}{rules}")).file("p.prompt", "Write {{output}}.\n")
+}
+
+/// How often a command noted down that it ran.
+fn count(p: &Project, log: &str) -> usize {
+    if p.exists(log) { p.read(log).lines().count() } else { 0 }
+}
+
+// ---- rules that run a command ----
+
+#[test]
+fn a_command_makes_outputs_from_what_it_declares() {
+    let p = project(
+        "  up: {inputs: [in.txt], output: out/up.txt, run: \"echo x >> log; tr a-z A-Z < in.txt > {{output}}\"}\n",
+    )
+    .file("in.txt", "hello\n")
+    .file("other.txt", "1\n");
+    p.run(["plan"]).stdout_has("run  out/up.txt").stdout_has("1 to run").exits(0);
+    assert!(!p.exists("out"));
+    p.run([]).stderr_has("run  out/up.txt").stderr_has("1 ran").exits(0);
+    assert_eq!(p.read("out/up.txt"), "HELLO\n");
+    p.run([]).stderr_has("nothing to do").exits(0);
+    p.edit("other.txt", "2\n").run(["check"]).exits(0);
+    assert_eq!(count(&p, "log"), 1);
+    p.edit("in.txt", "bye\n").run(["check"]).stdout_has("input changed: in.txt").exits(1);
+    p.run([]).exits(0);
+    assert_eq!(p.read("out/up.txt"), "BYE\n");
+    // What was made once is in the store.
+    p.edit("in.txt", "hello\n").run([]).stderr_has("restore  out/up.txt").exits(0);
+    assert_eq!((p.read("out/up.txt").as_str(), count(&p, "log")), ("HELLO\n", 2));
+    // A fresh clone has outputs and lock, and runs nothing.
+    p.remove(".genmake").run(["--frozen"]).exits(0);
+    p.run([]).stderr_has("nothing to do").exits(0);
+    assert_eq!(count(&p, "log"), 2);
+}
+
+#[test]
+fn values_in_a_command_are_quoted() {
+    let p = project("  a: {foreach: \"in/*\", output: \"out/{{item.name}}\", run: \"cp {{item.path}} {{output}}\"}\n")
+        .file("in/it's; touch gone $HOME.txt", "safe\n");
+    p.run([]).exits(0);
+    assert_eq!(p.read("out/it's; touch gone $HOME.txt"), "safe\n");
+    assert!(!p.exists("gone"));
+}
+
+#[test]
+fn an_item_of_a_command_is_an_input() {
+    let p = project(
+        "  a: {foreach: \"in/*\", output: \"out/{{item.name}}\", run: \"echo x >> log; cp {{item.path}} {{output}}\"}\n  b: {foreach: \"d.yaml#/l/*\", output: \"b{{item.value.n}}\", run: \"echo y >> blog; echo {{item.value.v}} > {{output}}\"}\n",
+    )
+    .file("in/a", "1")
+    .file("in/b", "1")
+    .file("d.yaml", "l: [{n: 1, v: x}, {n: 2, v: y}]\n");
+    p.run([]).exits(0);
+    p.edit("in/a", "2").run([]).exits(0);
+    assert_eq!((p.read("out/a").as_str(), count(&p, "log")), ("2", 3));
+    // An item that only moves within its file is the same.
+    p.edit("d.yaml", "l: [{n: 0, v: w}, {n: 1, v: x}, {n: 2, v: y}]\n").run([]).exits(0);
+    assert_eq!(count(&p, "blog"), 3);
+    p.edit("d.yaml", "l: [{n: 0, v: w}, {n: 1, v: z}, {n: 2, v: y}]\n").run([]).exits(0);
+    assert_eq!((p.read("b1").as_str(), count(&p, "blog")), ("z\n", 4));
+}
+
+#[test]
+fn a_failed_command_is_shown_and_leaves_what_was_there() {
+    let p = project("  a: {inputs: [in], output: out.txt, run: \"cat in > {{output}}; grep -q good in || { echo 'not good' >&2; exit 3; }\"}\n")
+        .file("in", "good\n");
+    p.run([]).exits(0);
+    p.edit("in", "bad\n");
+    p.run([])
+        .stderr(expect![[r#"
+                 fail  out.txt
+            genmake::command_failed
+
+              x rule `a`: `cat in > out.txt; grep -q good in || { echo 'not good' >&2; exit 3; }` ended with exit status: 3
+              help: it said:
+                    not good
+            failed: 1 failed in [TIME]
+        "#]])
+        .exits(2);
+    assert_eq!(p.read("out.txt"), "good\n");
+    // It was not edited: once the command succeeds, all is well.
+    p.edit("in", "good again\n").run([]).exits(0);
+    assert_eq!(p.read("out.txt"), "good again\n");
+}
+
+#[test]
+fn an_output_that_the_command_does_not_make_is_an_error() {
+    let p = project("  a: {outputs: {x: x.txt, y: y.txt}, run: \"echo 1 > x.txt\"}\n");
+    p.run([]).stderr_has("genmake::not_made").stderr_has("succeeded and did not make `y.txt`").exits(2);
+    assert!(!p.exists("x.txt"));
+    // Also when something old stands there: it would pass for a result.
+    let p = project("  a: {inputs: [in], output: x.txt, run: \"grep -q make in && echo 1 > x.txt; true\"}\n")
+        .file("in", "make\n");
+    p.run([]).exits(0);
+    p.edit("in", "no\n").run([]).stderr_has("genmake::not_made").exits(2);
+    assert_eq!(p.read("x.txt"), "1\n");
+}
+
+#[test]
+fn a_hand_edit_holds_a_command_up() {
+    let p = project("  a: {inputs: [in], output: x.txt, run: \"cp in x.txt\"}\n").file("in", "1\n");
+    p.run([]).exits(0);
+    p.edit("x.txt", "mine\n").edit("in", "2\n");
+    p.run([]).stderr_has("`x.txt` was edited by hand").exits(2);
+    assert_eq!(p.read("x.txt"), "mine\n");
+    p.run(["--force"]).exits(0);
+    assert_eq!(p.read("x.txt"), "2\n");
+}
+
+#[test]
+fn env_is_declared_and_is_an_input_of_commands_and_templates() {
+    let rules = "  a: {env: [WHO], output: x.txt, run: \"echo {{env.WHO}} > {{output}}\"}\n  b: {env: [WHO], output: y.txt, template: t.hbs}\n";
+    let p = project(rules).file("t.hbs", "{{env.WHO}}\n").env("WHO", "a b");
+    p.run([]).exits(0);
+    assert_eq!((p.read("x.txt").as_str(), p.read("y.txt").as_str()), ("a b\n", "a b\n"));
+    let p = p.env("WHO", "c");
+    p.run(["check"]).stdout_has("input changed: WHO").exits(1);
+    p.run([]).exits(0);
+    assert_eq!(p.read("x.txt"), "c\n");
+    let p = project("  b: {output: y.txt, template: t.hbs}\n").file("t.hbs", "{{env.WHO}}\n").env("WHO", "c");
+    p.run([]).stderr_has("unknown variable `env.WHO`").exits(2);
+}
+
+#[test]
+fn a_command_gets_no_key_of_a_provider() {
+    let p = Project::new()
+        .file(
+            "Genfile",
+            "version: 1\nproviders: {p: {api: openai, key_env: SECRET_KEY}}\nrules:\n  a: {output: x.txt, run: \"env > x.txt\"}\n",
+        )
+        .env("SECRET_KEY", "canary-123")
+        .env("OTHER", "seen");
+    p.run([]).exits(0);
+    assert!(p.read("x.txt").contains("OTHER=seen") && !p.read("x.txt").contains("canary-123"));
+}
+
+#[cfg(unix)]
+#[test]
+fn what_a_killed_command_left_never_counts() {
+    let p = project("  a: {inputs: [in], output: x.txt, run: \"if test -e slow; then echo half > x.txt; echo > up; sleep 1000; fi; cp in x.txt\"}\n")
+        .file("in", "whole\n")
+        .file("slow", "");
+    assert!(std::process::Command::new("mkfifo").arg(p.path("up")).status().unwrap().success());
+    let mut child = p.spawn([]);
+    // Opens when the command does, so that it is known to have written half.
+    fs_err::read(p.path("up")).unwrap();
+    child.kill().unwrap();
+    child.wait().unwrap();
+    p.remove("up").remove("slow");
+    assert_eq!(p.read("x.txt"), "half\n");
+    // Neither fresh nor edited: it is to be made.
+    p.run(["check"]).stdout_has("x.txt").exits(1);
+    p.run([]).stderr_has("run  x.txt").exits(0);
+    assert_eq!(p.read("x.txt"), "whole\n");
+    p.run([]).stderr_has("nothing to do").exits(0);
+    p.edit("x.txt", "mine\n").run([]).stderr_has("was edited by hand").exits(2);
+}
+
+#[cfg(unix)]
+#[test]
+fn an_interrupted_command_is_ended_and_what_was_there_is_put_back() {
+    let p = project("  a: {inputs: [in], output: x.txt, run: \"cp in x.txt; if grep -q slow in; then echo > up; sleep 1000; fi\"}\n")
+        .file("in", "1\n");
+    p.run([]).exits(0);
+    p.edit("in", "slow\n");
+    assert!(std::process::Command::new("mkfifo").arg(p.path("up")).status().unwrap().success());
+    let child = p.spawn([]);
+    fs_err::read(p.path("up")).unwrap();
+    assert!(std::process::Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap().success());
+    let run = p.finish(child).stderr_has("was interrupted");
+    assert!(run.status.code().is_none(), "it ends as the signal would have it");
+    assert_eq!(p.read("x.txt"), "1\n");
+}
+
+// ---- filters ----
+
+#[test]
+fn content_goes_through_filters_and_what_comes_out_is_the_result() {
+    let p = project("  a: {output: x.txt, template: t.hbs, filter: [\"tr a-z A-Z\", \"sed 's/$/ {{output}}/'\"]}\n  b: {output: y.txt, template: u.hbs, inputs: {x: x.txt}}\n")
+        .file("t.hbs", "one\ntwo\n")
+        .file("u.hbs", "<{{inputs.x.text}}>");
+    // What depends on it cannot be known before a command has run, and a plan runs none.
+    p.run(["plan"]).stdout_has("waits for x.txt").exits(0);
+    p.run([]).exits(0);
+    assert_eq!(p.read("x.txt"), "ONE x.txt\nTWO x.txt\n");
+    assert_eq!(p.read("y.txt"), "<ONE x.txt\nTWO x.txt\n>");
+    p.run([]).stderr_has("nothing to do").exits(0);
+    p.run(["check"]).exits(0);
+    // Without the filter's result on disk it comes out of the store: nothing is run.
+    p.remove("x.txt").run(["--frozen"]).stderr_has("restore  x.txt").exits(0);
+    p.edit("x.txt", "mine\n").run([]).stderr_has("was edited by hand").exits(2);
+}
+
+#[test]
+fn another_filter_makes_a_task_stale() {
+    let rules =
+        |filter: &str| format!("version: 1\nrules:\n  a: {{output: x.txt, template: t.hbs, filter: {filter}}}\n");
+    let p = Project::new().file("Genfile", &rules("cat")).file("t.hbs", "one\n");
+    p.run([]).exits(0);
+    p.edit("Genfile", &rules("[cat, rev]")).run(["check"]).exits(1);
+    p.run([]).exits(0);
+    assert_eq!(p.read("x.txt"), "eno\n");
+}
+
+#[test]
+fn a_filter_that_fails_is_told_to_the_model() {
+    let server = Server::start();
+    server.reply(|request, _| if request.user_text().contains("grep good") { "good\n".into() } else { "bad\n".into() });
+    let p = asking(&server, "  a: {output: x.txt, prompt: p.prompt, filter: \"grep good\"}\n");
+    p.run([]).stderr_has("`grep good` ended with exit status: 1: it said nothing").exits(0);
+    assert_eq!((p.read("x.txt").as_str(), server.count()), ("good\n", 2));
+    p.run([]).stderr_has("nothing to do").exits(0);
+    assert_eq!(server.count(), 2);
+}
+
+// ---- checks by command ----
+
+#[test]
+fn a_command_judges_a_result_before_it_is_written() {
+    let p = project("  a: {output: out/x.txt, template: t.hbs, check: {run: \"echo {{output}} >> log; grep -q good {{output}}\"}}\n")
+        .file("t.hbs", "bad\n");
+    p.run([]).stderr_has("genmake::check_failed").stderr_has("`out/x.txt` does not pass the check `run`").exits(2);
+    assert!(!p.exists("out"));
+    // It was shown a file of that name, which is gone by now.
+    assert!(p.read("log").trim().ends_with("/out/x.txt") && !p.exists(".genmake/stage"));
+    p.edit("t.hbs", "good\n").run([]).exits(0);
+    assert_eq!(p.read("out/x.txt"), "good\n");
+    // What has passed is not judged again, and reading commands judge nothing.
+    let before = count(&p, "log");
+    p.run([]).exits(0);
+    p.run(["check"]).exits(0);
+    assert_eq!(count(&p, "log"), before);
+}
+
+#[test]
+fn another_check_judges_what_is_there_for_nothing() {
+    let server = Server::start();
+    let rules = |check: &str| format!("  a: {{output: x.txt, prompt: p.prompt, check: [{check}]}}\n");
+    server.reply(|_, _| "one\n".into());
+    let p = asking(&server, &rules(""));
+    p.run([]).exits(0);
+    let genfile = p.read("Genfile");
+    let with = |check: &str| genfile.replace("check: []", &format!("check: [{check}]"));
+    p.edit("Genfile", &with("{run: \"grep -q one {{output}}\"}")).run(["check"]).exits(0);
+    p.run([]).stderr_has("nothing to do").exits(0);
+    assert_eq!(server.count(), 1);
+    server.reply(|_, _| "two\n".into());
+    p.edit("Genfile", &with("{run: \"grep -q two {{output}}\"}")).run([]).stderr_has("generate  x.txt").exits(0);
+    assert_eq!((p.read("x.txt").as_str(), server.count()), ("two\n", 2));
+}
+
+#[test]
+fn a_failed_check_goes_back_to_the_model_once_a_retry() {
+    for (retries, requests, exit) in [(0, 1, 2), (1, 2, 2), (2, 3, 0)] {
+        let server = Server::start();
+        let p = asking(
+            &server,
+            &format!(
+                "  a: {{output: x.txt, prompt: p.prompt, check: {{run: \"grep third {{{{output}}}}\"}}, retries: {retries}}}\n"
+            ),
+        );
+        let asked = std::sync::atomic::AtomicUsize::new(0);
+        server.reply(move |_, _| match asked.fetch_add(1, std::sync::atomic::Ordering::SeqCst) {
+            2 => "third\n".into(),
+            n => format!("try {n}\n"),
+        });
+        p.run([]).exits(exit);
+        assert_eq!(server.count(), requests, "retries: {retries}");
+        if requests > 1 {
+            let again = server.requests()[1].user_text();
+            assert!(again.contains("does not pass the check `run`") && again.contains("grep third"), "{again}");
+        }
+    }
+}
+
+// ---- modes, and what a failure means ----
+
+#[cfg(unix)]
+#[test]
+fn outputs_have_the_mode_that_their_rule_says() {
+    use std::os::unix::fs::PermissionsExt;
+    let p = project("  a: {output: run.sh, template: t.hbs, file_mode: \"0755\"}\n  b: {output: b.sh, run: \"echo > b.sh\", file_mode: \"0700\"}\n")
+        .file("t.hbs", "#!/bin/sh\n");
+    let mode = |path: &str| std::fs::metadata(p.path(path)).unwrap().permissions().mode() & 0o777;
+    p.run([]).exits(0);
+    assert_eq!((mode("run.sh"), mode("b.sh")), (0o755, 0o700));
+    p.run([]).stderr_has("nothing to do").exits(0);
+    // The same bytes with another mode are another result.
+    p.edit("Genfile", &p.read("Genfile").replace("0755", "0640")).run(["check"]).exits(1);
+    p.run([]).exits(0);
+    assert_eq!(mode("run.sh"), 0o640);
+    p.run([]).stderr_has("nothing to do").exits(0);
+    p.edit("Genfile", &p.read("Genfile").replace("0640", "0444"));
+    p.run([]).stderr_has("genmake::bad_value").exits(2);
+}
+
+#[test]
+fn on_error_skip_leaves_what_is_there_and_is_no_failure() {
+    let p = project("  a: {inputs: [in], output: x.txt, run: \"grep good in > x.txt\", on_error: skip}\n  b: {output: y.txt, template: t.hbs}\n  c: {output: z.txt, template: t.hbs, inputs: [x.txt]}\n")
+        .file("in", "good\n")
+        .file("t.hbs", "t\n");
+    p.run([]).exits(0);
+    p.edit("in", "bad\n");
+    p.run([]).stderr_has("excuse  x.txt").stderr_has("skip  z.txt").stderr_has("ended with exit status: 1").exits(0);
+    assert_eq!(p.read("x.txt"), "good\n");
+    // It is tried again the next time.
+    p.edit("in", "good 2\n").run([]).exits(0);
+    assert_eq!(p.read("x.txt"), "good 2\n");
+}
+
+#[test]
+fn on_error_default_is_written_instead() {
+    let p = project("  a: {output: x.json, run: \"false\", on_error: {default: {items: []}}}\n  b: {output: y.txt, template: t.hbs, inputs: {x: x.json}}\n")
+        .file("t.hbs", "{{len inputs.x.data.items}}\n");
+    p.run([]).stderr_has("default  x.json").stderr_has("1 defaulted").exits(0);
+    assert_eq!(p.read("x.json"), "{\n  \"items\": []\n}\n");
+    assert_eq!(p.read("y.txt"), "0\n");
+    p.run([]).stderr_has("nothing to do").exits(0);
+}
+
+#[test]
+fn on_error_means_a_model_that_cannot_be_asked_too() {
+    let server = Server::start();
+    server.always(crate::server::Act::unauthorized());
+    let p = asking(
+        &server,
+        "  a: {output: x.txt, prompt: p.prompt, on_error: {default: \"nothing yet\\n\"}}\n  b: {output: y.txt, prompt: p.prompt, on_error: skip}\n",
+    );
+    p.run([]).exits(0);
+    assert_eq!(p.read("x.txt"), "nothing yet\n");
+    assert!(!p.exists("y.txt"));
+}
