@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use expect_test::expect;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::examples::copy;
 use crate::project::Project;
@@ -291,13 +291,23 @@ fn what_has_no_room_is_left_out_and_said() {
     let report: Value = serde_json::from_str(&p.read("report.json")).expect("JSON");
     let left_out: Vec<&Value> =
         report["tasks"].as_array().expect("tasks").iter().map(|task| &task["left_out"]).collect();
-    assert!(left_out.contains(&&serde_json::json!(["Line"])) && left_out.contains(&&Value::Null), "{report:#}");
+    assert!(left_out.contains(&&json!(["Line"])) && left_out.contains(&&Value::Null), "{report:#}");
 
     let p = project(&server, &format!("{RELATED}, max_share: 0.005"), ALONE)
         .file("page.prompt", "{{context}} About {{item.key}}.");
     p.run(["out/Order.md"]).exits(0);
     let text = server.requests().last().expect("a request").user_text();
     assert!(text.ends_with("}\nNot shown for lack of room: Line. About Order."), "{text}");
+    p.run(["prompt", "out/Order.md"])
+        .stdout_has("context: 2 of 5: Customer, Order; left out for lack of room: Line\n")
+        .exits(0);
+    let run = p.run(["prompt", "out/Order.md", "--format", "json"]);
+    let note = &run.stdout_json()["prompts"][0]["contexts"][0];
+    assert_eq!(
+        (&note["shown"], &note["left_out"], &note["unrelated"]),
+        (&json!(["Customer", "Order"]), &json!(["Line"]), &json!(2))
+    );
+    run.exits(0);
     // The entity itself stays, however little room there is.
     p.edit("Genfile", &p.read("Genfile").replace("0.005", "0")).run(["out/Order.md"]).exits(0);
     let text = server.requests().last().expect("a request").user_text();
@@ -330,7 +340,7 @@ fn the_report_has_what_requests_did_without() {
 }
 
 fn spec_json() -> Value {
-    serde_json::json!({
+    json!({
         "Customer": {"text": "who buys", "fields": {"name": "string"}},
         "Order": {"text": "what is bought", "fields": {"customer": "Customer", "lines": "list<Line>"}},
         "Line": {"text": "one of them", "fields": {"product": "Product"}},
