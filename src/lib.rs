@@ -46,6 +46,7 @@ pub mod schema;
 pub mod selector;
 pub mod shell;
 pub mod store;
+pub mod syntax;
 pub mod tokens;
 pub mod wording;
 pub mod yaml;

@@ -76,8 +76,7 @@ impl Walk<'_> {
         if self.exact(text.trim()) {
             return;
         }
-        if text.starts_with('#') || text.contains("#/") {
-            let pointer = text.split_once('#').map_or("", |(_, pointer)| pointer);
+        if let Some(pointer) = pointer(text) {
             for step in pointer.split('/') {
                 self.exact(&step.replace("~1", "/").replace("~0", "~"));
             }
@@ -157,6 +156,14 @@ impl Walk<'_> {
             rest = name.split_once('_').map(|(_, rest)| rest);
         }
     }
+}
+
+/// What stands behind `#` in `#/a/b`, `FILE#/a/b` and `#name`; nothing in a text such as a Markdown heading.
+fn pointer(text: &str) -> Option<&str> {
+    let (file, rest) = text.split_once('#')?;
+    let is_path = rest.starts_with('/') && !rest.contains('\n') && !file.contains(char::is_whitespace);
+    let is_name = file.is_empty() && !rest.contains(char::is_whitespace);
+    (is_path || is_name).then_some(rest)
 }
 
 /// Whether a word of a sentence can only be a name.
@@ -298,5 +305,6 @@ mod tests {
         }
         found(json!({"$ref": "#/entities/Gift Card"}), &["Gift Card"]);
         found(json!({"color": "#fff", "lang": "C#"}), &[]);
+        found(json!("# Date\nof an Order, see f.yaml#/x/OrderLine"), &["Order", "OrderLine"]);
     }
 }

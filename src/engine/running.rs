@@ -110,9 +110,10 @@ fn failure(failed: Failed, line: &str) -> Error {
 pub(super) fn checked(shared: &Shared, task: TaskId, contents: &[Arc<[u8]>]) -> Result<(), Unfit> {
     let rule = shared.graph.rule(task);
     let outputs = || shared.graph.tasks[task].outputs.iter().zip(contents);
+    let tests = plan::tests(&shared.graph, task, &shared.files, &shared.recipes)?;
     for (output, bytes) in outputs() {
         let text = String::from_utf8_lossy(bytes);
-        llm::verify(&output.path, &text, &rule.checks).map_err(Unfit::Not)?;
+        llm::verify(&output.path, &text, &tests).map_err(Unfit::Not)?;
     }
     if !rule.checks.iter().any(|check| matches!(check, Check::Run(_))) {
         return Ok(());

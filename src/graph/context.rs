@@ -6,7 +6,7 @@ use crate::error::{Code, Error, did_you_mean};
 use crate::files::Files;
 use crate::manifest::Context;
 use crate::path::RelPath;
-use crate::selector::{DataCache, Selector};
+use crate::selector::{DataCache, Selector, Step, What};
 
 /// How many tokens a model takes, where nobody says so.
 const WINDOW: f64 = 8192.0;
@@ -86,19 +86,20 @@ impl TaskContext {
         if self.files.is_empty() {
             return Err(bad(format!("`{}` finds nothing: no file matches `{}`", self.label, self.selector.file)));
         }
+        let are_entities = match &self.selector.what {
+            What::Pointer(steps) => steps.contains(&Step::Each),
+            What::Sections(_) | What::Definitions(_) => true,
+        };
         let mut selected = Vec::new();
         for path in &self.files {
-            let Some(value) = data.get(files, path)? else {
+            let Some(parts) = data.select(files, path, &self.selector).map_err(|e| e.at(place.clone()))? else {
                 return Err(Error::new(Code::MissingInput, format!("`{path}` is not there")).at(place.clone()));
             };
-            let found = self.selector.select(&value);
-            for part in found.map_err(|e| bad(format!("`{}` finds nothing: {e}", self.label)))? {
-                selected.push(Selected {
-                    label: self.selector.label(path, &part.keys),
-                    key: self.selector.is_each().then(|| part.key().to_owned()),
-                    value: part.value,
-                });
-            }
+            selected.extend(parts.into_iter().map(|part| Selected {
+                label: self.selector.label(path, &part.keys),
+                key: are_entities.then(|| part.key().to_owned()),
+                value: part.value,
+            }));
         }
         Ok(specs.put(of, Spec::new(selected).map_err(bad)?))
     }

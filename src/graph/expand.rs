@@ -1,22 +1,24 @@
 //! Rules into tasks: items, outputs and inputs, with all expressions in them rendered.
 
+mod context;
 mod doubles;
 
 use std::cell::RefCell;
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use serde_json::{Map, Value, json};
 
 use super::items::{Axis, AxisItem, AxisItems, Globs, pattern, product};
-use super::{Item, Output, Source, Task, TaskContext, TaskId, TaskInput};
+use super::{Item, Output, Source, Task, TaskId, TaskInput};
 use crate::context::Specs;
 use crate::error::{Code, Error, Place, did_you_mean};
 use crate::files::Files;
 use crate::lock;
-use crate::manifest::{Check, Context, Expr, Foreach, Input, Manifest, Over, Recipe, Rule};
+use crate::manifest::{Check, Expr, Foreach, Input, Manifest, Over, Recipe, Rule};
 use crate::packs;
 use crate::path::{Pattern, RelPath};
 use crate::selector::{self, DataCache, Selector, is_data};
+use crate::syntax;
 
 /// What expansion gives.
 pub(super) struct Expanded {
@@ -50,6 +52,8 @@ struct Expander<'a> {
     partials: HashMap<(usize, RelPath), Partials>,
     /// What each rule's input globs match, once all outputs are known.
     matched: RefCell<HashMap<(usize, String), Vec<RelPath>>>,
+    /// The parts of files that were looked for, by rule and place of the input: ten thousand tasks may name the same.
+    selectable: RefCell<HashSet<(usize, usize, RelPath, String)>>,
     /// The outputs of rules that are named without an expression, for what runs before all outputs are known.
     plain: HashMap<RelPath, usize>,
     /// The files whose content a foreach runs over, by rule.
@@ -80,6 +84,7 @@ pub(super) fn expand(
         declared: BTreeMap::new(),
         partials: HashMap::new(),
         matched: RefCell::default(),
+        selectable: RefCell::default(),
         plain,
         run_over: RefCell::default(),
         found: Vec::new(),
@@ -226,19 +231,20 @@ impl<'a> Expander<'a> {
         }
         let selector = parse_selector(&source, &text.place)?;
         let mut items = Vec::new();
-        for path in self.selected_files(&selector.file, usize::MAX, &text.place)? {
+        let files = match Pattern::is_glob(&selector.file) {
+            // Its own outputs are not known yet; those of the last run are in the lock, and so are not matched.
+            true => self.glob(usize::MAX, &pattern(&selector.file, &text.place)?)?,
+            false => vec![input_path(&selector.file, &text.place)?],
+        };
+        for path in files {
             if let Some(maker) = self.maker_of(&path) {
                 return Err(dynamic(&path, maker, &text.place));
             }
             self.run_over.borrow_mut().push((id, path.clone(), text.place.clone()));
-            let Some(value) = self.data.get(self.files, &path).map_err(|e| e.at(text.place.clone()))? else {
-                return Err(missing(&path, "it runs over", &text.place));
-            };
-            let parts = selector.select(&value).map_err(|e| {
-                Error::new(Code::BadSelector, format!("`{source}` finds nothing: {e}")).at(text.place.clone())
-            })?;
+            let parts = self.data.select(self.files, &path, &selector).map_err(|e| e.at(text.place.clone()))?;
+            let Some(parts) = parts else { return Err(missing(&path, "it runs over", &text.place)) };
             for part in parts {
-                items.push(AxisItem::part(&path, &selector, part, items.len()));
+                items.push(AxisItem::part(&path, &selector, &part, items.len()));
             }
         }
         Ok(AxisItems::Known(items))
@@ -331,12 +337,15 @@ impl<'a> Expander<'a> {
         Ok(found.into_iter().collect())
     }
 
-    /// The files of a selector: one path, or all that a glob matches.
-    fn selected_files(&self, file: &str, rule: usize, place: &Place) -> Result<Vec<RelPath>, Error> {
-        if Pattern::is_glob(file) {
-            return self.glob(rule, &pattern(file, place)?);
+    /// The files that an input's glob matches, once all outputs are known.
+    fn matched(&self, rule: usize, glob: &str, place: &Place) -> Result<Vec<RelPath>, Error> {
+        let key = (rule, glob.to_owned());
+        if let Some(files) = self.matched.borrow().get(&key) {
+            return Ok(files.clone());
         }
-        Ok(vec![input_path(file, place)?])
+        let files = self.glob(rule, &pattern(glob, place)?)?;
+        self.matched.borrow_mut().insert(key, files.clone());
+        Ok(files)
     }
 
     fn finish(mut self, mut heads: Vec<Vec<Head>>) -> Expanded {
@@ -404,6 +413,13 @@ impl<'a> Expander<'a> {
             self.note(error.in_rule(&rule.name));
             None
         });
+        let is_checked = rule.checks.iter().any(|check| matches!(check, Check::Syntax));
+        for output in head.outputs.iter().filter(|output| is_checked && !is_data(&output.path)) {
+            if let Err(why) = syntax::can_check(output.path.ext()) {
+                let message = format!("`check: syntax` cannot judge `{}`: {why}", output.path);
+                self.note(Error::new(Code::BadValue, message).in_rule(&rule.name).at(rule.place.clone()));
+            }
+        }
         for output in &head.outputs {
             // An item of a glob or a selector stands for a file, or for a part of one.
             let is_literal = matches!(rule.foreach, Some(Foreach::Over(Over::List(_))));
@@ -475,21 +491,19 @@ impl<'a> Expander<'a> {
             Source::Files(by_rule[maker].clone())
         } else if selector::split(&label).is_some() {
             let selector = parse_selector(&label, place)?;
-            let files = self.selected_files(&selector.file, id, place)?;
+            let files = match Pattern::is_glob(&selector.file) {
+                true => self.matched(id, &selector.file, place)?,
+                false => vec![input_path(&selector.file, place)?],
+            };
             for path in &files {
-                self.selectable(path, &selector, input.optional, &label, place)?;
+                let is_new = self.selectable.borrow_mut().insert((id, place.span.start, path.clone(), label.clone()));
+                if is_new {
+                    self.selectable(path, &selector, input.optional, place)?;
+                }
             }
             Source::Parts { files, selector, optional: input.optional }
         } else if Pattern::is_glob(&label) {
-            let pattern = pattern(&label, place)?;
-            let key = (id, label.clone());
-            let known = self.matched.borrow().get(&key).cloned();
-            let files = match known {
-                Some(files) => files,
-                None => self.glob(id, &pattern)?,
-            };
-            self.matched.borrow_mut().insert(key, files.clone());
-            Source::Files(files)
+            Source::Files(self.matched(id, &label, place)?)
         } else {
             let path = input_path(&label, place)?;
             if !input.optional && !self.declared.contains_key(&path) && !self.files.exists(&path) {
@@ -500,45 +514,16 @@ impl<'a> Expander<'a> {
         Ok(TaskInput { name: input.name.clone(), label, source })
     }
 
-    /// What a task's prompt is shown, which is looked at where its files are there already.
-    fn context(&self, id: usize, context: &Context, scope: &Value) -> Result<TaskContext, Error> {
-        let place = &context.select.place;
-        let label = context.select.render(scope)?;
-        let selector = parse_selector(&label, place)?;
-        let files = self.selected_files(&selector.file, id, place)?;
-        let related_to = context.related_to.as_ref().map(|expr| expr.render(scope)).transpose()?;
-        let is_made = |path: &RelPath| self.declared.contains_key(path);
-        if let Some(path) = files.iter().find(|path| !is_made(path) && !self.files.exists(path)) {
-            return Err(missing(path, "its context is of", place));
-        }
-        let is_known = !files.iter().any(is_made);
-        let of_task = TaskContext::new(context, label, files, selector, related_to);
-        if is_known {
-            of_task.choose(context, self.files, self.data, self.specs)?;
-        }
-        Ok(of_task)
-    }
-
-    /// That a selector finds something, where its file is there already.
-    fn selectable(
-        &self,
-        path: &RelPath,
-        selector: &Selector,
-        optional: bool,
-        label: &str,
-        place: &Place,
-    ) -> Result<(), Error> {
+    /// That a selector can be one of its file, and finds something where the file is there already.
+    fn selectable(&self, path: &RelPath, selector: &Selector, optional: bool, place: &Place) -> Result<(), Error> {
+        selector.fits(path).map_err(|e| e.at(place.clone()))?;
         if self.declared.contains_key(path) {
             return Ok(());
         }
-        match self.data.get(self.files, path).map_err(|e| e.at(place.clone()))? {
-            None if optional => Ok(()),
-            None => Err(missing(path, "its input is", place)),
-            Some(_) if optional => Ok(()),
-            Some(value) => selector
-                .select(&value)
-                .map(drop)
-                .map_err(|e| Error::new(Code::BadSelector, format!("`{label}` finds nothing: {e}")).at(place.clone())),
+        match self.data.select(self.files, path, selector) {
+            Ok(None) if !optional => Err(missing(path, "its input is", place)),
+            Err(e) if !optional || e.code != Code::BadSelector => Err(e.at(place.clone())),
+            _ => Ok(()),
         }
     }
 }

@@ -1,6 +1,6 @@
 //! What a rule runs over: the items of its foreach, one axis or the product of several.
 
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 
 use super::Item;
 use crate::error::{Code, Error, Place};
@@ -77,12 +77,11 @@ impl AxisItem {
     }
 
     /// A part of a file.
-    pub fn part(path: &RelPath, selector: &Selector, part: Part, index: usize) -> AxisItem {
-        let mut value = json!({"key": part.key(), "value": part.value, "index": index, "path": path.as_str()});
-        if part.keys.len() > 1 {
-            value["keys"] = part.keys.clone().into();
-        }
-        AxisItem { value, file: None, label: selector.label(path, &part.keys) }
+    pub fn part(path: &RelPath, selector: &Selector, part: &Part, index: usize) -> AxisItem {
+        let mut value = part.names();
+        value.insert("index".to_owned(), index.into());
+        value.insert("path".to_owned(), path.as_str().into());
+        AxisItem { value: value.into(), file: None, label: selector.label(path, &part.keys) }
     }
 }
 

@@ -308,6 +308,53 @@ mod tests {
         );
     }
 
+    /// Files that count how often they are read.
+    struct Counted(HashMap<RelPath, Arc<[u8]>>, std::sync::atomic::AtomicUsize);
+
+    impl Files for Counted {
+        fn digest(&self, path: &RelPath) -> Result<Option<Digest>, Error> {
+            self.0.digest(path)
+        }
+
+        fn read(&self, path: &RelPath) -> Result<Option<Arc<[u8]>>, Error> {
+            self.1.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+            self.0.read(path)
+        }
+
+        fn exists(&self, path: &RelPath) -> bool {
+            self.0.exists(path)
+        }
+
+        fn list(&self, pattern: &crate::path::Pattern) -> Result<Vec<RelPath>, Error> {
+            self.0.list(pattern)
+        }
+
+        fn leaves_root(&self, path: &RelPath) -> bool {
+            self.0.leaves_root(path)
+        }
+    }
+
+    #[test]
+    fn a_file_of_parts_is_read_once_however_many_tasks_there_are() {
+        let genfile = "version: 1\nrules:\n  r: {foreach: \"d.jsonl#/*\", template: t.hbs, output: \"{{item.value}}\", \
+                       inputs: [\"d.md#sections/{{item.value}}\", \"d.md#sections\", \"d.jsonl#/{{item.index}}\"]}\n";
+        let (manifest, found) = crate::manifest::load("Genfile", genfile, &HashMap::new()).unwrap();
+        assert_eq!(found, []);
+        let count = 200;
+        let texts = [
+            ("t.hbs", String::new()),
+            ("d.jsonl", (0..count).map(|i| format!("{i}\n")).collect()),
+            ("d.md", (0..count).map(|i| format!("# {i}\n")).collect()),
+        ];
+        let path = |name: &str| RelPath::new(name).unwrap();
+        let files: HashMap<RelPath, Arc<[u8]>> =
+            texts.iter().map(|(name, text)| (path(name), Arc::from(text.as_bytes()))).collect();
+        let files = Counted(files, Default::default());
+        let (graph, found) = Graph::new(manifest, &files, &BTreeSet::new(), &|_| None);
+        assert_eq!((graph.tasks.len(), found), (count, Vec::new()));
+        assert_eq!(files.1.into_inner(), 2, "one read of each file");
+    }
+
     #[test]
     fn mistakes_are_found_all_at_once() {
         errors(
@@ -346,7 +393,7 @@ mod tests {
                 genmake::bad_glob: Genfile:8:19: rule `glob`: `a[` is no glob: unclosed character class; missing ']'
                 genmake::bad_selector: Genfile:9:18: rule `sel`: `spec.yaml#/entites/*` finds nothing: `/` has no `entites`; it has `entities`
                 genmake::dynamic_foreach: Genfile:9:18: rule `sel`: it runs over the content of `spec.yaml`, which rule `over` makes (what a foreach runs over must exist before the run: commit it, or run over its source)
-                genmake::bad_selector: Genfile:10:19: rule `sel2`: `spec.yaml#entities` is no selector: `#entities` is no pointer: it starts with `/`, as in `spec.yaml#/entities/*`
+                genmake::bad_selector: Genfile:10:19: rule `sel2`: `spec.yaml#entities` is no selector: `#entities` is neither a pointer, which starts with `/` as in `spec.yaml#/entities/*`, nor `#sections`, nor `#defs`
                 genmake::duplicate_output: Genfile:13:36: `w.txt` is made by rule `twice` and by rule `again` (each output has one rule; give one of them another path)
                 genmake::duplicate_output: Genfile:14:52: rule `same` makes `same.txt` more than once (use something of the item in the path, as in `{{item.key}}`)
                 genmake::duplicate_output: Genfile:15:36: `w.txt/x` would lie in `w.txt`, which rule `twice` makes as a file

@@ -7,4 +7,4 @@ mod written;
 
 pub use reply::{Answer, Shortfall, Split, Stop, Usage, single, split};
 pub use request::{Ask, Request, context_saved, slot};
-pub use verify::{Complaint, Demand, as_said, fits, verify};
+pub use verify::{Complaint, Demand, Test, as_said, fits, verify};

@@ -1,11 +1,13 @@
 //! What a result must be like, and what to say to the model when it is not.
 
+use std::sync::Arc;
+
 use super::written;
-use crate::manifest::Check;
 use crate::path::RelPath;
 use crate::prompt::{Message, Role};
 use crate::schema::Schema;
-use crate::selector::parse_data;
+use crate::selector::{is_data, parse_data};
+use crate::syntax;
 
 /// What a result must satisfy.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -72,26 +74,50 @@ pub fn as_said(path: &RelPath, text: &str) -> String {
     written::read(path, text).map_or_else(|_| text.to_owned(), |value| format!("{value:#}"))
 }
 
+/// A check that only reads the result.
+pub enum Test {
+    /// It parses as the data format of this extension, whatever the output is called.
+    Data(&'static str),
+    /// It parses as what the output's extension says.
+    Syntax,
+    /// It follows this schema.
+    Schema(Arc<Schema>),
+}
+
 /// Checks one output's text.
 ///
 /// # Errors
 /// The first check that it does not pass.
-pub fn verify(path: &RelPath, text: &str, checks: &[Check]) -> Result<(), Complaint> {
-    for check in checks.iter().filter(|check| matches!(check, Check::Json | Check::Yaml | Check::Toml)) {
-        let ext = check.name();
-        // Data is parsed by extension; the check names it, whatever the output is called.
-        let parsed = RelPath::new(&format!("output.{ext}")).map(|name| parse_data(&name, text));
-        if let Ok(Err(error)) = parsed {
-            let at = error.place.as_ref().map(|place| place.source.line_column(place.span.start));
-            let what = error.message.split_once(": ").map_or(error.message.as_str(), |(_, what)| what);
-            let message = match at {
-                Some((line, column)) => format!("not {}, line {line}, column {column}: {what}", ext.to_uppercase()),
-                None => format!("not {}: {what}", ext.to_uppercase()),
-            };
-            return Err(Complaint { demand: Demand::Check(ext), path: path.clone(), message });
-        }
+pub fn verify(path: &RelPath, text: &str, tests: &[Test]) -> Result<(), Complaint> {
+    for test in tests {
+        let (name, passed) = match test {
+            Test::Data(ext) => (*ext, is_data_of(ext, text)),
+            Test::Syntax => ("syntax", is_code(path, text)),
+            Test::Schema(schema) => ("schema", written::read(path, text).and_then(|value| schema.check(&value))),
+        };
+        passed.map_err(|message| Complaint { demand: Demand::Check(name), path: path.clone(), message })?;
     }
     Ok(())
+}
+
+fn is_data_of(ext: &str, text: &str) -> Result<(), String> {
+    let Ok(name) = RelPath::new(&format!("output.{ext}")) else { return Ok(()) };
+    parse_data(&name, text).map(drop).map_err(|error| {
+        let at = error.place.as_ref().map(|place| place.source.line_column(place.span.start));
+        let what = error.message.split_once(": ").map_or(error.message.as_str(), |(_, what)| what);
+        match at {
+            Some((line, column)) => format!("not {}, line {line}, column {column}: {what}", ext.to_uppercase()),
+            None => format!("not {}: {what}", ext.to_uppercase()),
+        }
+    })
+}
+
+/// Data by its own parser, code by its grammar.
+fn is_code(path: &RelPath, text: &str) -> Result<(), String> {
+    match path.ext() {
+        ext if is_data(path) => is_data_of(ext, text),
+        ext => syntax::check(ext, text).map_err(|error| error.to_string()),
+    }
 }
 
 #[cfg(test)]
@@ -110,12 +136,12 @@ mod tests {
     #[test]
     fn each_check_says_where() {
         let path = RelPath::new("a.txt").unwrap();
-        let check = |text, check| verify(&path, text, &[check]).map_err(|c| c.message);
-        assert_eq!(check("{\"a\": 1}", Check::Json), Ok(()));
-        assert!(check("{\n\"a\": }", Check::Json).unwrap_err().starts_with("not JSON, line 2, column 6: "));
-        assert_eq!(check("a: 1", Check::Yaml), Ok(()));
-        assert!(check("a: [", Check::Yaml).unwrap_err().starts_with("not YAML, line 1, column 4: "));
-        assert_eq!(check("a = 1", Check::Toml), Ok(()));
-        assert!(check("a = ", Check::Toml).unwrap_err().starts_with("not TOML, line 1"));
+        let check = |text, check| verify(&path, text, &[Test::Data(check)]).map_err(|c| c.message);
+        assert_eq!(check("{\"a\": 1}", "json"), Ok(()));
+        assert!(check("{\n\"a\": }", "json").unwrap_err().starts_with("not JSON, line 2, column 6: "));
+        assert_eq!(check("a: 1", "yaml"), Ok(()));
+        assert!(check("a: [", "yaml").unwrap_err().starts_with("not YAML, line 1, column 4: "));
+        assert_eq!(check("a = 1", "toml"), Ok(()));
+        assert!(check("a = ", "toml").unwrap_err().starts_with("not TOML, line 1"));
     }
 }

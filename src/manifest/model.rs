@@ -112,7 +112,9 @@ pub fn known_names(why: &Why, scope: &Value) -> Option<String> {
             return Some("the file is not UTF-8 text, so it has no `text`".to_owned());
         }
         if *part == "data" && map.contains_key("path") {
-            return Some("only files that end in .yaml, .yml, .json or .toml have `data`".to_owned());
+            return Some(
+                "only data files have `data`: .yaml, .yml, .json, .toml, .jsonl, .ndjson, .csv and .tsv".to_owned(),
+            );
         }
         if let Some(hint) = did_you_mean(part, map.keys().map(String::as_str)) {
             return Some(hint.replacen('`', &format!("`{before}"), 1));

@@ -81,7 +81,7 @@ pub fn parts(graph: &Graph, id: TaskId, files: &dyn Files) -> Result<Vec<Part>, 
     }
     for input in &task.inputs {
         let name = input.name.as_deref().map_or_else(|| "[]".to_owned(), |name| format!(".{name}"));
-        let digest = source_digest(graph, &input.source, files)?;
+        let digest = source_digest(graph, &input.source, files, Line::With)?;
         let framed = Framed::new("genmake-input-2").field(name).field(digest.bytes());
         add(PartKind::Input, &input.label, framed.finish());
     }
@@ -166,7 +166,7 @@ fn run_key(graph: &Graph, id: TaskId, command: &str, files: &dyn Files) -> Resul
         }
     }
     for input in &task.inputs {
-        framed = framed.field("input").field(source_digest(graph, &input.source, files)?.bytes());
+        framed = framed.field("input").field(source_digest(graph, &input.source, files, Line::Without)?.bytes());
     }
     for output in &task.outputs {
         framed = framed.field("output").field(output.name.as_deref().unwrap_or("")).field(output.path.as_str());
@@ -222,8 +222,16 @@ fn file_digest(files: &dyn Files, path: &RelPath) -> Result<Digest, Error> {
     Ok(files.digest(path)?.unwrap_or_else(|| Framed::new("genmake-no-file-1").finish()))
 }
 
-fn source_digest(graph: &Graph, source: &Source, files: &dyn Files) -> Result<Digest, Error> {
-    let mut framed = Framed::new("genmake-source-1");
+/// Whether a part counts with the line where it stands. It moves when a neighbour grows: then a recipe is rendered again, and
+/// its action key decides; a command's key has nothing to render and goes without.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Line {
+    With,
+    Without,
+}
+
+fn source_digest(graph: &Graph, source: &Source, files: &dyn Files, line: Line) -> Result<Digest, Error> {
+    let mut framed = Framed::new("genmake-source-2");
     match source {
         Source::File { path, .. } => {
             framed = framed.field(path.as_str()).field(file_digest(files, path)?.bytes());
@@ -237,7 +245,11 @@ fn source_digest(graph: &Graph, source: &Source, files: &dyn Files) -> Result<Di
             for path in paths {
                 framed = framed.field(path.as_str());
                 for part in super::making::select(graph, files, path, selector, *optional)? {
-                    framed = framed.field(part.keys.join("\n")).field(part.value.to_string());
+                    let mut names = part.names();
+                    if line == Line::Without {
+                        names.remove("line");
+                    }
+                    framed = framed.field(Value::Object(names).to_string());
                 }
             }
         }

@@ -16,7 +16,7 @@ use crate::manifest::{Expr, Recipe, known_names};
 use crate::path::RelPath;
 use crate::prompt::{self, Message, PromptFile};
 use crate::schema::Schema;
-use crate::selector::{Part, Selector, is_data, parse_data};
+use crate::selector::{Part, Selector, is_data};
 
 /// What a task's recipe gives, before anybody is asked.
 #[derive(Debug, Clone)]
@@ -33,7 +33,11 @@ pub enum Making {
 
 /// Compiled recipes, by their content and that of their partials.
 #[derive(Default)]
-pub struct Recipes(Mutex<HashMap<Digest, Arc<Compiled>>>);
+pub struct Recipes {
+    compiled: Mutex<HashMap<Digest, Arc<Compiled>>>,
+    /// The schemas of checks, by their content.
+    pub(super) schemas: Mutex<HashMap<Digest, Arc<Schema>>>,
+}
 
 /// A recipe, ready to render.
 struct Compiled {
@@ -179,11 +183,11 @@ impl Recipes {
             framed = framed.field(files.digest(path)?.as_ref().map_or(&[][..], |digest| digest.bytes()));
         }
         let key = framed.finish();
-        if let Some(compiled) = self.0.lock().unwrap_or_else(PoisonError::into_inner).get(&key) {
+        if let Some(compiled) = self.compiled.lock().unwrap_or_else(PoisonError::into_inner).get(&key) {
             return Ok(Arc::clone(compiled));
         }
         let compiled = Arc::new(Compiled::new(task, recipe, files, is_prompt)?);
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(key, Arc::clone(&compiled));
+        self.compiled.lock().unwrap_or_else(PoisonError::into_inner).insert(key, Arc::clone(&compiled));
         Ok(compiled)
     }
 }
@@ -263,7 +267,7 @@ fn scope(graph: &Graph, id: TaskId, files: &dyn Files, wants: Wants) -> Result<V
     if let Some(item) = &task.item {
         scope["item"] = item.value.clone();
         for (axis, path) in &item.files {
-            let value = file_value(files, path, wants)?.unwrap_or(Value::Null);
+            let value = file_value(graph, files, path, wants)?.unwrap_or(Value::Null);
             match axis {
                 Some(axis) => scope["item"][axis] = value,
                 None => scope["item"] = value,
@@ -299,11 +303,11 @@ fn no_role_marks(value: &Value) -> Result<(), Error> {
 
 fn source_value(graph: &Graph, source: &Source, files: &dyn Files, wants: Wants) -> Result<Value, Error> {
     match source {
-        Source::File { path, .. } => Ok(file_value(files, path, wants)?.unwrap_or(Value::Null)),
+        Source::File { path, .. } => Ok(file_value(graph, files, path, wants)?.unwrap_or(Value::Null)),
         Source::Files(paths) => {
             let mut values = Vec::with_capacity(paths.len());
             for path in paths {
-                values.extend(file_value(files, path, wants)?);
+                values.extend(file_value(graph, files, path, wants)?);
             }
             Ok(values.into())
         }
@@ -314,10 +318,7 @@ fn source_value(graph: &Graph, source: &Source, files: &dyn Files, wants: Wants)
                     values.push(part_value(path, &part, values.len()));
                 }
             }
-            if selector.is_each() || paths.len() != 1 {
-                return Ok(values.into());
-            }
-            Ok(values.pop().unwrap_or(Value::Null))
+            Ok(if selector.is_list() { values.into() } else { values.pop().unwrap_or(Value::Null) })
         }
     }
 }
@@ -330,31 +331,28 @@ pub(super) fn select(
     selector: &Selector,
     optional: bool,
 ) -> Result<Vec<Part>, Error> {
-    match graph.data.get(files, path)? {
-        None if optional => Ok(Vec::new()),
-        None => Err(Error::new(Code::MissingInput, format!("`{path}` is not there"))),
-        Some(value) => match selector.select(&value) {
-            Err(_) if optional => Ok(Vec::new()),
-            Err(e) => Err(Error::new(Code::BadSelector, format!("a selector over `{path}` finds nothing: {e}"))),
-            Ok(parts) => Ok(parts),
-        },
+    match graph.data.select(files, path, selector) {
+        Ok(Some(parts)) => Ok(parts),
+        Ok(None) if optional => Ok(Vec::new()),
+        Ok(None) => Err(Error::new(Code::MissingInput, format!("`{path}` is not there"))),
+        Err(e) if optional && e.code == Code::BadSelector => Ok(Vec::new()),
+        Err(e) => Err(e),
     }
 }
 
 /// A part as templates see it: with `text` and `data` as files have them, so that a template may take either.
 fn part_value(path: &RelPath, part: &Part, index: usize) -> Value {
+    let mut value = part.names();
     let text = part.value.as_str().map_or_else(|| part.value.to_string(), str::to_owned);
-    let mut value = json!({
-        "key": part.key(), "index": index, "path": path.as_str(), "value": part.value, "data": part.value, "text": text,
-    });
-    if part.keys.len() > 1 {
-        value["keys"] = part.keys.clone().into();
-    }
-    value
+    value.entry("text").or_insert(text.into());
+    value.insert("data".to_owned(), part.value.clone());
+    value.insert("index".to_owned(), index.into());
+    value.insert("path".to_owned(), path.as_str().into());
+    value.into()
 }
 
 /// A file as templates see it; its bytes are looked at only if the recipe could ask for them. `None` if it is not there.
-fn file_value(files: &dyn Files, path: &RelPath, wants: Wants) -> Result<Option<Value>, Error> {
+fn file_value(graph: &Graph, files: &dyn Files, path: &RelPath, wants: Wants) -> Result<Option<Value>, Error> {
     let mut value = file_names(path);
     let wanted = wants.text || (wants.data && is_data(path));
     if !wanted {
@@ -363,8 +361,11 @@ fn file_value(files: &dyn Files, path: &RelPath, wants: Wants) -> Result<Option<
     let Some(bytes) = files.read(path)? else { return Ok(None) };
     // What is no text has no `text`: a recipe that does ask for it gets an error that names it.
     if let Ok(text) = std::str::from_utf8(&bytes) {
-        if wants.data && is_data(path) {
-            value["data"] = parse_data(path, text)?;
+        if wants.data
+            && is_data(path)
+            && let Some(data) = graph.data.get(files, path)?
+        {
+            value["data"] = data.as_ref().clone();
         }
         if wants.text {
             value["text"] = text.into();

@@ -4,6 +4,7 @@
 //! A plan looks through what can be known without asking a model: a stale template is rendered in memory, and what depends on
 //! it is judged by those bytes. Only what waits for a model's answer stays open until the answer is there.
 
+mod checks;
 mod context;
 mod key;
 mod making;
@@ -25,6 +26,7 @@ use crate::lock::Lock;
 use crate::manifest::Check;
 use crate::path::{Pattern, RelPath};
 
+pub use checks::tests;
 pub use key::{Part, PartKind};
 pub use making::{Making, Recipes, commands, make};
 pub use schedule::{End, Schedule, Step};
@@ -233,7 +235,7 @@ pub fn judge(ground: &Ground, id: TaskId, files: &dyn Files) -> Result<Judged, E
     if let Some(there) = result_there(&verdict, &facts) {
         let passed = passed(graph, id, &there, files).map_err(in_rule)?;
         let is_known = passed == remembered.and_then(|task| task.checked);
-        match if is_known { Ok(()) } else { check_result(ground, id, &verdict, &there).map_err(in_rule)? } {
+        match if is_known { Ok(()) } else { check_result(ground, id, &verdict, &there, files).map_err(in_rule)? } {
             Ok(()) => {
                 checked = passed;
                 unchecked = !is_known && graph.rule(id).checks.iter().any(|check| matches!(check, Check::Run(_)));
@@ -303,7 +305,9 @@ fn check_result(
     id: TaskId,
     verdict: &Verdict,
     there: &[Digest],
+    files: &dyn Files,
 ) -> Result<Result<(), Complaint>, Error> {
+    let tests = tests(ground.graph, id, files, ground.recipes)?;
     for (output, digest) in ground.graph.tasks[id].outputs.iter().zip(there) {
         let bytes = match verdict {
             Verdict::Fresh => ground.files.read(&output.path)?.unwrap_or_default(),
@@ -314,7 +318,7 @@ fn check_result(
             },
         };
         let text = String::from_utf8_lossy(&bytes);
-        if let Err(complaint) = llm::verify(&output.path, &text, &ground.graph.rule(id).checks) {
+        if let Err(complaint) = llm::verify(&output.path, &text, &tests) {
             return Ok(Err(complaint));
         }
     }

@@ -1,44 +1,22 @@
 //! Data files: text into values, by the file's extension.
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use serde_json::{Map, Value};
 
-use serde_json::Value;
-
-use crate::digest::Digest;
+use super::Keys;
 use crate::error::{Code, Error, Place, Source};
-use crate::files::Files;
 use crate::path::RelPath;
 use crate::yaml;
 
-/// Parsed data files by content, so that ten thousand tasks over one file parse it once.
-#[derive(Default)]
-pub struct DataCache(Mutex<HashMap<(RelPath, Digest), Arc<Value>>>);
-
-impl DataCache {
-    /// The value of a data file, `None` if there is no file of that name.
-    ///
-    /// # Errors
-    /// As [`Files::text`] and [`parse`].
-    pub fn get(&self, files: &dyn Files, path: &RelPath) -> Result<Option<Arc<Value>>, Error> {
-        let Some(digest) = files.digest(path)? else { return Ok(None) };
-        let key = (path.clone(), digest);
-        if let Some(value) = self.0.lock().unwrap_or_else(PoisonError::into_inner).get(&key) {
-            return Ok(Some(Arc::clone(value)));
-        }
-        let Some(text) = files.text(path)? else { return Ok(None) };
-        let value = Arc::new(parse(path, &text)?);
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(key, Arc::clone(&value));
-        Ok(Some(value))
-    }
-}
+/// What to do about a file that is no data.
+pub(super) const HINT: &str = "data files end in .yaml, .yml, .json, .jsonl, .ndjson, .toml, .csv or .tsv";
 
 /// Whether a file of this name is read as data.
 pub fn is_data(path: &RelPath) -> bool {
-    matches!(path.ext(), "yaml" | "yml" | "json" | "toml")
+    matches!(path.ext(), "yaml" | "yml" | "json" | "jsonl" | "ndjson" | "toml" | "csv" | "tsv")
 }
 
-/// Reads a data file. Maps keep the order of the file.
+/// Reads a data file. Maps keep the order of the file. Of JSONL it gives the list of its values; of CSV and TSV the list of its
+/// rows, each a map of texts by the header's names.
 ///
 /// # Errors
 /// [`Code::Unreadable`], pointing at the mistake; also for a file whose extension names no data.
@@ -56,8 +34,12 @@ pub fn parse(path: &RelPath, text: &str) -> Result<Value, Error> {
         "toml" => toml::from_str(text).map_err(|e: toml::de::Error| {
             wrong(format!("`{path}` is not TOML: {}", e.message()), e.span().unwrap_or(0..0))
         }),
-        _ => Err(Error::new(Code::Unreadable, format!("`{path}` is no data file"))
-            .hint("data files end in .yaml, .yml, .json or .toml")),
+        "jsonl" | "ndjson" => {
+            lines(text).map_err(|(e, at)| wrong(format!("`{path}` is not JSON, line by line: {e}"), at..at))
+        }
+        "csv" => table(text, b',').map_err(|(e, at)| wrong(format!("`{path}` is not CSV: {e}"), at..at)),
+        "tsv" => table(text, b'\t').map_err(|(e, at)| wrong(format!("`{path}` is not TSV: {e}"), at..at)),
+        _ => Err(Error::new(Code::Unreadable, format!("`{path}` is no data file")).hint(HINT)),
     }
 }
 
@@ -70,6 +52,54 @@ pub fn write(path: &RelPath, value: &Value) -> String {
         "toml" => toml::to_string(value).unwrap_or_else(|_| json()),
         _ => json(),
     }
+}
+
+/// JSON, a value a line. An error has its place in the text.
+fn lines(text: &str) -> Result<Value, (String, usize)> {
+    let mut values = Vec::new();
+    let mut start = 0;
+    for line in text.split_inclusive('\n') {
+        let json = line.trim_end();
+        if !json.is_empty() {
+            values.push(serde_json::from_str(json).map_err(|e| {
+                let column = Source { name: String::new(), text: json.to_owned() }.offset(e.line(), e.column());
+                // The library counts lines within the one that it was given.
+                let what = e.to_string();
+                (what.split(" at line ").next().unwrap_or(&what).to_owned(), start + column)
+            })?);
+        }
+        start += line.len();
+    }
+    Ok(Value::Array(values))
+}
+
+/// A table with a header. An error has its place in the text.
+fn table(text: &str, delimiter: u8) -> Result<Value, (String, usize)> {
+    let wrong = |e: csv::Error| {
+        let at = e.position().and_then(|at| usize::try_from(at.byte()).ok()).unwrap_or(0);
+        // A record starts behind the line break of the one before it.
+        let breaks = text[at.min(text.len())..].bytes().take_while(|byte| matches!(byte, b'\n' | b'\r')).count();
+        let what = match e.kind() {
+            csv::ErrorKind::UnequalLengths { expected_len, len, .. } => {
+                format!("the row's number of fields is {len}, the header's {expected_len}")
+            }
+            _ => e.to_string(),
+        };
+        (what, at + breaks)
+    };
+    let mut reader = csv::ReaderBuilder::new().delimiter(delimiter).from_reader(text.as_bytes());
+    let header = reader.headers().map_err(wrong)?.clone();
+    let mut seen = Keys::default();
+    if let Some(twice) = header.iter().find(|name| seen.unique(name) != **name) {
+        return Err((format!("its header names `{twice}` twice"), 0));
+    }
+    let mut rows = Vec::new();
+    for record in reader.records() {
+        let record = record.map_err(wrong)?;
+        let row: Map<String, Value> = header.iter().map(str::to_owned).zip(record.iter().map(Value::from)).collect();
+        rows.push(Value::Object(row));
+    }
+    Ok(Value::Array(rows))
 }
 
 #[cfg(test)]
@@ -92,5 +122,37 @@ mod tests {
         assert!(parse("f.toml", "a = ").unwrap_err().place.is_some());
         assert!(parse("f.yaml", "a: [").unwrap_err().place.is_some());
         assert!(parse("f.md", "").unwrap_err().message.contains("no data file"));
+    }
+
+    #[test]
+    fn lines_of_json_are_a_list() {
+        let parse = |text: &str| super::parse(&RelPath::new("f.jsonl").unwrap(), text);
+        assert_eq!(parse("{\"a\": 1}\n\n[2]\r\n\"x\"").unwrap(), json!([{"a": 1}, [2], "x"]));
+        assert_eq!(parse("").unwrap(), json!([]));
+        assert_eq!(
+            parse("{\"é\": 1}\n\n  {\"a\": }\n1\n").unwrap_err().to_string(),
+            "f.jsonl:3:9: `f.jsonl` is not JSON, line by line: expected value"
+        );
+        assert!(parse("1\n{\"a\":\n1}\n").unwrap_err().to_string().starts_with("f.jsonl:2:"));
+    }
+
+    #[test]
+    fn tables_are_lists_of_rows() {
+        let parse = |name: &str, text: &str| super::parse(&RelPath::new(name).unwrap(), text);
+        let want = json!([{"id": "1", "say": "a, \"b\"\nc"}, {"id": "2", "say": ""}]);
+        assert_eq!(parse("f.csv", "\u{feff}id,say\r\n1,\"a, \"\"b\"\"\nc\"\r\n\r\n2,\r\n").unwrap(), want);
+        assert_eq!(parse("f.tsv", "id\tsay\n1\ta, b\n").unwrap(), json!([{"id": "1", "say": "a, b"}]));
+        assert_eq!(parse("f.csv", "id,say\n").unwrap(), json!([]));
+        assert_eq!(parse("f.csv", "").unwrap(), json!([]));
+        let error = |text: &str| parse("f.csv", text).unwrap_err().to_string();
+        assert_eq!(
+            error("a,b\n1,2\n3\n"),
+            "f.csv:3:1: `f.csv` is not CSV: the row's number of fields is 1, the header's 2"
+        );
+        assert_eq!(
+            error("a,b\r\n1,2\r\n3,4,5\r\n"),
+            "f.csv:3:1: `f.csv` is not CSV: the row's number of fields is 3, the header's 2"
+        );
+        assert_eq!(error("a,b,a\n"), "f.csv:1:1: `f.csv` is not CSV: its header names `a` twice");
     }
 }

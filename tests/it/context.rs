@@ -155,6 +155,16 @@ fn a_list_of_entities_stays_one() {
     assert!(text.ends_with("\n[{\"name\":\"Order\",\"of\":\"Line\"},{\"name\":\"Line\"}]"), "{text}");
 }
 
+#[test]
+fn sections_of_a_page_refer_to_each_other() {
+    let server = Server::start();
+    let p = project(&server, "related_to: Order", "")
+        .file("notes.md", "# Order\nHas a `Line`.\n# Shelf\nWood.\n# Line\nOne.\n");
+    p.edit("Genfile", &p.read("Genfile").replace("select: spec.yaml#/entities", "select: notes.md#sections"));
+    p.run(["out/Line.md"]).exits(0);
+    assert_eq!(names(&shown(&server.requests()[0].system_text())), "Order Line");
+}
+
 // ---- what makes it stale ----
 
 #[test]

@@ -3,6 +3,7 @@
 #![allow(clippy::expect_used, clippy::panic, reason = "a test fails by panic and shows why")]
 
 mod batches;
+mod checks;
 mod commands;
 mod context;
 mod docs;
@@ -20,6 +21,7 @@ mod providers;
 mod random;
 mod running;
 mod safety;
+mod selectors;
 mod server;
 mod shop;
 mod staleness;
