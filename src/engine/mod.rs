@@ -179,6 +179,8 @@ struct Run<'a> {
     requests: Arc<std::sync::atomic::AtomicUsize>,
     /// The outputs that were written.
     written: Vec<RelPath>,
+    /// Targets that the lock is to forget.
+    gone: Vec<RelPath>,
     interrupted: bool,
 }
 
@@ -237,6 +239,7 @@ pub fn run(
         receive,
         requests: Arc::default(),
         written: Vec::new(),
+        gone: Vec::new(),
         interrupted: false,
     };
     run.run(needed, whole)
@@ -256,6 +259,9 @@ pub fn pool(name: &'static str, threads: usize) -> Result<ThreadPool, Error> {
 
 impl Run<'_> {
     fn run(mut self, needed: &[bool], whole: bool) -> Result<Outcome, Error> {
+        if whole && !self.options.frozen {
+            self.orphans()?;
+        }
         loop {
             match self.schedule.next_step() {
                 // After a signal nothing new is begun.
@@ -280,7 +286,7 @@ impl Run<'_> {
         for provider in self.providers.values().filter_map(|pooled| pooled.provider.as_ref().ok()) {
             provider.take_down();
         }
-        self.settle(whole)?;
+        self.settle()?;
         Ok(Outcome { written: self.written.len(), interrupted: self.interrupted })
     }
 
@@ -499,6 +505,12 @@ impl Run<'_> {
             took: underway.begun.map(|begun| begun.elapsed()).unwrap_or_default(),
             usage: underway.usage,
             saved: 0,
+            left_out: underway
+                .ask
+                .iter()
+                .filter_map(|ask| ask.context.as_ref())
+                .flat_map(|note| note.left_out.clone())
+                .collect(),
         }
     }
 }

@@ -16,7 +16,7 @@ use crate::store::{self, Journal, State};
 const REMEMBERED: usize = 4;
 
 impl Run<'_> {
-    pub(super) fn settle(&mut self, whole: bool) -> Result<(), Error> {
+    pub(super) fn settle(&mut self) -> Result<(), Error> {
         let mut lock = self.shared.lock.clone();
         let mut memory = self.shared.memory.clone();
         lock.settle(|path| self.shared.files.digest(path).ok().flatten());
@@ -40,9 +40,7 @@ impl Run<'_> {
             now.is_some() && lock.get(path, now).map(|entry| entry.content) != now
         });
         let _ = std::fs::remove_dir_all(self.shared.root.join(store::STAGE));
-        if whole && !self.interrupted && !self.options.frozen {
-            self.orphans(&mut lock)?;
-        }
+        self.gone.iter().for_each(|path| lock.remove(path));
         let shared = &self.shared;
         store::sync_folders(&shared.root, self.written.iter())?;
         let text = lock.to_text();
@@ -61,8 +59,9 @@ impl Run<'_> {
         }
     }
 
-    /// Deletes targets that no rule makes any more, unless a person changed them; what is deleted is kept in the store.
-    fn orphans(&mut self, lock: &mut Lock) -> Result<(), Error> {
+    /// Deletes targets that no rule makes any more, unless a person changed them; what is deleted is kept in the store. Before
+    /// anything is made: a command that looks around must not find what a fresh checkout does not have.
+    pub(super) fn orphans(&mut self) -> Result<(), Error> {
         let orphans = std::mem::take(&mut self.plan.orphans);
         let mut refused: BTreeMap<&str, usize> = BTreeMap::new();
         for orphan in &orphans {
@@ -77,7 +76,8 @@ impl Run<'_> {
                 Some(false) => {
                     // It may have been edited since it was judged.
                     let bytes = self.shared.files.look(path)?;
-                    let entry = bytes.as_ref().and_then(|bytes| lock.get(path, Some(Digest::of(bytes))));
+                    let locked = |bytes: &Vec<u8>| self.shared.lock.get(path, Some(Digest::of(bytes)));
+                    let entry = bytes.as_ref().and_then(locked);
                     if let Some(bytes) = &bytes {
                         if entry.is_none_or(|entry| entry.content != Digest::of(bytes)) {
                             let orphan = Orphan { edited: Some(true), ..orphan.clone() };
@@ -89,9 +89,9 @@ impl Run<'_> {
                     }
                     store::remove(&self.shared.root, path)?;
                     self.shared.files.removed(path);
-                    lock.remove(path);
+                    self.gone.push(path.clone());
                 }
-                None => lock.remove(path),
+                None => self.gone.push(path.clone()),
             }
             let deleted = *edited == Some(false) && !self.options.keep_orphans;
             if edited.is_some() {

@@ -21,6 +21,8 @@ enum Edit {
     Template(usize),
     Prompt(usize),
     Model(usize),
+    /// Sets a section of a Markdown file, or takes it out.
+    Section(usize, Option<usize>),
     /// Adds or takes away a file that a glob matches.
     Note(usize, bool),
     /// Writes a file anew with the bytes it has.
@@ -43,6 +45,7 @@ fn edit() -> impl Strategy<Value = Edit> {
         1 => (0usize..2).prop_map(Edit::Prompt),
         1 => (0usize..2).prop_map(Edit::Model),
         2 => (0usize..3, any::<bool>()).prop_map(|(at, there)| Edit::Note(at, there)),
+        2 => (0usize..3, proptest::option::of(0usize..2)).prop_map(|(at, text)| Edit::Section(at, text)),
         1 => Just(Edit::Touch),
         2 => (0usize..8).prop_map(Edit::Lose),
         1 => Just(Edit::LoseState),
@@ -61,6 +64,7 @@ struct Sources {
     prompt: usize,
     model: usize,
     notes: BTreeSet<usize>,
+    sections: BTreeMap<usize, usize>,
 }
 
 impl Sources {
@@ -80,6 +84,10 @@ rules:
   index: {{template: index.hbs, output: index.md, inputs: {{pages: "rule:pages", notes: "notes/*.txt"}}}}
   digest: {{prompt: sum.md, output: digest.md, inputs: {{index: index.md}}}}
   copies: {{foreach: "pages/*.md", template: copy.hbs, output: "copies/{{{{item.stem}}}}.txt"}}
+  parts: {{foreach: "book.md#sections", template: part.hbs, output: "parts/{{{{item.key}}}}.txt", filter: "tr a-z A-Z"}}
+  heads: {{foreach: {{page: "pages/*.md", n: [1, 2]}}, output: "heads/{{{{item.n}}}}/{{{{item.page.name}}}}",
+    run: "head -c {{{{item.n}}}}2 {{{{item.page.path}}}} > {{{{output}}}}"}}
+  all: {{output: all.txt, inputs: ["rule:heads", "rule:parts", "book.md#sections/s1"], run: "cat heads/*/* parts/* 2> /dev/null > all.txt; :"}}
 "#
         );
         let mut files = BTreeMap::from([
@@ -101,6 +109,11 @@ rules:
             // The first line alone reaches the prompt: much of what changes the index does not.
             ("sum.md".to_owned(), "Sum up: {{len inputs.index.path}} {{inputs.index.text}}\n".to_owned()),
             ("copy.hbs".to_owned(), "{{item.text}}".to_owned()),
+            ("part.hbs".to_owned(), "{{item.name}}: {{item.text}}".to_owned()),
+            (
+                "book.md".to_owned(),
+                self.sections.iter().map(|(at, text)| format!("# s{at}\n\ntext {text}\n\n")).collect(),
+            ),
         ]);
         files.extend(self.notes.iter().map(|at| (format!("notes/n{at}.txt"), String::new())));
         files
@@ -197,6 +210,7 @@ fn case(edits: &[Edit]) {
         prompt: 0,
         model: 0,
         notes: BTreeSet::new(),
+        sections: [(1, 0)].into(),
     };
     let mut known = BTreeSet::new();
     let mut seen = 0;
@@ -211,6 +225,10 @@ fn case(edits: &[Edit]) {
             Edit::Template(to) => sources.template = *to,
             Edit::Prompt(to) => sources.prompt = *to,
             Edit::Model(to) => sources.model = *to,
+            Edit::Section(at, Some(text)) => drop(sources.sections.insert(*at, *text)),
+            // The one that an input names stays.
+            Edit::Section(1, None) => {}
+            Edit::Section(at, None) => drop(sources.sections.remove(at)),
             Edit::Note(at, true) => drop(sources.notes.insert(*at)),
             Edit::Note(at, false) => drop(sources.notes.remove(at)),
             Edit::Touch => fs_err::write(root.join("spec.yaml"), &before["spec.yaml"]).expect("a file"),
@@ -274,7 +292,7 @@ fn case(edits: &[Edit]) {
 #[test]
 fn random_edits_then_a_build_equal_a_clean_build() {
     #[allow(clippy::disallowed_methods, reason = "how many cases is asked of who runs the test")]
-    let cases = std::env::var("GENMAKE_RANDOM_CASES").ok().and_then(|n| n.parse().ok()).unwrap_or(40);
+    let cases = std::env::var("GENMAKE_RANDOM_CASES").ok().and_then(|n| n.parse().ok()).unwrap_or(25);
     let mut runner = TestRunner::new(Config { cases, failure_persistence: None, ..Config::default() });
     let result = runner.run(&proptest::collection::vec(edit(), 1..8), |edits| {
         case(&edits);
