@@ -182,23 +182,27 @@ impl Template {
             Mode::Prompt => placed::register(&mut registry),
             Mode::Lenient => lenient::register(&mut registry),
         }
-        let mut calls = HashMap::new();
-        for (name, text) in partials {
-            let mut compiled = compile(text, Some(name))?;
-            calls.insert(name.clone(), names::partials(&compiled).map_err(|why| in_partial(why, name))?);
+        let main = compile(text, None)?;
+        let called = names::partials(&main).map_err(|why| ExprError { why, partial: None, at: None })?;
+        // Only what is included, directly or not, must parse: other templates stand in the same folder.
+        let mut calls: HashMap<String, Vec<String>> = HashMap::new();
+        let mut queue = called;
+        while let Some(name) = queue.pop() {
+            let of_project = partials.iter().find(|(other, _)| *other == name).map(|(_, text)| text.as_str());
+            let builtin = || BUILTIN.iter().find(|(other, _)| *other == name).map(|(_, text)| *text);
+            if calls.contains_key(&name) {
+                continue;
+            }
+            // One of the project's own takes the place of one that ships; one that is not there is found when it is rendered.
+            let Some(text) = of_project.or_else(builtin) else { continue };
+            let mut compiled = compile(text, Some(&name))?;
+            let called = names::partials(&compiled).map_err(|why| in_partial(why, &name))?;
+            queue.extend(called.iter().cloned());
             if mode == Mode::Lenient {
                 lenient::turn(&mut compiled);
             }
-            registry.register_template(name, compiled);
-        }
-        let main = compile(text, None)?;
-        let called = names::partials(&main).map_err(|why| ExprError { why, partial: None, at: None })?;
-        for (name, text) in BUILTIN {
-            let is_called = called.iter().chain(calls.values().flatten()).any(|other| other == name);
-            // One of the project's own takes its place.
-            if is_called && !calls.contains_key(name) {
-                registry.register_template(name, compile(text, Some(name))?);
-            }
+            registry.register_template(&name, compiled);
+            calls.insert(name, called);
         }
         if let Some(name) = names::recursive(&calls) {
             return Err(in_partial(Why::Use(format!("partial `{name}` includes itself")), name));
@@ -347,6 +351,7 @@ mod tests {
         assert_eq!(compile("{{> b}}", "x"), Ok(()));
         assert!(compile("{{> b}}", "{{#if vars}}{{> a}}{{/if}}").unwrap_err().contains("includes itself"));
         assert!(compile("{{> a}}", "x").unwrap_err().contains("includes itself"));
+        assert_eq!(compile("x", "{{> b}}"), Ok(()), "nobody includes it");
         assert!(compile("{{> (lookup vars \"x\")}}", "x").unwrap_err().contains("by its name"));
         assert!(compile("{{#*inline \"i\"}}{{> i}}{{/inline}}", "x").unwrap_err().contains("inline"));
     }

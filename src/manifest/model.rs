@@ -100,6 +100,11 @@ pub fn known_names(why: &Why, scope: &Value) -> Option<String> {
     let mut here = scope;
     let mut before = String::new();
     let parts: Vec<&str> = name.trim_start_matches("@root.").split('.').collect();
+    if parts[0] == "env" {
+        return Some(
+            "`env` has the environment variables that the rule's `env` lists, as far as they are set".to_owned(),
+        );
+    }
     for part in &parts {
         let Value::Object(map) = here else { return None };
         if let Some(next) = map.get(*part) {
