@@ -17,6 +17,8 @@ use std::path::{Path, PathBuf};
 
 use pulldown_cmark::{CodeBlockKind, Event, Options, Parser, Tag, TagEnd};
 
+use serde_json::Value;
+
 use crate::project::{Project, mask_durations, mask_ports};
 use crate::server::Server;
 
@@ -101,7 +103,7 @@ impl Page {
             "console" => return self.console(&block.text),
             "yaml" if words.contains(&"data") => genmake::yaml::data(&block.text).map(drop).map_err(|e| e.message),
             "yaml" => genfile(&block.text),
-            "json" => serde_json::from_str::<serde_json::Value>(&block.text).map(drop).map_err(|e| e.to_string()),
+            "json" => serde_json::from_str::<Value>(&block.text).map(drop).map_err(|e| e.to_string()),
             "toml" => toml::from_str::<toml::Table>(&block.text).map(drop).map_err(|e| e.to_string()),
             "hbs" => genmake::expr::Template::prompt(&block.text, &[]).map(drop).map_err(|e| e.message()),
             "text" | "sh" | "rust" | "make" | "gitignore" => Ok(()),
@@ -354,6 +356,89 @@ fn every_command_and_option_of_the_help_is_documented() {
     }
     missing.dedup();
     assert!(missing.is_empty(), "docs/commands.md lacks {}", missing.join(", "));
+}
+
+/// Where the reference has the keys of a map, by the key under which the map stands.
+const SECTIONS: &[(&str, &str)] = &[
+    ("", "Top level"),
+    ("include", "include"),
+    ("providers", "Providers"),
+    ("batching", "Batching"),
+    ("batch", "Batching"),
+    ("rules", "Rules"),
+    ("foreach", "foreach"),
+    ("inputs", "Inputs"),
+    ("context", "Context"),
+    ("check", "check"),
+    ("on_error", "on_error"),
+];
+
+/// The text below a heading, up to the next.
+fn section<'a>(page: &'a str, heading: &str) -> &'a str {
+    let start = page.lines().find(|line| line.trim_start_matches('#') == format!(" {heading}"));
+    let start = start.unwrap_or_else(|| panic!("no heading {heading:?}"));
+    let (_, after) = page.split_once(&format!("\n{start}\n")).expect("it is there");
+    &after[..after.find("\n#").unwrap_or(after.len())]
+}
+
+/// Calls `found` with each key of the schema, the key under which its map stands, and whether it is required.
+fn keys(schema: &Value, at: &str, found: &mut impl FnMut(&str, &str, &Value, bool)) {
+    for (name, property) in schema["properties"].as_object().into_iter().flatten() {
+        let is_required = schema["required"].as_array().is_some_and(|names| names.iter().any(|n| n == name));
+        found(at, name, property, is_required);
+        keys(property, name, found);
+    }
+    let inner = [&schema["additionalProperties"], &schema["items"]];
+    let forms =
+        inner.into_iter().filter(|inner| inner.is_object()).chain(schema["anyOf"].as_array().into_iter().flatten());
+    forms.for_each(|form| keys(form, at, found));
+}
+
+/// The words and the ranges that a form allows, as the reference names them.
+fn allowed(schema: &Value) -> Vec<String> {
+    let words = schema["enum"].as_array().into_iter().flatten().filter_map(|word| Some(word.as_str()?.to_owned()));
+    let number = |bound: &str| schema[bound].as_f64();
+    let range = number("minimum").zip(number("maximum")).map(|(least, most)| match least == most {
+        true => least.to_string(),
+        false => format!("number, {least} to {most}"),
+    });
+    let forms = schema["anyOf"].as_array().into_iter().flatten().chain(schema.get("items"));
+    words.chain(range).chain(forms.flat_map(allowed)).collect()
+}
+
+#[test]
+fn every_key_is_in_the_reference_with_its_default() {
+    let page = doc("genfile.md");
+    let mut wrong: Vec<String> = Vec::new();
+    let mut seen = 0;
+    keys(&genmake::manifest::schema(), "", &mut |at, name, property, is_required| {
+        seen += 1;
+        let Some((_, heading)) = SECTIONS.iter().find(|(key, _)| *key == at) else {
+            return wrong.push(format!("{at}.{name}: no section of the reference is for the keys of `{at}`"));
+        };
+        let rows = rows(section(&page, heading));
+        let Some([_, form, default, about]) = rows.iter().find(|row| row[0] == name).map(Vec::as_slice) else {
+            return wrong.push(format!("{at}.{name}: no row of four cells below {heading:?}"));
+        };
+        let expected = match (&property["default"], is_required) {
+            (_, true) => Some("required".to_owned()),
+            (Value::Null, false) => None,
+            (Value::String(text), _) => Some(text.clone()),
+            (value, _) => Some(value.to_string()),
+        };
+        let is_default = expected.as_ref().map_or(default != "required", |expected| expected == default);
+        if !is_default {
+            wrong.push(format!("{at}.{name}: its default is {expected:?}, and the reference says {default:?}"));
+        }
+        let lacking = allowed(property).into_iter().filter(|word| !form.contains(word.as_str()));
+        wrong.extend(lacking.map(|word| format!("{at}.{name}: its type {form:?} lacks {word:?}")));
+        if about.is_empty() {
+            wrong.push(format!("{at}.{name}: the reference does not say what it means"));
+        }
+    });
+    assert!(seen > 50, "only {seen} keys were found");
+    wrong.dedup();
+    assert!(wrong.is_empty(), "docs/genfile.md:\n{}", wrong.join("\n"));
 }
 
 #[test]
