@@ -264,6 +264,17 @@ mod tests {
     }
 
     #[test]
+    fn every_helper_is_in_the_reference() {
+        let (_, after) = include_str!("../../docs/genfile.md").split_once("\n## Helpers\n").expect("the section");
+        let section = after.split("\n## ").next().unwrap_or_default();
+        let rows = section.lines().filter_map(|row| row.strip_prefix("| ")?.split(" | ").next());
+        let codes = rows.flat_map(|cell| cell.split('`').skip(1).step_by(2));
+        let named: HashSet<&str> = codes.filter_map(|code| code.trim_start_matches('#').split(' ').next()).collect();
+        let missing: Vec<&str> = names().into_iter().filter(|name| !named.contains(name)).collect();
+        assert!(missing.is_empty(), "docs/genfile.md lacks the helpers {missing:?}");
+    }
+
+    #[test]
     fn each_helper_does_what_the_reference_says() {
         for (text, want) in [
             ("{{snake_case s}}", "order_line_item"),
