@@ -12,6 +12,7 @@
 //! The provider of a page is the tests' own: `http://127.0.0.1:8080/v1` in a file stands for its address. With
 //! `UPDATE_EXPECT=1` what a console prints otherwise is written into the page; `…` is then to be put back by hand.
 
+use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
@@ -197,7 +198,7 @@ fn genfile(text: &str) -> Result<(), String> {
     }
     // Names of providers and files that a snippet leaves out are another matter.
     let elsewhere = [genmake::error::Code::UnknownProvider, genmake::error::Code::MissingInput];
-    let files = std::collections::HashMap::new();
+    let files = HashMap::new();
     let (_, found) = genmake::manifest::load("Genfile", &whole, &files).map_err(|e| e.to_string())?;
     match found.into_iter().find(|error| !elsewhere.contains(&error.code)) {
         Some(error) => Err(error.to_string()),
@@ -251,7 +252,7 @@ fn dots_stand_for_what_is_left_out() {
 /// the second of a name ends in `-1`.
 fn anchors(markdown: &str) -> Vec<String> {
     let mut found: Vec<String> = Vec::new();
-    let mut times = std::collections::HashMap::new();
+    let mut times = HashMap::new();
     let mut heading: Option<String> = None;
     for event in Parser::new_ext(markdown, Options::ENABLE_TABLES) {
         match (event, &mut heading) {
@@ -409,6 +410,9 @@ fn allowed(schema: &Value) -> Vec<String> {
 #[test]
 fn every_key_is_in_the_reference_with_its_default() {
     let page = doc("genfile.md");
+    let snippets: String =
+        blocks(&page).into_iter().filter(|block| block.info == "yaml").map(|block| block.text).collect();
+    let shown: HashSet<&str> = snippets.split(|c: char| !c.is_alphanumeric() && !"_:".contains(c)).collect();
     let mut wrong: Vec<String> = Vec::new();
     let mut seen = 0;
     keys(&genmake::manifest::schema(), "", &mut |at, name, property, is_required| {
@@ -420,6 +424,9 @@ fn every_key_is_in_the_reference_with_its_default() {
         let Some([_, form, default, about]) = rows.iter().find(|row| row[0] == name).map(Vec::as_slice) else {
             return wrong.push(format!("{at}.{name}: no row of four cells below {heading:?}"));
         };
+        if !shown.contains(format!("{name}:").as_str()) {
+            wrong.push(format!("{at}.{name}: no snippet of the reference has it"));
+        }
         let expected = match (&property["default"], is_required) {
             (_, true) => Some("required".to_owned()),
             (Value::Null, false) => None,
