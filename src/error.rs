@@ -98,6 +98,8 @@ codes! {
     BadGlob = "bad_glob",
     /// A selector that does not parse, or that finds nothing.
     BadSelector = "bad_selector",
+    /// A context that is about an entity which the specification does not have.
+    UnknownEntity = "unknown_entity",
     /// A foreach over the content of a file that another rule makes.
     DynamicForeach = "dynamic_foreach",
     /// A file that cannot be read, or is no text, or is no data.

@@ -56,6 +56,8 @@ pub enum Event {
         tasks: usize,
         /// Tokens that it would take to send its stable prefix once more for each task but the first: an estimate.
         prefix_saved: u64,
+        /// Tokens that it would take more if contexts held everything that they select from: an estimate.
+        context_saved: u64,
         /// Whether the provider is on this machine, so that it costs nothing.
         local: bool,
         /// Whether it asks again for what an earlier request did not deliver.
@@ -151,6 +153,8 @@ pub struct TaskEnd {
     pub usage: Usage,
     /// Tokens that were not spent because of the store or of a template: an estimate.
     pub saved: u64,
+    /// The entities that its context had no room for.
+    pub left_out: Vec<String>,
 }
 
 /// What became of a task.

@@ -23,6 +23,7 @@
 
 pub mod batch;
 pub mod cancel;
+pub mod context;
 pub mod digest;
 pub mod engine;
 pub mod error;

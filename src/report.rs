@@ -98,7 +98,7 @@ pub struct Saved {
     pub store: u64,
     /// What rendered outputs would have been as a model's: an estimate of their size alone.
     pub templates: u64,
-    /// What related context left out.
+    /// What related contexts left out of the requests that were sent: an estimate.
     pub context: u64,
 }
 
@@ -120,7 +120,7 @@ impl Summary {
     pub fn note(&mut self, event: &Event) {
         let llm = &mut self.llm;
         match event {
-            Event::Requested { provider, tasks, prefix_saved, local, .. } => {
+            Event::Requested { provider, tasks, prefix_saved, context_saved, local, .. } => {
                 if !local {
                     (llm.cost_usd, llm.cost_saved_usd) = (None, None);
                 }
@@ -131,6 +131,7 @@ impl Summary {
                     llm.batch_attempts += 1;
                 }
                 llm.tokens_saved.batching += prefix_saved;
+                llm.tokens_saved.context += context_saved;
             }
             Event::Answered { provider, tasks, good, usage, .. } => {
                 let by = llm.providers.entry(provider.clone()).or_default();
@@ -259,6 +260,8 @@ struct TaskJson {
     duration_ms: u64,
     input_tokens: u64,
     output_tokens: u64,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    left_out: Vec<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<ErrorJson>,
 }
@@ -280,6 +283,7 @@ impl TaskJson {
             duration_ms: millis(end.took),
             input_tokens: end.usage.input,
             output_tokens: end.usage.output,
+            left_out: end.left_out.clone(),
             error: end.error.as_ref().map(|e| ErrorJson { code: e.code.as_str(), message: e.to_string() }),
         }
     }

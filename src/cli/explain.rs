@@ -103,6 +103,7 @@ fn kind(kind: PartKind) -> &'static str {
         PartKind::Recipe => "recipe",
         PartKind::Item => "item",
         PartKind::Input => "input",
+        PartKind::Context => "context",
         PartKind::Vars => "vars",
         PartKind::Env => "env",
         PartKind::Params => "params",

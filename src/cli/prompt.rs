@@ -6,6 +6,7 @@ use serde_json::{Map, Value, json};
 
 use super::args::{Format, Prompt};
 use super::{Context, Exit, targets};
+use crate::context::Note;
 use crate::error::{Code, Error, Errors};
 use crate::graph::TaskId;
 use crate::llm::{Ask, Request};
@@ -42,6 +43,8 @@ struct Shown {
     rule: String,
     provider: String,
     request: Request,
+    /// What the messages hold of a specification, of each task that has a context.
+    contexts: Vec<Note>,
 }
 
 /// What is said of a target.
@@ -142,6 +145,7 @@ fn say(planned: &Planned, tasks: &[TaskId]) -> Result<Said, Error> {
         rule: name,
         provider: provider.map(|provider| provider.name.clone()).unwrap_or_default(),
         request: Request::new(&asks.iter().collect::<Vec<_>>()),
+        contexts: asks.into_iter().filter_map(|ask| ask.context).collect(),
     })))
 }
 
@@ -176,10 +180,20 @@ impl Shown {
     fn to_json(&self) -> Value {
         let messages = self.request.messages.iter();
         let messages = messages.map(|message| json!({"role": message.role.name(), "content": message.text}));
-        json!({
+        let mut json = json!({
             "rule": self.rule, "outputs": self.outputs.concat(), "provider": self.provider, "model": self.request.model,
             "params": self.params(), "schema": self.request.schema, "messages": messages.collect::<Vec<_>>(),
-        })
+        });
+        if !self.contexts.is_empty() {
+            let of = |note: &Note| {
+                json!({
+                    "shown": note.shown, "unrelated": note.unrelated, "left_out": note.left_out,
+                    "tokens": note.tokens_shown, "tokens_full": note.tokens_full,
+                })
+            };
+            json["contexts"] = self.contexts.iter().map(of).collect::<Vec<_>>().into();
+        }
+        json
     }
 
     fn to_text(&self) -> String {
@@ -187,6 +201,14 @@ impl Shown {
         let params = if params.is_empty() { String::new() } else { format!(", {}", params.join(", ")) };
         let mut text =
             format!("{}: {} ({}){params}\n", self.outputs.concat().join(", "), self.provider, self.request.model);
+        for note in &self.contexts {
+            let all = note.shown.len() + note.unrelated + note.left_out.len();
+            text += &format!("context: {} of {all}: {}", note.shown.len(), note.shown.join(", "));
+            if !note.left_out.is_empty() {
+                text += &format!("; left out for lack of room: {}", note.left_out.join(", "));
+            }
+            text.push('\n');
+        }
         for message in &self.request.messages {
             text += &heading(message.role.name(), &message.text);
         }

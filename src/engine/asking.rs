@@ -113,6 +113,7 @@ impl Job {
             paths,
             tasks: asks.len(),
             prefix_saved: prefix * (asks.len() as u64).saturating_sub(1),
+            context_saved: llm::context_saved(&asks),
             local: self.provider.is_local(),
             again: self.batch.failures > 0,
         };

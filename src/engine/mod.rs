@@ -505,6 +505,12 @@ impl Run<'_> {
             took: underway.begun.map(|begun| begun.elapsed()).unwrap_or_default(),
             usage: underway.usage,
             saved: 0,
+            left_out: underway
+                .ask
+                .iter()
+                .filter_map(|ask| ask.context.as_ref())
+                .flat_map(|note| note.left_out.clone())
+                .collect(),
         }
     }
 }

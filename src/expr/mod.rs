@@ -10,9 +10,10 @@ mod helpers;
 mod lenient;
 mod marks;
 mod names;
+mod placed;
 mod prompting;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use handlebars::{Handlebars, RenderError, RenderErrorReason, Template as Compiled};
@@ -111,6 +112,8 @@ pub struct Template {
     text: String,
     /// The names that genmake must give, wherever the text uses them: also in a branch that is not taken.
     names: Vec<names::Use>,
+    /// The first parts of all names that it or a partial of it uses.
+    roots: HashSet<String>,
 }
 
 /// What a text is.
@@ -165,7 +168,7 @@ impl Template {
 
     fn compile(text: &str, partials: &[(String, String)], mode: Mode) -> Result<Template, ExprError> {
         if !text.contains("{{") && !text.contains('\\') {
-            return Ok(Template { registry: None, text: text.to_owned(), names: Vec::new() });
+            return Ok(Template { registry: None, text: text.to_owned(), names: Vec::new(), roots: HashSet::new() });
         }
         let mut registry = Handlebars::new();
         registry.register_escape_fn(handlebars::no_escape);
@@ -174,8 +177,10 @@ impl Template {
         if mode != Mode::Template {
             prompting::register(&mut registry);
         }
-        if mode == Mode::Lenient {
-            lenient::register(&mut registry);
+        match mode {
+            Mode::Template => {}
+            Mode::Prompt => placed::register(&mut registry),
+            Mode::Lenient => lenient::register(&mut registry),
         }
         let mut calls = HashMap::new();
         for (name, text) in partials {
@@ -206,12 +211,18 @@ impl Template {
             }
         };
         registry.register_template(MAIN, main);
-        Ok(Template { registry: Some(registry), text: text.to_owned(), names })
+        let roots = names::roots(&registry, MAIN);
+        Ok(Template { registry: Some(registry), text: text.to_owned(), names, roots })
     }
 
     /// The text as written.
     pub fn text(&self) -> &str {
         &self.text
+    }
+
+    /// Whether it or a partial that it includes uses the name `root`, such as `item`, whatever branch is taken.
+    pub fn uses(&self, root: &str) -> bool {
+        self.roots.contains(root)
     }
 
     /// Renders with the names of `scope`, a map.

@@ -3,10 +3,10 @@
 //! The library finds a missing name only where it renders it, and `{{#if}}` takes it for false. A name that genmake gives
 //! is either there or a mistake, whatever branch is taken; a field of data may be missing.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use handlebars::template::{HelperTemplate, Parameter, Template, TemplateElement};
-use handlebars::{Path, PathSeg};
+use handlebars::{Handlebars, Path, PathSeg};
 use serde_json::Value;
 
 use super::Why;
@@ -76,6 +76,20 @@ pub(super) fn partials(template: &Template) -> Result<Vec<String>, Why> {
         }
     }
     Ok(found)
+}
+
+/// The first parts of all names that a template looks up from the root, or that a partial does which it includes.
+pub(super) fn roots(registry: &Handlebars, main: &str) -> HashSet<String> {
+    let mut found = HashSet::new();
+    let mut seen = HashSet::new();
+    let mut queue = vec![main.to_owned()];
+    while let Some(name) = queue.pop() {
+        let Some(template) = registry.get_template(&name) else { continue };
+        found.extend(used(template, &|_| false).into_iter().filter_map(|name| name.parts.into_iter().next()));
+        // Partials that are no names have been refused.
+        queue.extend(partials(template).unwrap_or_default().into_iter().filter(|name| seen.insert(name.clone())));
+    }
+    found
 }
 
 /// A partial that includes itself, by way of others or not.

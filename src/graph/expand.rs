@@ -1,5 +1,8 @@
 //! Rules into tasks: items, outputs and inputs, with all expressions in them rendered.
 
+mod context;
+mod doubles;
+
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
@@ -7,6 +10,7 @@ use serde_json::{Map, Value, json};
 
 use super::items::{Axis, AxisItem, AxisItems, Globs, pattern, product};
 use super::{Item, Output, Source, Task, TaskId, TaskInput};
+use crate::context::Specs;
 use crate::error::{Code, Error, Place, did_you_mean};
 use crate::files::Files;
 use crate::lock;
@@ -41,6 +45,7 @@ struct Expander<'a> {
     locked: &'a BTreeSet<RelPath>,
     env: &'a BTreeMap<String, String>,
     data: &'a DataCache,
+    specs: &'a Specs,
     /// Each output's rule, by the rule's place.
     declared: BTreeMap<RelPath, usize>,
     /// The partials beside each rule's recipes, as they will be when everything is built.
@@ -64,7 +69,7 @@ pub(super) fn expand(
     files: &dyn Files,
     locked: &BTreeSet<RelPath>,
     env: &BTreeMap<String, String>,
-    data: &DataCache,
+    (data, specs): (&DataCache, &Specs),
 ) -> Expanded {
     let outputs =
         manifest.rules.iter().enumerate().flat_map(|(id, rule)| rule.outputs.iter().map(move |(_, o)| (id, o)));
@@ -75,6 +80,7 @@ pub(super) fn expand(
         locked,
         env,
         data,
+        specs,
         declared: BTreeMap::new(),
         partials: HashMap::new(),
         matched: RefCell::default(),
@@ -374,38 +380,6 @@ impl<'a> Expander<'a> {
         Expanded { tasks, makers, empty_rules, skipped, found: self.found }
     }
 
-    fn double_outputs(&mut self, heads: &[Vec<Head>]) {
-        let mut seen: HashMap<&RelPath, usize> = HashMap::new();
-        let mut found = Vec::new();
-        for (id, head) in heads.iter().enumerate().flat_map(|(id, heads)| heads.iter().map(move |head| (id, head))) {
-            let rule = &self.manifest.rules[id];
-            for (at, output) in head.outputs.iter().enumerate() {
-                let place = rule.outputs[at].1.place.clone();
-                let path = &output.path;
-                if let Some(other) = seen.insert(path, id) {
-                    let other = &self.manifest.rules[other].name;
-                    let (message, hint) = if *other == rule.name {
-                        let message = format!("rule `{other}` makes `{path}` more than once");
-                        (message, "use something of the item in the path, as in `{{item.key}}`")
-                    } else {
-                        let message = format!("`{path}` is made by rule `{other}` and by rule `{}`", rule.name);
-                        (message, "each output has one rule; give one of them another path")
-                    };
-                    let error = Error::new(Code::DuplicateOutput, message).at(place.clone()).hint(hint);
-                    if !found.iter().any(|e: &Error| e.place == error.place) {
-                        found.push(error);
-                    }
-                }
-                if let Some((parent, other)) = path.parents().find_map(|parent| self.declared.get_key_value(parent)) {
-                    let other = &self.manifest.rules[*other].name;
-                    let message = format!("`{path}` would lie in `{parent}`, which rule `{other}` makes as a file");
-                    found.push(Error::new(Code::DuplicateOutput, message).at(place));
-                }
-            }
-        }
-        self.found.extend(found);
-    }
-
     fn task(&mut self, id: usize, head: Head, by_rule: &[Vec<RelPath>]) -> Option<Task> {
         let rule = &self.manifest.rules[id];
         let scope = self.scope(rule, head.item.as_ref());
@@ -434,6 +408,11 @@ impl<'a> Expander<'a> {
                 }
             }
         }
+        let context = rule.context.as_ref().map(|context| self.context(id, context, &scope)).transpose();
+        let context = context.unwrap_or_else(|error| {
+            self.note(error.in_rule(&rule.name));
+            None
+        });
         let is_checked = rule.checks.iter().any(|check| matches!(check, Check::Syntax));
         for output in head.outputs.iter().filter(|output| is_checked && !is_data(&output.path)) {
             if let Err(why) = syntax::can_check(output.path.ext()) {
@@ -454,7 +433,7 @@ impl<'a> Expander<'a> {
         }
         let partials = partials.unwrap_or_default();
         let outputs = head.outputs;
-        Some(Task { rule: id, item: head.item, outputs, inputs, recipe, partials, schemas, deps: Vec::new() })
+        Some(Task { rule: id, item: head.item, outputs, inputs, context, recipe, partials, schemas, deps: Vec::new() })
     }
 
     /// Keeps one error for each place: a mistake in a rule is one mistake, however many tasks the rule has.

@@ -3,6 +3,7 @@
 //! Reads files through [`Files`] only. The same Genfile, tree and lock give the same graph, in whatever state the outputs
 //! are: a glob counts what rules declare, not what happens to lie on disk.
 
+mod context;
 mod expand;
 mod items;
 mod order;
@@ -12,6 +13,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use serde_json::Value;
 
+use crate::context::Specs;
 use crate::digest::Digest;
 use crate::error::Error;
 use crate::files::Files;
@@ -19,6 +21,7 @@ use crate::manifest::{Manifest, Rule};
 use crate::path::RelPath;
 use crate::selector::{DataCache, Selector};
 
+pub use context::TaskContext;
 pub(crate) use expand::{env_of, file_names};
 pub use target::Target;
 
@@ -45,6 +48,8 @@ pub struct Graph {
     pub env: BTreeMap<String, String>,
     /// Data files that expansion has parsed, for the stages after it.
     pub data: DataCache,
+    /// The specifications that contexts select from, likewise.
+    pub specs: Specs,
 }
 
 /// One instance of a rule.
@@ -58,6 +63,8 @@ pub struct Task {
     pub outputs: Vec<Output>,
     /// Its inputs, in the order declared.
     pub inputs: Vec<TaskInput>,
+    /// What its prompt is shown of a specification.
+    pub context: Option<TaskContext>,
     /// The recipe's file; a command has none.
     pub recipe: Option<RelPath>,
     /// The partials beside the recipe, by name.
@@ -74,7 +81,8 @@ impl Task {
         let inputs = self.inputs.iter().flat_map(|input| input.source.files());
         let partials = self.partials.iter().map(|(_, path)| path);
         let item = self.item.iter().flat_map(|item| item.files.iter().map(|(_, path)| path));
-        inputs.chain(partials).chain(item).chain(&self.recipe).chain(&self.schemas)
+        let context = self.context.iter().flat_map(|context| &context.files);
+        inputs.chain(partials).chain(item).chain(context).chain(&self.recipe).chain(&self.schemas)
     }
 }
 
@@ -162,9 +170,10 @@ impl Graph {
         env: &dyn Fn(&str) -> Option<String>,
     ) -> (Graph, Vec<Error>) {
         let data = DataCache::default();
+        let specs = Specs::default();
         let named = manifest.rules.iter().flat_map(|rule| &rule.env);
         let env: BTreeMap<String, String> = named.filter_map(|name| Some((name.clone(), env(name)?))).collect();
-        let expanded = expand::expand(&manifest, files, locked, &env, &data);
+        let expanded = expand::expand(&manifest, files, locked, &env, (&data, &specs));
         let mut found = expanded.found;
         let mut tasks = expanded.tasks;
         let layers = order::connect(&manifest, &mut tasks, &expanded.makers, &mut found);
@@ -179,6 +188,7 @@ impl Graph {
             skipped: expanded.skipped,
             env,
             data,
+            specs,
         };
         (graph, found)
     }

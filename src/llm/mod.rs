@@ -6,5 +6,5 @@ mod verify;
 mod written;
 
 pub use reply::{Answer, Shortfall, Split, Stop, Usage, single, split};
-pub use request::{Ask, Request, slot};
+pub use request::{Ask, Request, context_saved, slot};
 pub use verify::{Complaint, Demand, Test, as_said, fits, verify};

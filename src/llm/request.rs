@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value, json};
 
+use crate::context::Note;
 use crate::graph::Output;
 use crate::prompt::{Message, Role};
 use crate::schema::Schema;
@@ -21,6 +22,8 @@ pub struct Ask {
     pub params: Map<String, Value>,
     /// What the result must be like, if it is data; such a task has one output.
     pub schema: Option<Arc<Schema>>,
+    /// What its messages hold of a specification; in no key.
+    pub context: Option<Note>,
 }
 
 /// A request, neutral to providers.
@@ -105,6 +108,14 @@ impl Ask {
         };
         self.outputs.iter().map(one).collect::<Vec<_>>().join(", ")
     }
+}
+
+/// The tokens that a request for these tasks does without because their contexts hold only what is related: an estimate.
+/// What they share stands in it once.
+pub fn context_saved(asks: &[&Ask]) -> u64 {
+    let notes: Vec<&Note> = asks.iter().filter_map(|ask| ask.context.as_ref()).collect();
+    let own: u64 = notes.iter().filter(|note| !note.is_shared).map(|note| note.tokens_saved()).sum();
+    own + notes.iter().find(|note| note.is_shared).map_or(0, |note| note.tokens_saved())
 }
 
 /// Where the value stands in an answer whose schema is no object.
@@ -211,6 +222,7 @@ pub(super) mod tests {
             model: "m".into(),
             params: json!({"temperature": 0, "max_output_tokens": 100}).as_object().unwrap().clone(),
             schema: None,
+            context: None,
         }
     }
 
@@ -277,6 +289,17 @@ pub(super) mod tests {
             json!(["header", "code"])
         );
         assert!(two.messages[1].text.contains("f1 is header = a.h, code = a.c; f2 is"));
+    }
+
+    #[test]
+    fn a_context_saves_in_each_task_or_once_where_they_share_it() {
+        let with = |full, is_shared| {
+            let (shown, left_out) = (Vec::new(), Vec::new());
+            let note = Note { shown, unrelated: 0, left_out, tokens_full: full, tokens_shown: 10, is_shared };
+            Ask { context: Some(note), ..ask("a", "x") }
+        };
+        assert_eq!(context_saved(&[&with(30, false), &with(40, false), &ask("b", "x")]), 50);
+        assert_eq!(context_saved(&[&with(30, true), &with(30, true)]), 20);
     }
 
     #[test]

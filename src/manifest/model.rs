@@ -66,6 +66,11 @@ impl Expr {
         self.template.text()
     }
 
+    /// Whether it uses the name `root`, such as `item`.
+    pub fn uses(&self, root: &str) -> bool {
+        self.template.uses(root)
+    }
+
     /// Renders with the names of `scope`.
     ///
     /// # Errors

@@ -1,7 +1,7 @@
 //! What goes into a task's keys. One walk feeds the hash and the explanation.
 //!
 //! The *input key* covers what a task names, and is cheap: nothing is rendered. It is a list of labelled parts:
-//! the recipe file and the partials beside it, the item, the inputs as selected, `vars`, the parameters, provider-given model,
+//! the recipe file and the partials beside it, the item, the inputs as selected, what the prompt is shown of a specification, `vars`, the parameters, provider-given model,
 //! the outputs. If they are as they were, so is the action key.
 //!
 //! The *action key* covers what can change the result. For an LLM task: the messages as they would be if the task travelled
@@ -11,6 +11,7 @@
 
 use serde_json::Value;
 
+use super::context;
 use super::making::Making;
 use crate::digest::{Digest, Framed};
 use crate::error::Error;
@@ -41,6 +42,8 @@ pub enum PartKind {
     Item,
     /// One input, as selected.
     Input,
+    /// What the prompt is shown of a specification, or one entity of it.
+    Context,
     /// The variables of the Genfile.
     Vars,
     /// An environment variable that the rule names.
@@ -81,6 +84,9 @@ pub fn parts(graph: &Graph, id: TaskId, files: &dyn Files) -> Result<Vec<Part>, 
         let digest = source_digest(graph, &input.source, files, Line::With)?;
         let framed = Framed::new("genmake-input-2").field(name).field(digest.bytes());
         add(PartKind::Input, &input.label, framed.finish());
+    }
+    for part in context::parts(graph, id, files)? {
+        add(part.kind, &part.name, part.digest);
     }
     add(PartKind::Vars, "vars", graph.vars_digest);
     for name in &rule.env {

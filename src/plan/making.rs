@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use serde_json::{Map, Value, json};
 
+use super::context;
 use crate::digest::{Digest, Framed};
 use crate::error::{Code, Error, Place, Source as Text};
 use crate::expr::{MARK, Template};
@@ -13,7 +14,7 @@ use crate::graph::{Graph, Source, Task, TaskId, env_of, file_names};
 use crate::llm::Ask;
 use crate::manifest::{Expr, Recipe, known_names};
 use crate::path::RelPath;
-use crate::prompt::{self, PromptFile};
+use crate::prompt::{self, Message, PromptFile};
 use crate::schema::Schema;
 use crate::selector::{Part, Selector, is_data};
 
@@ -87,9 +88,7 @@ pub fn make(graph: &Graph, id: TaskId, files: &dyn Files, recipes: &Recipes) -> 
     let compiled = recipes.get(task, recipe, files, rule.is_prompt()).map_err(in_rule)?;
     let mut scope = scope(graph, id, files, compiled.wants).map_err(in_rule)?;
     if rule.is_prompt() {
-        compiled.fill_in(&mut scope).map_err(in_rule)?;
-        let rendered = compiled.render(&scope).map_err(in_rule)?;
-        return ask(graph, id, &compiled, &rendered).map(|ask| Making::Ask(Box::new(ask)));
+        return prompted(graph, id, files, &compiled, scope).map(|ask| Making::Ask(Box::new(ask)));
     }
     let mut outputs: Vec<Arc<[u8]>> = Vec::with_capacity(task.outputs.len());
     for output in &task.outputs {
@@ -120,17 +119,35 @@ pub fn commands<'a>(
     commands.map(|command| command.render(&scope).map_err(in_rule)).collect()
 }
 
-fn ask(graph: &Graph, id: TaskId, compiled: &Compiled, rendered: &str) -> Result<Ask, Error> {
-    let task = &graph.tasks[id];
-    let rule = graph.rule(id);
-    let messages = prompt::messages(rendered).map_err(|media| {
+/// A rendered prompt, with its context where its body says, or else where contexts stand.
+fn prompted(graph: &Graph, id: TaskId, files: &dyn Files, compiled: &Compiled, mut scope: Value) -> Result<Ask, Error> {
+    let in_rule = |e: Error| e.in_rule(&graph.rule(id).name);
+    let shown = context::shown(graph, id, files).map_err(in_rule)?;
+    let places_it = compiled.template.uses("context");
+    if let Some(shown) = &shown {
+        shown.bring_into(&mut scope, places_it);
+        no_role_marks(&scope["context"]).map_err(in_rule)?;
+    }
+    compiled.fill_in(&mut scope).map_err(in_rule)?;
+    let rendered = compiled.render(&scope).map_err(in_rule)?;
+    let mut messages = prompt::messages(&rendered).map_err(|media| {
         let at = compiled.text.text.find("{{media").unwrap_or_default();
         let place = Place { source: Arc::clone(&compiled.text), span: at..at };
-        Error::new(Code::Unsupported, format!("`{{{{media}}}}` cannot be sent: `{}`", media.url))
-            .in_rule(&rule.name)
-            .at(place)
-            .hint("providers of this version are sent text only; `genmake prompt --file` renders media")
+        let error = Error::new(Code::Unsupported, format!("`{{{{media}}}}` cannot be sent: `{}`", media.url)).at(place);
+        in_rule(error.hint("providers of this version are sent text only; `genmake prompt --file` renders media"))
     })?;
+    // A prompt that says nothing is an error, whatever it would be shown.
+    if let Some(shown) = shown.as_ref().filter(|_| !places_it && !messages.is_empty()) {
+        shown.append_to(&mut messages);
+    }
+    let mut ask = ask(graph, id, compiled, messages)?;
+    ask.context = shown.map(|shown| shown.choice.note(shown.is_shared));
+    Ok(ask)
+}
+
+fn ask(graph: &Graph, id: TaskId, compiled: &Compiled, messages: Vec<Message>) -> Result<Ask, Error> {
+    let task = &graph.tasks[id];
+    let rule = graph.rule(id);
     if messages.is_empty() {
         let error = Error::new(
             Code::BadValue,
@@ -156,7 +173,7 @@ fn ask(graph: &Graph, id: TaskId, compiled: &Compiled, rendered: &str) -> Result
         return Err(Error::new(Code::Conflict, message).at(place).hint("`output: PATH` in the rule"));
     }
     let schema = compiled.schema.clone();
-    Ok(Ask { outputs: task.outputs.clone(), messages, model: model.clone(), params, schema })
+    Ok(Ask { outputs: task.outputs.clone(), messages, model: model.clone(), params, schema, context: None })
 }
 
 impl Recipes {
@@ -208,7 +225,8 @@ impl Compiled {
 
     /// Puts in what the prompt gives for names that are not there. genmake's own names are never stood in for.
     fn fill_in(&self, scope: &mut Value) -> Result<(), Error> {
-        const OWN: [&str; 8] = ["vars", "rule", "output", "outputs", "item", "inputs", "context", "env"];
+        const OWN: [&str; 9] =
+            ["vars", "rule", "output", "outputs", "item", "inputs", "context", "context_left_out", "env"];
         let input = &self.prompt.input;
         let defaults = input.defaults.iter().filter(|(name, _)| !OWN.contains(&name.as_str()));
         for (name, value) in defaults {

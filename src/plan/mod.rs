@@ -5,6 +5,7 @@
 //! it is judged by those bytes. Only what waits for a model's answer stays open until the answer is there.
 
 mod checks;
+mod context;
 mod key;
 mod making;
 mod schedule;

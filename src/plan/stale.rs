@@ -168,15 +168,21 @@ pub fn changed(before: &[Part], now: &[Part]) -> Vec<Reason> {
         parts.iter().find(|p| p.kind == part.kind && p.name == part.name).map(|p| p.digest)
     };
     let model = |parts: &[Part]| parts.iter().find(|p| p.kind == PartKind::Model).map(|p| p.name.clone());
+    let mut add = |reason: Reason| {
+        // An entity may be a task's item and in its context, too.
+        if !reasons.contains(&reason) {
+            reasons.push(reason);
+        }
+    };
     for part in now.iter().filter(|part| find(before, part) != Some(part.digest)) {
-        reasons.push(match part.kind {
+        add(match part.kind {
             PartKind::Recipe => Reason::RecipeChanged(part.name.clone()),
             PartKind::Model => Reason::ModelChanged { from: model(before).unwrap_or_default(), to: part.name.clone() },
             _ => Reason::InputChanged(Some(part.name.clone())),
         });
     }
     for part in before.iter().filter(|part| part.kind != PartKind::Model && find(now, part).is_none()) {
-        reasons.push(match part.kind {
+        add(match part.kind {
             PartKind::Recipe => Reason::RecipeChanged(part.name.clone()),
             _ => Reason::InputChanged(Some(part.name.clone())),
         });
@@ -308,6 +314,7 @@ mod tests {
             part(PartKind::Recipe, "t.hbs", "2"),
             part(PartKind::Input, "a", "1"),
             part(PartKind::Input, "b", "1"),
+            part(PartKind::Context, "b", "1"),
             part(PartKind::Model, "m2", "m2"),
         ];
         assert_eq!(

@@ -9,7 +9,7 @@ fn example(name: &str) -> PathBuf {
 }
 
 /// A copy of an example in a folder of its own, without `.genmake`.
-fn copy(name: &str) -> Project {
+pub fn copy(name: &str) -> Project {
     let mut project = Project::new();
     let root = example(name);
     let mut folders = vec![root.clone()];

@@ -5,6 +5,7 @@
 mod batches;
 mod checks;
 mod commands;
+mod context;
 mod docs;
 mod dotprompt;
 mod examples;
