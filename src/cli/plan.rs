@@ -6,7 +6,7 @@ use super::args::Format;
 use super::verdicts::{orphan_json, orphan_words, rows, table};
 use super::{Context, Exit, targets};
 use crate::batch::Batch;
-use crate::error::Errors;
+use crate::error::{Error, Errors};
 use crate::llm::{Ask, Request};
 use crate::project::{Planned, Project};
 use crate::tokens;
@@ -102,7 +102,14 @@ fn to_text(context: &Context, planned: &Planned, requests: &[Estimate]) {
         lines.push(["orphan".to_owned(), orphan.path.to_string(), orphan_words(orphan).to_owned()]);
     }
     ui::out(&table(&lines));
-    planned.plan.tasks.iter().flatten().filter_map(|judged| judged.as_ref().err()).for_each(ui::complain);
+    // One mistake in a recipe is one mistake, however many tasks it fails.
+    let mut shown: Vec<&Error> = Vec::new();
+    for error in planned.plan.tasks.iter().flatten().filter_map(|judged| judged.as_ref().err()) {
+        if !shown.iter().any(|other| other.code == error.code && other.place == error.place) {
+            ui::complain(error);
+            shown.push(error);
+        }
+    }
     for (at, request) in requests.iter().enumerate() {
         let out =
             request.max_output_tokens.map_or("no bound on what comes back".to_owned(), |n| format!("at most {n} out"));
