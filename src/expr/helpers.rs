@@ -252,8 +252,12 @@ fn wrong_use(what: String) -> RenderError {
 
 #[cfg(test)]
 mod tests {
-    use super::super::Template;
+    use std::collections::HashSet;
+
     use serde_json::json;
+
+    use super::super::Template;
+    use super::names;
 
     fn render(text: &str) -> String {
         let scope = json!({
