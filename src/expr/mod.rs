@@ -321,6 +321,16 @@ mod tests {
     }
 
     #[test]
+    fn a_variable_that_is_not_set_may_be_asked_about() {
+        let scope = || json!({"env": {"SET": "x", "UNSET": null}});
+        assert_eq!(render("{{env.SET}} {{default env.UNSET \"d\"}}", scope()).unwrap(), "x d");
+        assert_eq!(render("{{#if env.UNSET}}a{{else}}b{{/if}}", scope()).unwrap(), "b");
+        assert_eq!(fails("{{env.UNSET}}", scope()), Why::Variable("env.UNSET".into()));
+        assert_eq!(fails("{{upper env.UNSET}}", scope()), Why::Variable("env.UNSET".into()));
+        assert_eq!(fails("{{#if env.TYPO}}a{{/if}}", scope()), Why::Variable("env.TYPO".into()));
+    }
+
+    #[test]
     fn data_may_lack_a_field_where_it_is_asked_about() {
         let scope = || json!({"item": {"path": "a", "value": {"list": [{"on": true}, {}]}}, "vars": {"v": 1}});
         assert_eq!(render("{{#if item.value.nope}}x{{else}}y{{/if}}", scope()).unwrap(), "y");

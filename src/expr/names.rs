@@ -20,7 +20,12 @@ pub(super) struct Use {
     parts: Vec<String>,
     /// Line and column of the expression, from 1.
     pub at: (usize, usize),
+    /// Whether it is only asked about, as in `{{#if x}}` and `{{default x "y"}}`, and may be empty.
+    is_asked: bool,
 }
+
+/// What only asks about a value.
+const ASKING: [&str; 8] = ["if", "unless", "default", "and", "or", "not", "eq", "ne"];
 
 impl Use {
     /// Whether `scope` has it, as far as genmake gives names: data may lack fields.
@@ -28,7 +33,12 @@ impl Use {
         let Some(first) = self.parts.first() else { return true };
         let Some(value) = scope.get(first) else { return false };
         let fixed = match first.as_str() {
-            "vars" | "inputs" | "outputs" | "env" => true,
+            // Every variable that the rule lists is there, and null where the environment has none.
+            "env" => {
+                let variable = self.parts.get(1).and_then(|name| value.get(name));
+                return variable.is_some_and(|variable| self.is_asked || !variable.is_null());
+            }
+            "vars" | "inputs" | "outputs" => true,
             // An item that stands for a file or a part of one; from a literal list it is data.
             "item" => value.get("path").is_some(),
             _ => false,
@@ -46,7 +56,7 @@ impl Use {
 
 /// All names that `template` looks up from the root.
 pub(super) fn used(template: &Template, is_helper: &dyn Fn(&str) -> bool) -> Vec<Use> {
-    let mut walk = Walk { found: Vec::new(), is_helper, at: (1, 1) };
+    let mut walk = Walk { found: Vec::new(), is_helper, at: (1, 1), is_asked: false };
     walk.template(template, 0);
     walk.found
 }
@@ -115,6 +125,7 @@ struct Walk<'a> {
     found: Vec<Use>,
     is_helper: &'a dyn Fn(&str) -> bool,
     at: (usize, usize),
+    is_asked: bool,
 }
 
 impl Walk<'_> {
@@ -153,12 +164,15 @@ impl Walk<'_> {
     }
 
     fn helper(&mut self, helper: &HelperTemplate, depth: usize) {
+        let before = self.is_asked;
+        self.is_asked = matches!(&helper.name, Parameter::Name(name) if ASKING.contains(&name.as_str()));
         if helper.params.is_empty() && helper.hash.is_empty() && !helper.block {
             self.parameter(&helper.name, depth);
         }
         for param in helper.params.iter().chain(helper.hash.values()) {
             self.parameter(param, depth);
         }
+        self.is_asked = before;
     }
 
     fn parameter(&mut self, parameter: &Parameter, depth: usize) {
@@ -184,7 +198,7 @@ impl Walk<'_> {
             })
             .collect();
         if !(parts.len() == 1 && (self.is_helper)(&parts[0])) {
-            self.found.push(Use { raw: raw.to_owned(), parts, at: self.at });
+            self.found.push(Use { raw: raw.to_owned(), parts, at: self.at, is_asked: self.is_asked });
         }
     }
 }

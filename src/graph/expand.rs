@@ -550,10 +550,10 @@ fn is_wanted(when: &Expr, scope: &Value) -> Result<bool, Error> {
     Ok(!matches!(when.render(scope)?.trim(), "" | "false" | "0" | "null"))
 }
 
-/// The environment as a rule's expressions see it: what its `env` lists and what is set.
+/// The environment as a rule's expressions see it: what its `env` lists, null where it is not set.
 pub(crate) fn env_of(rule: &Rule, env: &BTreeMap<String, String>) -> Value {
-    let set = rule.env.iter().filter_map(|name| Some((name.clone(), Value::from(env.get(name)?.as_str()))));
-    set.collect::<Map<_, _>>().into()
+    let listed = rule.env.iter().map(|name| (name.clone(), env.get(name).map(|value| value.as_str()).into()));
+    listed.collect::<Map<_, _>>().into()
 }
 
 /// What expressions see of a file before anybody reads it.

@@ -102,7 +102,9 @@ pub fn known_names(why: &Why, scope: &Value) -> Option<String> {
     let parts: Vec<&str> = name.trim_start_matches("@root.").split('.').collect();
     if parts[0] == "env" {
         return Some(
-            "`env` has the environment variables that the rule's `env` lists, as far as they are set".to_owned(),
+            "`env` has the environment variables that the rule's `env` lists, as far as they are set; \
+             `{{default env.NAME \"other\"}}` does without"
+                .to_owned(),
         );
     }
     for part in &parts {
