@@ -407,6 +407,8 @@ impl Run<'_> {
         };
         let mut reasons = std::mem::take(&mut underway.reasons);
         reasons.push(Reason::CheckFailed(complaint.message));
+        // What depends on it was judged by the result that is given up here.
+        self.surprises.insert(task);
         let shared = Arc::clone(&self.shared);
         self.spawn_local(task, move || {
             let judged = plan::make(&shared.graph, task, &shared.files, &shared.recipes).map(|making| Judged {
@@ -471,6 +473,8 @@ impl Run<'_> {
         match (on_error, key) {
             (OnError::Default(value), Some(key)) => {
                 (self.emit)(excused(error));
+                // What depends on it may have been judged by what a template rendered.
+                self.surprises.insert(task);
                 self.schedule.resumes(task);
                 let shared = Arc::clone(&self.shared);
                 let write = move || Report::Made(task, making::default(&shared, task, key, &value));

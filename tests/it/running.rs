@@ -291,6 +291,24 @@ fn a_failed_check_goes_back_to_the_model_once_a_retry() {
     }
 }
 
+#[test]
+fn what_depends_on_a_result_that_is_given_up_is_made_from_the_next() {
+    let rules = |check: &str| {
+        format!(
+            "version: 1\nrules:\n  a: {{output: a.txt, run: \"cat src > a.txt\"{check}}}\n  b: {{inputs: {{a: a.txt}}, output: b.txt, template: b.hbs}}\n  c: {{inputs: {{b: b.txt}}, output: c.txt, template: c.hbs}}\n"
+        )
+    };
+    let p = Project::new()
+        .file("Genfile", &rules(""))
+        .file("src", "one\n")
+        .file("b.hbs", "b {{inputs.a.text}}")
+        .file("c.hbs", "c {{inputs.b.text}}");
+    p.run([]).exits(0);
+    p.edit("src", "two\n").edit("Genfile", &rules(", check: {run: \"grep -q two {{output}}\"}"));
+    p.run([]).stderr_has("run  a.txt").stderr_has("render  c.txt").exits(0);
+    assert_eq!((p.read("b.txt").as_str(), p.read("c.txt").as_str()), ("b two\n", "c b two\n"));
+}
+
 // ---- modes, and what a failure means ----
 
 #[cfg(unix)]
@@ -333,6 +351,16 @@ fn on_error_default_is_written_instead() {
     p.run([]).stderr_has("default  x.json").stderr_has("1 defaulted").exits(0);
     assert_eq!(p.read("x.json"), "{\n  \"items\": []\n}\n");
     assert_eq!(p.read("y.txt"), "0\n");
+    p.run([]).stderr_has("nothing to do").exits(0);
+}
+
+#[test]
+fn what_depends_on_a_default_is_made_from_it() {
+    let p = project("  a: {output: a.json, template: a.hbs, check: json, on_error: {default: {x: 1}}}\n  b: {output: b.txt, template: b.hbs, inputs: {a: a.json}}\n")
+        .file("a.hbs", "{bad")
+        .file("b.hbs", "{{inputs.a.data.x}}\n");
+    p.run([]).stderr_has("default  a.json").exits(0);
+    assert_eq!(p.read("b.txt"), "1\n");
     p.run([]).stderr_has("nothing to do").exits(0);
 }
 
