@@ -323,6 +323,8 @@ impl Run<'_> {
                 self.surprises.insert(task);
                 self.judge(task);
             }
+            // An orphan that is gone may have been what stood in the way.
+            Some(Err(_)) if !self.gone.is_empty() => self.judge(task),
             Some(Ok(Judged { verdict: Verdict::Waiting(_), .. })) | None => self.judge(task),
             Some(judged) => self.judged(task, judged),
         }
