@@ -181,6 +181,8 @@ struct Run<'a> {
     written: Vec<RelPath>,
     /// Targets that the lock is to forget.
     gone: Vec<RelPath>,
+    /// Tasks whose command failed: the folders that were made for them may be empty.
+    unmade: Vec<TaskId>,
     interrupted: bool,
 }
 
@@ -240,6 +242,7 @@ pub fn run(
         requests: Arc::default(),
         written: Vec::new(),
         gone: Vec::new(),
+        unmade: Vec::new(),
         interrupted: false,
     };
     run.run(needed, whole)
@@ -469,6 +472,9 @@ impl Run<'_> {
     /// A task that failed; if its rule says so, something else than a failure comes of that.
     fn fail(&mut self, task: TaskId, status: Status, error: Error) {
         let key = self.underway.get(&task).and_then(|underway| underway.key);
+        if matches!(self.shared.graph.rule(task).recipe, Some(Recipe::Run(_))) {
+            self.unmade.push(task);
+        }
         let is_own = status == Status::Failed && !self.interrupted && is_of_the_recipe(error.code);
         let on_error = if is_own { self.shared.graph.rule(task).on_error.clone() } else { OnError::Fail };
         let excused = |error| Event::Excused { path: self.shared.graph.name(task).clone(), error };

@@ -190,6 +190,78 @@ fn an_interrupted_command_is_ended_and_what_was_there_is_put_back() {
     assert_eq!(p.read("x.txt"), "1\n");
 }
 
+#[test]
+fn what_a_command_reads_stands_still_while_it_runs() {
+    // The command does what a person might do meanwhile.
+    let p = project(
+        "  a: {inputs: [in], output: x.txt, run: \"if test -e edit; then rm edit; echo 2 > in; fi; cp in x.txt\"}\n",
+    )
+    .file("in", "1\n")
+    .file("edit", "");
+    p.run([]).stderr_has("genmake::moved").stderr_has("`in` changed while").exits(2);
+    assert!(!p.exists("x.txt"));
+    p.run([]).exits(0);
+    assert_eq!(p.read("x.txt"), "2\n");
+    // What it made of the new input did not pass for what it makes of the old one.
+    p.edit("in", "1\n").run([]).exits(0);
+    assert_eq!(p.read("x.txt"), "1\n");
+}
+
+#[test]
+fn an_edit_while_a_command_is_judged_is_kept() {
+    for status in [0, 1] {
+        let check = format!("if grep -q 2 in; then echo mine > x.txt; exit {status}; fi");
+        let p = project(&format!(
+            "  a: {{inputs: [in], outputs: {{x: x.txt, y: y.txt}}, run: \"cp in x.txt; cp in y.txt\", check: {{run: \"{check}\"}}}}\n"
+        ))
+        .file("in", "1\n");
+        p.run([]).exits(0);
+        p.edit("in", "2\n").run([]).exits(2);
+        assert_eq!((p.read("x.txt").as_str(), p.read("y.txt").as_str()), ("mine\n", "1\n"));
+        p.run([]).stderr_has("`x.txt` was edited by hand").exits(2);
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn all_that_was_taken_away_is_put_back_as_it_was() {
+    use std::os::unix::fs::PermissionsExt;
+    let p = project("  a: {inputs: [in], outputs: {x: x.sh, y: d/y.txt}, run: \"grep -q good in && cp in x.sh && chmod 755 x.sh && cp in d/y.txt\"}\n")
+        .file("in", "good\n");
+    let mode = || std::fs::metadata(p.path("x.sh")).unwrap().permissions().mode() & 0o777;
+    p.run([]).exits(0);
+    p.edit("in", "bad\n").run([]).exits(2);
+    assert_eq!((p.read("x.sh").as_str(), mode()), ("good\n", 0o755));
+    // Also where a place for the second output cannot be made.
+    p.remove("d").edit("d", "a file\n").edit("in", "good 2\n").run([]).stderr_has("genmake::unwritable").exits(2);
+    assert_eq!((p.read("x.sh").as_str(), p.read("d").as_str()), ("good\n", "a file\n"));
+    p.remove("d").run([]).exits(0);
+    assert_eq!(p.read("x.sh"), "good 2\n");
+}
+
+#[cfg(unix)]
+#[test]
+fn a_command_that_fails_leaves_the_folder_to_its_neighbour() {
+    // The second has its folder when the first fails, and writes there when that is told.
+    let p = project(
+        "  a: {output: out/a, run: \"cat go; false\"}\n  b: {output: out/b, run: \"echo > up; cat on; echo 1 > out/b\"}\n",
+    );
+    for fifo in ["up", "go", "on"] {
+        assert!(std::process::Command::new("mkfifo").arg(p.path(fifo)).status().unwrap().success());
+    }
+    let mut child = p.spawn(["-j2"]);
+    fs_err::read(p.path("up")).unwrap();
+    fs_err::write(p.path("go"), "").unwrap();
+    p.wait_for_line(&mut child, "fail  out/a");
+    fs_err::write(p.path("on"), "").unwrap();
+    p.finish(child).exits(2);
+    assert_eq!(p.read("out/b"), "1\n");
+    // A folder that nothing came into does not stay.
+    p.remove("go").remove("out").edit("Genfile", "version: 1\nrules:\n  a: {output: out/deep/a, run: \"false\"}\n");
+    p.run([]).exits(2);
+    assert!(!p.exists("out"));
+}
+
 // ---- filters ----
 
 #[test]
