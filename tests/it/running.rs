@@ -303,6 +303,20 @@ fn a_filter_that_fails_is_told_to_the_model() {
     assert_eq!(server.count(), 2);
 }
 
+#[test]
+fn what_a_filter_reads_is_an_input_of_the_result() {
+    let p = project("  a: {inputs: {m: m.sed}, output: a.txt, template: t.hbs, filter: \"sed -f {{inputs.m.path}}\"}\n  b: {env: [WHO], output: b.txt, template: t.hbs, filter: \"sed s/one/$WHO/\"}\n")
+        .file("t.hbs", "one\n")
+        .file("m.sed", "s/one/two/\n")
+        .env("WHO", "x");
+    p.run([]).exits(0);
+    assert_eq!((p.read("a.txt").as_str(), p.read("b.txt").as_str()), ("two\n", "x\n"));
+    let p = p.env("WHO", "y");
+    p.edit("m.sed", "s/one/three/\n").run(["check"]).stdout_has("a.txt").stdout_has("b.txt").exits(1);
+    p.run([]).exits(0);
+    assert_eq!((p.read("a.txt").as_str(), p.read("b.txt").as_str()), ("three\n", "y\n"));
+}
+
 // ---- checks by command ----
 
 #[test]
