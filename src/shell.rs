@@ -115,7 +115,12 @@ impl Shell {
         }
         let said = [stdout.bytes, stderr.bytes].concat();
         let tail = &said[said.len().saturating_sub(TAIL)..];
-        Err(Failed::Ended { status: status.to_string(), said: String::from_utf8_lossy(tail).trim().to_owned() })
+        let said = String::from_utf8_lossy(tail).trim().to_owned();
+        match status.code() {
+            // By these a POSIX shell says that a program is not there, or cannot be run.
+            Some(126 | 127) if cfg!(unix) && !said.is_empty() => Err(Failed::NotRun(said)),
+            _ => Err(Failed::Ended { status: status.to_string(), said }),
+        }
     }
 
     fn state(&self) -> std::sync::MutexGuard<'_, State> {

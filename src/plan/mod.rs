@@ -252,6 +252,8 @@ pub fn judge(ground: &Ground, id: TaskId, files: &dyn Files) -> Result<Judged, E
     }
     if matches!(verdict, Verdict::Stale(_)) {
         render()?;
+        // A check that cannot be held against anything is found out before a result is paid for.
+        tests(graph, id, files, ground.recipes).map_err(in_rule)?;
     }
     Ok(Judged { verdict, key: Some(key), parts, making, checked, unchecked })
 }

@@ -317,6 +317,31 @@ fn what_a_filter_reads_is_an_input_of_the_result() {
     assert_eq!((p.read("a.txt").as_str(), p.read("b.txt").as_str()), ("three\n", "y\n"));
 }
 
+#[test]
+fn what_no_reply_could_pass_is_not_paid_for_again() {
+    // A program that is not there is no complaint about the model's words.
+    let server = Server::start();
+    let p = asking(&server, "  a: {output: x.txt, prompt: p.prompt, filter: \"./tool\", check: {run: \"./judge\"}}\n");
+    for _ in 0..2 {
+        p.run([]).stderr_has("`./tool` cannot be run").exits(2);
+        assert_eq!(server.count(), 1);
+    }
+    let program = |path: &str| {
+        p.edit(path, "#!/bin/sh\ncat\n");
+        assert!(std::process::Command::new("chmod").args(["+x"]).arg(p.path(path)).status().unwrap().success());
+    };
+    program("tool");
+    p.run([]).stderr_has("`./judge` cannot be run").exits(2);
+    program("judge");
+    p.run([]).stderr_has("restore  x.txt").exits(0);
+    assert_eq!(server.count(), 1);
+    // Neither is one asked for that nothing can be held against.
+    let p = asking(&server, "  a: {output: y.json, prompt: p.prompt, check: {schema: s.json}}\n")
+        .file("s.json", "{\"type\": 3}");
+    p.run([]).stderr_has("no JSON Schema that can be used").exits(2);
+    assert_eq!(server.count(), 1);
+}
+
 // ---- checks by command ----
 
 #[test]
