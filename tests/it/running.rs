@@ -379,6 +379,19 @@ fn another_check_judges_what_is_there_for_nothing() {
 }
 
 #[test]
+fn another_value_in_a_check_judges_what_is_there() {
+    let rules = |word: &str| {
+        format!(
+            "version: 1\nvars: {{w: {word}}}\nrules:\n  a: {{output: a.txt, template: t.hbs, check: {{run: \"grep {{{{vars.w}}}} {{{{output}}}}\"}}}}\n"
+        )
+    };
+    let p = Project::new().file("Genfile", &rules("one")).file("t.hbs", "one\n");
+    p.run([]).exits(0);
+    p.edit("Genfile", &rules("two")).run([]).stderr_has("genmake::check_failed").exits(2);
+    p.edit("Genfile", &rules("one")).run([]).stderr_has("nothing to do").exits(0);
+}
+
+#[test]
 fn a_failed_check_goes_back_to_the_model_once_a_retry() {
     for (retries, requests, exit) in [(0, 1, 2), (1, 2, 2), (2, 3, 0)] {
         let server = Server::start();
