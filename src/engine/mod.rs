@@ -141,6 +141,8 @@ struct Underway {
     key: Option<Digest>,
     parts: Vec<plan::Part>,
     checked: Option<Digest>,
+    /// Whether commands would have to judge what is there, and nothing is run.
+    unjudged: bool,
     reasons: Vec<Reason>,
     ask: Option<Arc<Ask>>,
     /// The conversation after the task's own messages: results that failed a check, and what was said of them.
@@ -361,7 +363,8 @@ impl Run<'_> {
         let underway = self.underway.entry(task).or_default();
         underway.key = Some(key);
         underway.parts = judged.parts;
-        underway.checked = judged.checked;
+        underway.unjudged = judged.unchecked && self.options.frozen;
+        underway.checked = judged.checked.filter(|_| !underway.unjudged);
         if let Verdict::Stale(reasons) | Verdict::Restorable(reasons, _) = &judged.verdict {
             underway.reasons = reasons.clone();
         }
@@ -446,7 +449,7 @@ impl Run<'_> {
                 };
                 let underway = self.underway.entry(task).or_default();
                 let passed = plan::passed(&self.shared.graph, task, &made.content, &self.shared.files);
-                underway.checked = passed.unwrap_or_default();
+                underway.checked = passed.unwrap_or_default().filter(|_| !underway.unjudged);
                 self.end_well(task, key, made.content, made.status, made.saved);
             }
             Err(error) => {

@@ -392,6 +392,22 @@ fn another_value_in_a_check_judges_what_is_there() {
 }
 
 #[test]
+fn a_frozen_run_judges_nothing_and_says_nothing_of_it() {
+    let rules = |check: &str| format!("version: 1\nrules:\n  a: {{output: a.txt, run: \"cp in a.txt\"{check}}}\n");
+    for remove in [false, true] {
+        let p = Project::new().file("Genfile", &rules("")).file("in", "one\n");
+        p.run([]).exits(0);
+        p.edit("Genfile", &rules(", check: {run: \"echo >> log; grep two {{output}}\"}"));
+        if remove {
+            p.remove("a.txt");
+        }
+        p.run(["--frozen"]).exits(0);
+        assert!(!p.exists("log"));
+        p.run([]).stderr_has("genmake::check_failed").exits(2);
+    }
+}
+
+#[test]
 fn a_failed_check_goes_back_to_the_model_once_a_retry() {
     for (retries, requests, exit) in [(0, 1, 2), (1, 2, 2), (2, 3, 0)] {
         let server = Server::start();
