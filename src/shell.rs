@@ -8,10 +8,13 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// How long an interrupted command gets between SIGTERM and SIGKILL.
 const GRACE: Duration = Duration::from_secs(5);
+
+/// How long the pipes of a command that has ended are listened to.
+const LINGER: Duration = Duration::from_secs(1);
 
 /// How much of what a failed command said is kept, in bytes.
 const TAIL: usize = 4096;
@@ -98,15 +101,26 @@ impl Shell {
             state.stopped
         };
         let (status, stdout, stderr) = ended.map_err(|e| Failed::NotRun(e.to_string()))?;
-        if status.success() {
-            return Ok(stdout);
-        }
         if stopped {
+            // Also where it says that all is well: many a program that is asked to end does, and has done half its work.
             return Err(Failed::Interrupted);
         }
-        let said = [stdout, stderr].concat();
+        if status.success() {
+            return match stdout {
+                Heard { bytes, to_its_end: true } => Ok(bytes),
+                // Without stdin nobody wants what it said.
+                Heard { bytes, .. } if stdin.is_none() => Ok(bytes),
+                _ => Err(Failed::NotRun("it left a process behind that keeps its output open".to_owned())),
+            };
+        }
+        let said = [stdout.bytes, stderr.bytes].concat();
         let tail = &said[said.len().saturating_sub(TAIL)..];
-        Err(Failed::Ended { status: status.to_string(), said: String::from_utf8_lossy(tail).trim().to_owned() })
+        let said = String::from_utf8_lossy(tail).trim().to_owned();
+        match status.code() {
+            // By these a POSIX shell says that a program is not there, or cannot be run.
+            Some(126 | 127) if cfg!(unix) && !said.is_empty() => Err(Failed::NotRun(said)),
+            _ => Err(Failed::Ended { status: status.to_string(), said }),
+        }
     }
 
     fn state(&self) -> std::sync::MutexGuard<'_, State> {
@@ -114,30 +128,65 @@ impl Shell {
     }
 }
 
-type Ended = (std::process::ExitStatus, Vec<u8>, Vec<u8>);
+/// What a process wrote to a pipe.
+struct Heard {
+    bytes: Vec<u8>,
+    to_its_end: bool,
+}
+
+type Ended = (std::process::ExitStatus, Heard, Heard);
 
 /// Feeds a process and listens to it until it has ended.
 fn follow(mut child: Child, stdin: Option<&[u8]>) -> std::io::Result<Ended> {
     let id = child.id();
-    let (pipe, stdout, stderr) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
-    std::thread::scope(|scope| {
+    if let (Some(mut pipe), Some(bytes)) = (child.stdin.take(), stdin.map(<[u8]>::to_vec)) {
         // A command that does not read to the end of its input closes the pipe; that is not for us to judge.
-        scope.spawn(move || pipe.map(|mut pipe| pipe.write_all(stdin.unwrap_or_default())));
-        let out = scope.spawn(move || all(stdout));
-        let err = scope.spawn(move || all(stderr));
-        let status = child.wait();
-        signal(id, true);
-        let text = |reader: std::thread::ScopedJoinHandle<'_, Vec<u8>>| reader.join().unwrap_or_default();
-        Ok((status?, text(out), text(err)))
-    })
+        std::thread::spawn(move || pipe.write_all(&bytes));
+    }
+    let (stdout, stderr) = (Listener::new(child.stdout.take()), Listener::new(child.stderr.take()));
+    let status = child.wait();
+    signal(id, true);
+    let until = Instant::now() + LINGER;
+    Ok((status?, stdout.heard(until), stderr.heard(until)))
 }
 
-fn all(stream: Option<impl Read>) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    if let Some(mut stream) = stream {
-        let _ = stream.read_to_end(&mut bytes);
+/// Listens to a pipe in a thread of its own, which is left to itself if the pipe does not end.
+struct Listener {
+    bytes: Arc<Mutex<Vec<u8>>>,
+    ended: mpsc::Receiver<()>,
+}
+
+impl Listener {
+    fn new(mut stream: Option<impl Read + Send + 'static>) -> Listener {
+        let (end, ended) = mpsc::channel();
+        let bytes: Arc<Mutex<Vec<u8>>> = Arc::default();
+        let all = Arc::clone(&bytes);
+        std::thread::spawn(move || {
+            let mut piece = [0; 8192];
+            while let Some(n) = stream_piece(&mut stream, &mut piece) {
+                all.lock().unwrap_or_else(PoisonError::into_inner).extend(&piece[..n]);
+            }
+            let _ = end.send(());
+        });
+        Listener { bytes, ended }
     }
-    bytes
+
+    /// What was heard, once the process has ended and its group is killed. What left the group may hold the pipe open for as
+    /// long as it likes: it is not waited for.
+    fn heard(self, until: Instant) -> Heard {
+        let to_its_end = self.ended.recv_timeout(until.saturating_duration_since(Instant::now())).is_ok();
+        Heard { bytes: std::mem::take(&mut *self.bytes.lock().unwrap_or_else(PoisonError::into_inner)), to_its_end }
+    }
+}
+
+/// The next bytes of a stream; `None` at its end.
+fn stream_piece(stream: &mut Option<impl Read>, piece: &mut [u8]) -> Option<usize> {
+    loop {
+        match stream.as_mut()?.read(piece) {
+            Err(e) if e.kind() == std::io::ErrorKind::Interrupted => {}
+            read => return read.ok().filter(|n| *n > 0),
+        }
+    }
 }
 
 /// A command line for the shell, in `root`, as the leader of a process group: Ctrl-C on the terminal does not reach it, and
@@ -200,6 +249,36 @@ mod tests {
     fn what_a_command_leaves_running_ends_with_it() {
         // The background process holds the pipe open; without its end this would wait for it.
         assert_eq!(run("sleep 1000 & echo done", None).unwrap(), "done\n");
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn what_leaves_the_group_is_not_waited_for() {
+        let dir = tempfile::tempdir().unwrap();
+        let shell = Shell::new(dir.path().to_path_buf(), Vec::new());
+        let left = "rm -f up; setsid sh -c 'echo $$ > up; exec sleep 1000' & while ! test -s up; do :; done; echo done";
+        let end =
+            || assert!(Command::new("sh").args(["-c", "kill $(cat up)"]).current_dir(&dir).status().unwrap().success());
+        assert_eq!(shell.run(left, None).unwrap(), b"done\n");
+        end();
+        // What a filter said may not be all of it.
+        let Err(Failed::NotRun(why)) = shell.run(left, Some(b"")) else { panic!("it was taken for run") };
+        assert!(why.contains("keeps its output open"));
+        end();
+    }
+
+    #[test]
+    fn one_that_ends_well_when_interrupted_has_done_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let shell = Shell::new(dir.path().to_path_buf(), Vec::new());
+        let fifo = dir.path().join("up");
+        assert!(Command::new("mkfifo").arg(&fifo).status().unwrap().success());
+        std::thread::scope(|scope| {
+            let job = scope.spawn(|| shell.run("trap 'exit 0' TERM; echo > up; sleep 1000 & wait", None));
+            fs_err::read(&fifo).unwrap();
+            shell.stop();
+            assert_eq!(job.join().unwrap(), Err(Failed::Interrupted));
+        });
     }
 
     #[test]

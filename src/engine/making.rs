@@ -79,8 +79,11 @@ pub(super) fn resume(shared: &Shared, task: TaskId, key: Digest, ask: &Ask) -> R
         return Report::NeedsModel(task);
     };
     let contents = texts.iter().map(|text| Arc::from(text.as_bytes())).collect();
-    let Ok(contents) = conclude(shared, task, ask.schema.as_deref(), contents) else {
-        return Report::NeedsModel(task);
+    let contents = match conclude(shared, task, ask.schema.as_deref(), contents) {
+        Ok(contents) => contents,
+        Err(Unfit::Not(_)) => return Report::NeedsModel(task),
+        // Another reply would fare no better.
+        Err(Unfit::Broken(error)) => return Report::Made(task, Err(error)),
     };
     let made = finish(shared, task, key, &contents, Some(ask.model.clone()), Usage::default());
     Report::Made(task, made.map(|made| Made { status: Status::Restored, ..made }))

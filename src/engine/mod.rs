@@ -141,6 +141,8 @@ struct Underway {
     key: Option<Digest>,
     parts: Vec<plan::Part>,
     checked: Option<Digest>,
+    /// Whether commands would have to judge what is there, and nothing is run.
+    unjudged: bool,
     reasons: Vec<Reason>,
     ask: Option<Arc<Ask>>,
     /// The conversation after the task's own messages: results that failed a check, and what was said of them.
@@ -181,6 +183,8 @@ struct Run<'a> {
     written: Vec<RelPath>,
     /// Targets that the lock is to forget.
     gone: Vec<RelPath>,
+    /// Tasks whose command failed: the folders that were made for them may be empty.
+    unmade: Vec<TaskId>,
     interrupted: bool,
 }
 
@@ -240,6 +244,7 @@ pub fn run(
         requests: Arc::default(),
         written: Vec::new(),
         gone: Vec::new(),
+        unmade: Vec::new(),
         interrupted: false,
     };
     run.run(needed, whole)
@@ -323,6 +328,8 @@ impl Run<'_> {
                 self.surprises.insert(task);
                 self.judge(task);
             }
+            // An orphan that is gone may have been what stood in the way.
+            Some(Err(_)) if !self.gone.is_empty() => self.judge(task),
             Some(Ok(Judged { verdict: Verdict::Waiting(_), .. })) | None => self.judge(task),
             Some(judged) => self.judged(task, judged),
         }
@@ -356,7 +363,8 @@ impl Run<'_> {
         let underway = self.underway.entry(task).or_default();
         underway.key = Some(key);
         underway.parts = judged.parts;
-        underway.checked = judged.checked;
+        underway.unjudged = judged.unchecked && self.options.frozen;
+        underway.checked = judged.checked.filter(|_| !underway.unjudged);
         if let Verdict::Stale(reasons) | Verdict::Restorable(reasons, _) = &judged.verdict {
             underway.reasons = reasons.clone();
         }
@@ -407,6 +415,8 @@ impl Run<'_> {
         };
         let mut reasons = std::mem::take(&mut underway.reasons);
         reasons.push(Reason::CheckFailed(complaint.message));
+        // What depends on it was judged by the result that is given up here.
+        self.surprises.insert(task);
         let shared = Arc::clone(&self.shared);
         self.spawn_local(task, move || {
             let judged = plan::make(&shared.graph, task, &shared.files, &shared.recipes).map(|making| Judged {
@@ -439,7 +449,7 @@ impl Run<'_> {
                 };
                 let underway = self.underway.entry(task).or_default();
                 let passed = plan::passed(&self.shared.graph, task, &made.content, &self.shared.files);
-                underway.checked = passed.unwrap_or_default();
+                underway.checked = passed.unwrap_or_default().filter(|_| !underway.unjudged);
                 self.end_well(task, key, made.content, made.status, made.saved);
             }
             Err(error) => {
@@ -465,12 +475,17 @@ impl Run<'_> {
     /// A task that failed; if its rule says so, something else than a failure comes of that.
     fn fail(&mut self, task: TaskId, status: Status, error: Error) {
         let key = self.underway.get(&task).and_then(|underway| underway.key);
+        if matches!(self.shared.graph.rule(task).recipe, Some(Recipe::Run(_))) {
+            self.unmade.push(task);
+        }
         let is_own = status == Status::Failed && !self.interrupted && is_of_the_recipe(error.code);
         let on_error = if is_own { self.shared.graph.rule(task).on_error.clone() } else { OnError::Fail };
         let excused = |error| Event::Excused { path: self.shared.graph.name(task).clone(), error };
         match (on_error, key) {
             (OnError::Default(value), Some(key)) => {
                 (self.emit)(excused(error));
+                // What depends on it may have been judged by what a template rendered.
+                self.surprises.insert(task);
                 self.schedule.resumes(task);
                 let shared = Arc::clone(&self.shared);
                 let write = move || Report::Made(task, making::default(&shared, task, key, &value));

@@ -205,16 +205,19 @@ pub(super) fn run(shared: &Shared, task: TaskId, key: Digest, line: &str) -> Res
             store::make_folder(&shared.root)?;
             shared.store.put(bytes)?;
         }
-        before.push(now.filter(|_| !is_half));
+        before.push(now.filter(|_| !is_half).map(|bytes| (bytes, store::mode(&shared.root, path))));
     }
     let records: Vec<Record> =
         outputs.iter().map(|output| Record { path: output.path.clone(), content: None, key }).collect();
     journal(shared, &records)?;
-    for output in outputs {
-        store::make_way(&shared.root, &output.path)?;
-        shared.files.removed(&output.path);
-    }
-    made_by_command(shared, task, key, line).map_err(|mut error| {
+    let make = || {
+        for output in outputs {
+            store::make_way(&shared.root, &output.path)?;
+            shared.files.removed(&output.path);
+        }
+        made_by_command(shared, task, key, line)
+    };
+    make().map_err(|mut error| {
         for (output, before) in outputs.iter().zip(before) {
             if let Err(e) = put_back(shared, &output.path, before) {
                 error = error.hint(format!("what stood at `{}` could not be put back: {}", output.path, e.message));
@@ -226,6 +229,7 @@ pub(super) fn run(shared: &Shared, task: TaskId, key: Digest, line: &str) -> Res
 
 fn made_by_command(shared: &Shared, task: TaskId, key: Digest, line: &str) -> Result<Made, Error> {
     shared.shell.run(line, None).map_err(|failed| failure(failed, line).in_rule(&shared.graph.rule(task).name))?;
+    stood_still(shared, task, line)?;
     let mut contents: Vec<Arc<[u8]>> = Vec::new();
     for output in &shared.graph.tasks[task].outputs {
         let path = &output.path;
@@ -254,15 +258,34 @@ fn made_by_command(shared: &Shared, task: TaskId, key: Digest, line: &str) -> Re
     Ok(Made { status: Status::Ran, written, ..made })
 }
 
-/// An output as it was before its command failed.
-fn put_back(shared: &Shared, path: &RelPath, before: Option<Vec<u8>>) -> Result<(), Error> {
+/// That what a command reads is what its key says. Else nobody knows which of the two it has read, and its result is nobody's.
+fn stood_still(shared: &Shared, task: TaskId, line: &str) -> Result<(), Error> {
+    for path in shared.graph.tasks[task].reads() {
+        if shared.files.has_moved(path)? {
+            let message = format!("`{path}` changed while `{line}` was running, which reads it");
+            return Err(Error::new(Code::Moved, message)
+                .in_rule(&shared.graph.rule(task).name)
+                .hint("run genmake again; a command that changes what it reads is never up to date"));
+        }
+    }
+    Ok(())
+}
+
+/// An output as it was before its command failed, unless a person has written there since the command ended.
+fn put_back(shared: &Shared, path: &RelPath, before: Option<(Vec<u8>, Option<u32>)>) -> Result<(), Error> {
+    let now = shared.files.look(path)?;
+    let digest = now.as_deref().map(Digest::of);
+    if shared.files.digest_now(path).is_some_and(|made| digest.is_some_and(|digest| digest != made)) {
+        return Ok(());
+    }
     match before {
-        Some(bytes) => {
-            let stamp = store::write_output(&shared.root, path, &bytes, None)?;
+        Some((bytes, _)) if now.as_ref() == Some(&bytes) => shared.files.wrote(path, Digest::of(&bytes), None),
+        Some((bytes, mode)) => {
+            let stamp = store::write_output(&shared.root, path, &bytes, mode)?;
             shared.files.wrote(path, Digest::of(&bytes), stamp);
         }
         None => {
-            store::remove(&shared.root, path)?;
+            store::take_away(&shared.root, path)?;
             shared.files.removed(path);
         }
     }

@@ -40,6 +40,11 @@ impl Run<'_> {
             now.is_some() && lock.get(path, now).map(|entry| entry.content) != now
         });
         let _ = std::fs::remove_dir_all(self.shared.root.join(store::STAGE));
+        for output in self.unmade.iter().flat_map(|task| &self.shared.graph.tasks[*task].outputs) {
+            if self.shared.files.digest_now(&output.path).is_none() {
+                store::prune(&self.shared.root, &output.path);
+            }
+        }
         self.gone.iter().for_each(|path| lock.remove(path));
         let shared = &self.shared;
         store::sync_folders(&shared.root, self.written.iter())?;

@@ -6,7 +6,8 @@
 //!
 //! The *action key* covers what can change the result. For an LLM task: the messages as they would be if the task travelled
 //! alone, model, parameters, output paths, the result's schema where there is one. For a template: the rendered bytes and the
-//! output paths. For a command: its text, item, inputs and declared environment, output paths. For all: filters and file mode.
+//! output paths. For a command: its text, item, inputs and declared environment, output paths. For all: filters, with the
+//! declared environment and the inputs that they name, and file mode.
 //! In none: time, mtime, absolute paths, the provider's name and address, checks, who travelled along, how many jobs.
 
 use serde_json::Value;
@@ -127,7 +128,34 @@ pub fn action_key(
             framed
         }
     };
+    let key = match making {
+        Making::Command(_) => key,
+        _ => read_by_filters(graph, id, key, filters, files)?,
+    };
     Ok(afterwards(key, filters.iter().map(String::as_str), graph.rule(id).file_mode).finish())
+}
+
+/// What filters can see beside the content: the declared environment, and the inputs that they name.
+fn read_by_filters(
+    graph: &Graph,
+    id: TaskId,
+    mut framed: Framed,
+    filters: &[String],
+    files: &dyn Files,
+) -> Result<Framed, Error> {
+    if filters.is_empty() {
+        return Ok(framed);
+    }
+    for name in &graph.rule(id).env {
+        framed = framed.field("env").field(name).field(env_digest(graph, name).bytes());
+    }
+    let task = &graph.tasks[id];
+    let inputs = task.inputs.iter().flat_map(|input| input.source.files());
+    let items = task.item.iter().flat_map(|item| item.files.iter().map(|(_, path)| path));
+    for path in inputs.chain(items).filter(|path| filters.iter().any(|line| line.contains(path.as_str()))) {
+        framed = framed.field("read").field(path.as_str()).field(file_digest(files, path)?.bytes());
+    }
+    Ok(framed)
 }
 
 /// What happens to a result before it is written.

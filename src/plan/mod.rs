@@ -252,6 +252,8 @@ pub fn judge(ground: &Ground, id: TaskId, files: &dyn Files) -> Result<Judged, E
     }
     if matches!(verdict, Verdict::Stale(_)) {
         render()?;
+        // A check that cannot be held against anything is found out before a result is paid for.
+        tests(graph, id, files, ground.recipes).map_err(in_rule)?;
     }
     Ok(Judged { verdict, key: Some(key), parts, making, checked, unchecked })
 }
@@ -280,17 +282,23 @@ pub fn filters(graph: &Graph, id: TaskId, files: &dyn Files) -> Result<Vec<Strin
 /// Which checks a content passed: what is remembered of a check, so that an unchanged result is not judged again.
 ///
 /// # Errors
-/// A schema that cannot be read.
+/// A schema that cannot be read, or a command whose values are not there.
 pub fn passed(graph: &Graph, id: TaskId, content: &[Digest], files: &dyn Files) -> Result<Option<Digest>, Error> {
     let rule = graph.rule(id);
     if rule.checks.is_empty() {
         return Ok(None);
     }
-    let mut framed = Framed::new("genmake-checked-1");
+    let mut framed = Framed::new("genmake-checked-2");
     for check in &rule.checks {
         framed = framed.field(check.name());
-        if let Check::Run(command) = check {
-            framed = framed.field(command.text());
+    }
+    let run = rule.checks.iter().filter_map(|check| match check {
+        Check::Run(command) => Some(command),
+        _ => None,
+    });
+    for output in &graph.tasks[id].outputs {
+        for line in commands(graph, id, run.clone(), output.path.as_str(), files)? {
+            framed = framed.field(line);
         }
     }
     for schema in &graph.tasks[id].schemas {

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use ignore::WalkBuilder;
 
 use super::blobs::Store;
-use super::state::Stamp;
+use super::state::{Stamp, State};
 use super::{FOLDER, write};
 use crate::digest::Digest;
 use crate::error::{Code, Error};
@@ -59,6 +59,19 @@ impl WorkTree {
     /// [`Code::Unreadable`] or [`Code::Moved`], naming the path.
     pub fn look(&self, path: &RelPath) -> Result<Option<Vec<u8>>, Error> {
         Ok(self.content(path)?.map(|(.., bytes)| bytes))
+    }
+
+    /// Whether a file is another by now than this run knows it to be.
+    ///
+    /// # Errors
+    /// As [`WorkTree::look`].
+    pub fn has_moved(&self, path: &RelPath) -> Result<bool, Error> {
+        let Some(known) = self.lock_seen().get(path).copied() else { return Ok(false) };
+        let now = self.stamp(path)?;
+        match (known, now) {
+            (Some((Some(before), _)), Some(now)) if before == now && !now.is_racy(State::now()) => Ok(false),
+            (known, _) => Ok(self.content(path)?.map(|(_, digest, _)| digest) != known.map(|(_, digest)| digest)),
+        }
     }
 
     /// The digest that this run knows a file by, without looking.
@@ -231,7 +244,6 @@ fn walk(root: &Path, (base, depth): &Listed) -> Result<Vec<RelPath>, Error> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::State;
     use super::*;
 
     fn tree(root: &Path, before: HashMap<RelPath, (Stamp, Digest)>, taken: i128) -> WorkTree {

@@ -156,6 +156,9 @@ fn parse(bytes: &[u8]) -> Result<State, Damaged> {
     for (name, task) in body.tasks {
         state.memory.tasks.insert(path(&name)?, task);
     }
+    for name in body.half {
+        state.memory.half.insert(path(&name)?);
+    }
     Ok(state)
 }
 
@@ -170,6 +173,7 @@ mod tests {
         let mut state = State { taken: 5, ..State::default() };
         state.stamps.insert(path.clone(), (stamp, digest));
         state.memory.outputs.insert(path.clone(), vec![(digest, digest)]);
+        state.memory.half.insert(path.clone());
         state.memory.tasks.insert(path, Remembered { parts: vec![], key: digest, checked: None });
         state
     }

@@ -93,18 +93,42 @@ pub fn set_mode(root: &Path, path: &RelPath, mode: u32) -> Result<bool, Error> {
     Ok(true)
 }
 
+/// The permissions of an output, where the system has them and it is there.
+pub fn mode(root: &Path, path: &RelPath) -> Option<u32> {
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt;
+        std::fs::metadata(root.join(path)).ok().map(|meta| meta.permissions().mode() & 0o7777)
+    }
+    #[cfg(not(unix))]
+    {
+        let _ = (root, path);
+        None
+    }
+}
+
 /// Takes an output away so that a command can make it, and makes the folders above it.
 ///
 /// # Errors
 /// As [`write_output`].
 pub fn make_way(root: &Path, path: &RelPath) -> Result<(), Error> {
     inside(root, path)?;
-    let full = root.join(path);
-    if let Some(folder) = full.parent() {
+    if let Some(folder) = root.join(path).parent() {
         fs_err::create_dir_all(folder).map_err(|e| unwritable(&e))?;
     }
-    match fs_err::remove_file(full) {
-        Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(unwritable(&e)),
+    take_away(root, path)
+}
+
+/// Deletes an output, and leaves the folders above it: others may be about to write there.
+///
+/// # Errors
+/// As [`write_output`].
+pub fn take_away(root: &Path, path: &RelPath) -> Result<(), Error> {
+    inside(root, path)?;
+    match fs_err::remove_file(root.join(path)) {
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound && e.kind() != std::io::ErrorKind::NotADirectory => {
+            Err(unwritable(&e))
+        }
         _ => Ok(()),
     }
 }
@@ -154,10 +178,15 @@ pub fn write_output(root: &Path, path: &RelPath, bytes: &[u8], mode: Option<u32>
 /// # Errors
 /// As [`write_output`].
 pub fn remove(root: &Path, path: &RelPath) -> Result<(), Error> {
-    inside(root, path)?;
-    match fs_err::remove_file(root.join(path)) {
-        Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(unwritable(&e)),
-        _ => {}
+    take_away(root, path)?;
+    prune(root, path);
+    Ok(())
+}
+
+/// Deletes the folders above a path that are empty.
+pub fn prune(root: &Path, path: &RelPath) {
+    if leaves(root, path) {
+        return;
     }
     for parent in path.parents() {
         // Fails where something else lies in it, which is as it should be.
@@ -165,7 +194,6 @@ pub fn remove(root: &Path, path: &RelPath) -> Result<(), Error> {
             break;
         }
     }
-    Ok(())
 }
 
 fn inside(root: &Path, path: &RelPath) -> Result<(), Error> {

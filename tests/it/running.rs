@@ -153,7 +153,8 @@ fn a_command_gets_no_key_of_a_provider() {
 #[cfg(unix)]
 #[test]
 fn what_a_killed_command_left_never_counts() {
-    let p = project("  a: {inputs: [in], output: x.txt, run: \"if test -e slow; then echo half > x.txt; echo > up; sleep 1000; fi; cp in x.txt\"}\n")
+    let p = project("  a: {inputs: [in], output: x.txt, run: \"if test -e slow; then echo half > x.txt; echo > up; sleep 1000; fi; cp in x.txt\"}\n  b: {output: y.txt, template: t.hbs}\n")
+        .file("t.hbs", "")
         .file("in", "whole\n")
         .file("slow", "");
     assert!(std::process::Command::new("mkfifo").arg(p.path("up")).status().unwrap().success());
@@ -164,7 +165,8 @@ fn what_a_killed_command_left_never_counts() {
     child.wait().unwrap();
     p.remove("up").remove("slow");
     assert_eq!(p.read("x.txt"), "half\n");
-    // Neither fresh nor edited: it is to be made.
+    // Neither fresh nor edited: it is to be made, also after a run that had other things to do.
+    p.edit("t.hbs", "t\n").run(["y.txt"]).exits(0);
     p.run(["check"]).stdout_has("x.txt").exits(1);
     p.run([]).stderr_has("run  x.txt").exits(0);
     assert_eq!(p.read("x.txt"), "whole\n");
@@ -186,6 +188,78 @@ fn an_interrupted_command_is_ended_and_what_was_there_is_put_back() {
     let run = p.finish(child).stderr_has("was interrupted");
     assert!(run.status.code().is_none(), "it ends as the signal would have it");
     assert_eq!(p.read("x.txt"), "1\n");
+}
+
+#[test]
+fn what_a_command_reads_stands_still_while_it_runs() {
+    // The command does what a person might do meanwhile.
+    let p = project(
+        "  a: {inputs: [in], output: x.txt, run: \"if test -e edit; then rm edit; echo 2 > in; fi; cp in x.txt\"}\n",
+    )
+    .file("in", "1\n")
+    .file("edit", "");
+    p.run([]).stderr_has("genmake::moved").stderr_has("`in` changed while").exits(2);
+    assert!(!p.exists("x.txt"));
+    p.run([]).exits(0);
+    assert_eq!(p.read("x.txt"), "2\n");
+    // What it made of the new input did not pass for what it makes of the old one.
+    p.edit("in", "1\n").run([]).exits(0);
+    assert_eq!(p.read("x.txt"), "1\n");
+}
+
+#[test]
+fn an_edit_while_a_command_is_judged_is_kept() {
+    for status in [0, 1] {
+        let check = format!("if grep -q 2 in; then echo mine > x.txt; exit {status}; fi");
+        let p = project(&format!(
+            "  a: {{inputs: [in], outputs: {{x: x.txt, y: y.txt}}, run: \"cp in x.txt; cp in y.txt\", check: {{run: \"{check}\"}}}}\n"
+        ))
+        .file("in", "1\n");
+        p.run([]).exits(0);
+        p.edit("in", "2\n").run([]).exits(2);
+        assert_eq!((p.read("x.txt").as_str(), p.read("y.txt").as_str()), ("mine\n", "1\n"));
+        p.run([]).stderr_has("`x.txt` was edited by hand").exits(2);
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn all_that_was_taken_away_is_put_back_as_it_was() {
+    use std::os::unix::fs::PermissionsExt;
+    let p = project("  a: {inputs: [in], outputs: {x: x.sh, y: d/y.txt}, run: \"grep -q good in && cp in x.sh && chmod 755 x.sh && cp in d/y.txt\"}\n")
+        .file("in", "good\n");
+    let mode = || std::fs::metadata(p.path("x.sh")).unwrap().permissions().mode() & 0o777;
+    p.run([]).exits(0);
+    p.edit("in", "bad\n").run([]).exits(2);
+    assert_eq!((p.read("x.sh").as_str(), mode()), ("good\n", 0o755));
+    // Also where a place for the second output cannot be made.
+    p.remove("d").edit("d", "a file\n").edit("in", "good 2\n").run([]).stderr_has("genmake::unwritable").exits(2);
+    assert_eq!((p.read("x.sh").as_str(), p.read("d").as_str()), ("good\n", "a file\n"));
+    p.remove("d").run([]).exits(0);
+    assert_eq!(p.read("x.sh"), "good 2\n");
+}
+
+#[cfg(unix)]
+#[test]
+fn a_command_that_fails_leaves_the_folder_to_its_neighbour() {
+    // The second has its folder when the first fails, and writes there when that is told.
+    let p = project(
+        "  a: {output: out/a, run: \"cat go; false\"}\n  b: {output: out/b, run: \"echo > up; cat on; echo 1 > out/b\"}\n",
+    );
+    for fifo in ["up", "go", "on"] {
+        assert!(std::process::Command::new("mkfifo").arg(p.path(fifo)).status().unwrap().success());
+    }
+    let mut child = p.spawn(["-j2"]);
+    fs_err::read(p.path("up")).unwrap();
+    fs_err::write(p.path("go"), "").unwrap();
+    p.wait_for_line(&mut child, "fail  out/a");
+    fs_err::write(p.path("on"), "").unwrap();
+    p.finish(child).exits(2);
+    assert_eq!(p.read("out/b"), "1\n");
+    // A folder that nothing came into does not stay.
+    p.remove("go").remove("out").edit("Genfile", "version: 1\nrules:\n  a: {output: out/deep/a, run: \"false\"}\n");
+    p.run([]).exits(2);
+    assert!(!p.exists("out"));
 }
 
 // ---- filters ----
@@ -229,6 +303,45 @@ fn a_filter_that_fails_is_told_to_the_model() {
     assert_eq!(server.count(), 2);
 }
 
+#[test]
+fn what_a_filter_reads_is_an_input_of_the_result() {
+    let p = project("  a: {inputs: {m: m.sed}, output: a.txt, template: t.hbs, filter: \"sed -f {{inputs.m.path}}\"}\n  b: {env: [WHO], output: b.txt, template: t.hbs, filter: \"sed s/one/$WHO/\"}\n")
+        .file("t.hbs", "one\n")
+        .file("m.sed", "s/one/two/\n")
+        .env("WHO", "x");
+    p.run([]).exits(0);
+    assert_eq!((p.read("a.txt").as_str(), p.read("b.txt").as_str()), ("two\n", "x\n"));
+    let p = p.env("WHO", "y");
+    p.edit("m.sed", "s/one/three/\n").run(["check"]).stdout_has("a.txt").stdout_has("b.txt").exits(1);
+    p.run([]).exits(0);
+    assert_eq!((p.read("a.txt").as_str(), p.read("b.txt").as_str()), ("three\n", "y\n"));
+}
+
+#[test]
+fn what_no_reply_could_pass_is_not_paid_for_again() {
+    // A program that is not there is no complaint about the model's words.
+    let server = Server::start();
+    let p = asking(&server, "  a: {output: x.txt, prompt: p.prompt, filter: \"./tool\", check: {run: \"./judge\"}}\n");
+    for _ in 0..2 {
+        p.run([]).stderr_has("`./tool` cannot be run").exits(2);
+        assert_eq!(server.count(), 1);
+    }
+    let program = |path: &str| {
+        p.edit(path, "#!/bin/sh\ncat\n");
+        assert!(std::process::Command::new("chmod").args(["+x"]).arg(p.path(path)).status().unwrap().success());
+    };
+    program("tool");
+    p.run([]).stderr_has("`./judge` cannot be run").exits(2);
+    program("judge");
+    p.run([]).stderr_has("restore  x.txt").exits(0);
+    assert_eq!(server.count(), 1);
+    // Neither is one asked for that nothing can be held against.
+    let p = asking(&server, "  a: {output: y.json, prompt: p.prompt, check: {schema: s.json}}\n")
+        .file("s.json", "{\"type\": 3}");
+    p.run([]).stderr_has("no JSON Schema that can be used").exits(2);
+    assert_eq!(server.count(), 1);
+}
+
 // ---- checks by command ----
 
 #[test]
@@ -266,6 +379,35 @@ fn another_check_judges_what_is_there_for_nothing() {
 }
 
 #[test]
+fn another_value_in_a_check_judges_what_is_there() {
+    let rules = |word: &str| {
+        format!(
+            "version: 1\nvars: {{w: {word}}}\nrules:\n  a: {{output: a.txt, template: t.hbs, check: {{run: \"grep {{{{vars.w}}}} {{{{output}}}}\"}}}}\n"
+        )
+    };
+    let p = Project::new().file("Genfile", &rules("one")).file("t.hbs", "one\n");
+    p.run([]).exits(0);
+    p.edit("Genfile", &rules("two")).run([]).stderr_has("genmake::check_failed").exits(2);
+    p.edit("Genfile", &rules("one")).run([]).stderr_has("nothing to do").exits(0);
+}
+
+#[test]
+fn a_frozen_run_judges_nothing_and_says_nothing_of_it() {
+    let rules = |check: &str| format!("version: 1\nrules:\n  a: {{output: a.txt, run: \"cp in a.txt\"{check}}}\n");
+    for remove in [false, true] {
+        let p = Project::new().file("Genfile", &rules("")).file("in", "one\n");
+        p.run([]).exits(0);
+        p.edit("Genfile", &rules(", check: {run: \"echo >> log; grep two {{output}}\"}"));
+        if remove {
+            p.remove("a.txt");
+        }
+        p.run(["--frozen"]).exits(0);
+        assert!(!p.exists("log"));
+        p.run([]).stderr_has("genmake::check_failed").exits(2);
+    }
+}
+
+#[test]
 fn a_failed_check_goes_back_to_the_model_once_a_retry() {
     for (retries, requests, exit) in [(0, 1, 2), (1, 2, 2), (2, 3, 0)] {
         let server = Server::start();
@@ -287,6 +429,24 @@ fn a_failed_check_goes_back_to_the_model_once_a_retry() {
             assert!(again.contains("does not pass the check `run`") && again.contains("grep third"), "{again}");
         }
     }
+}
+
+#[test]
+fn what_depends_on_a_result_that_is_given_up_is_made_from_the_next() {
+    let rules = |check: &str| {
+        format!(
+            "version: 1\nrules:\n  a: {{output: a.txt, run: \"cat src > a.txt\"{check}}}\n  b: {{inputs: {{a: a.txt}}, output: b.txt, template: b.hbs}}\n  c: {{inputs: {{b: b.txt}}, output: c.txt, template: c.hbs}}\n"
+        )
+    };
+    let p = Project::new()
+        .file("Genfile", &rules(""))
+        .file("src", "one\n")
+        .file("b.hbs", "b {{inputs.a.text}}")
+        .file("c.hbs", "c {{inputs.b.text}}");
+    p.run([]).exits(0);
+    p.edit("src", "two\n").edit("Genfile", &rules(", check: {run: \"grep -q two {{output}}\"}"));
+    p.run([]).stderr_has("run  a.txt").stderr_has("render  c.txt").exits(0);
+    assert_eq!((p.read("b.txt").as_str(), p.read("c.txt").as_str()), ("b two\n", "c b two\n"));
 }
 
 // ---- modes, and what a failure means ----
@@ -331,6 +491,16 @@ fn on_error_default_is_written_instead() {
     p.run([]).stderr_has("default  x.json").stderr_has("1 defaulted").exits(0);
     assert_eq!(p.read("x.json"), "{\n  \"items\": []\n}\n");
     assert_eq!(p.read("y.txt"), "0\n");
+    p.run([]).stderr_has("nothing to do").exits(0);
+}
+
+#[test]
+fn what_depends_on_a_default_is_made_from_it() {
+    let p = project("  a: {output: a.json, template: a.hbs, check: json, on_error: {default: {x: 1}}}\n  b: {output: b.txt, template: b.hbs, inputs: {a: a.json}}\n")
+        .file("a.hbs", "{bad")
+        .file("b.hbs", "{{inputs.a.data.x}}\n");
+    p.run([]).stderr_has("default  a.json").exits(0);
+    assert_eq!(p.read("b.txt"), "1\n");
     p.run([]).stderr_has("nothing to do").exits(0);
 }
 

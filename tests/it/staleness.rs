@@ -973,3 +973,16 @@ fn settings_of_the_journey_are_in_no_key() {
     assert_eq!((server.count(), server2.count()), (1, 3));
     assert_eq!(p.read("Genfile.lock"), p2.read("Genfile.lock"));
 }
+
+#[test]
+fn an_orphan_makes_way_for_what_takes_its_place() {
+    let p = Project::new()
+        .file("Genfile", "version: 1\nrules:\n  a: {output: a/b, template: t.hbs}\n")
+        .file("t.hbs", "t\n");
+    p.run([]).exits(0);
+    p.edit("Genfile", "version: 1\nrules:\n  a: {output: a, template: t.hbs}\n");
+    p.run([]).stderr_has("delete  a/b").stderr_has("render  a").exits(0);
+    assert_eq!(p.read("a"), "t\n");
+    p.edit("Genfile", "version: 1\nrules:\n  a: {output: a/b, template: t.hbs}\n").run([]).exits(0);
+    assert_eq!(p.read("a/b"), "t\n");
+}
