@@ -6,6 +6,7 @@ mod batches;
 mod commands;
 mod examples;
 mod genfile;
+mod keys;
 #[cfg(unix)]
 mod killed;
 mod language;
