@@ -49,6 +49,9 @@ macro_rules! codes {
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
         pub enum Code { $($(#[$doc])* $name,)* }
         impl Code {
+            /// All of them, in the order of a run.
+            pub const ALL: &[Code] = &[$(Code::$name),*];
+
             /// The stable name, `genmake::cycle`.
             pub fn as_str(self) -> &'static str {
                 match self { $(Code::$name => concat!("genmake::", $text),)* }

@@ -4,6 +4,7 @@
 
 mod batches;
 mod commands;
+mod errors;
 mod examples;
 mod genfile;
 mod keys;
