@@ -367,6 +367,8 @@ fn a_template_that_does_not_parse_is_shown_where_it_stops() {
               x rule `bad`: not a Handlebars expression: invalid handlebars syntax: expected escape, expression, html_expression, decorator_expression, partial_expression, invert_tag, invert_chain_tag, helper_block_start, helper_block_end, decorator_block_start, partial_block_start, raw_block_start, hbs_comment, or hbs_comment_compact
                ,-[bad.hbs:4:1]
              3 | b
+             4 | 
+               : ^
                `----
               help: an expression is `{{NAME}}` or `{{HELPER NAME}}`; a literal `{{` is written `\{{`
             failed: 1 failed in [TIME]
