@@ -86,6 +86,14 @@ impl AxisItem {
     }
 }
 
+/// The most tasks that one rule can have.
+pub(super) const MAX_TASKS: usize = 1_000_000;
+
+/// Whether the product is one that can be built.
+pub(super) fn is_buildable(axes: &[(Option<&str>, Vec<AxisItem>)]) -> bool {
+    axes.iter().try_fold(1, |all: usize, (_, items)| all.checked_mul(items.len())).is_some_and(|all| all <= MAX_TASKS)
+}
+
 /// The items of all combinations, the last axis turning fastest: one without an item for no axis at all.
 pub(super) fn product(axes: &[(Option<&str>, Vec<AxisItem>)]) -> Vec<Option<Item>> {
     match axes {
