@@ -263,6 +263,10 @@ impl std::error::Error for Errors {}
 
 /// The likeliest of `known` for a name that is none of them, for a hint.
 pub fn did_you_mean<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Option<String> {
+    // What is so long is no slip of the finger, and to compare it costs its length squared.
+    if name.len() > 64 {
+        return None;
+    }
     let best = known.into_iter().map(|k| (strsim::damerau_levenshtein(name, k), k)).min()?;
     (best.0 <= (name.len() / 3).max(1)).then(|| format!("did you mean `{}`?", best.1))
 }

@@ -71,10 +71,11 @@ pub fn render(error: &Error, colors: bool, width: Option<usize>) -> String {
     text
 }
 
-/// What a message quotes may be as long as it likes; a person reads the beginning.
+/// What a message quotes may be as long as it likes; a person reads the beginning, and what is said of it at the end.
 fn short(text: &str) -> String {
-    match text.char_indices().nth(4_000) {
-        Some((cut, _)) => sanitize(&text[..cut]) + "…",
-        None => sanitize(text),
+    if text.len() <= 5_000 {
+        return sanitize(text);
     }
+    let (head, tail) = (text.floor_char_boundary(2_000), text.ceil_char_boundary(text.len() - 2_000));
+    format!("{} … {}", sanitize(&text[..head]), sanitize(&text[tail..]))
 }
