@@ -3,6 +3,7 @@
 #![allow(clippy::expect_used, clippy::panic, reason = "a test fails by panic and shows why")]
 
 mod batches;
+mod bombs;
 mod commands;
 mod errors;
 mod examples;
