@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use serde_json::{Map, Value, json};
 
-use super::items::{Axis, AxisItem, AxisItems, Globs, MAX_TASKS, is_buildable, pattern, product};
+use super::items::{Axis, AxisItem, AxisItems, Globs, pattern, product};
 use super::{Item, Output, Source, Task, TaskId, TaskInput};
 use crate::error::{Code, Error, Place, did_you_mean};
 use crate::files::Files;
@@ -164,14 +164,8 @@ impl<'a> Expander<'a> {
             };
             items.push((axis.name.as_deref(), of_axis));
         }
-        if !is_buildable(&items) {
-            let error = Error::new(Code::BadValue, format!("its foreach has more than {MAX_TASKS} items"));
-            self.note(
-                error.in_rule(&rule.name).at(rule.place.clone()).hint("run over less, or make several Genfiles of it"),
-            );
-            return Vec::new();
-        }
-        self.outputs(rule, product(&items))
+        let items = product(&items).map_err(|error| self.note(error.in_rule(&rule.name).at(rule.place.clone())));
+        items.map_or_else(|()| Vec::new(), |items| self.outputs(rule, items))
     }
 
     /// A file as an item; with its content where an expression of the Genfile asks for that.
