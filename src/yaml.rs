@@ -47,6 +47,8 @@ pub struct YamlError {
     pub duplicate: Option<String>,
     /// In words.
     pub message: String,
+    /// Whether there is too much of something, and nothing wrong with the form.
+    pub is_limit: bool,
     /// Where, in bytes.
     pub span: Range<usize>,
 }
@@ -255,7 +257,9 @@ impl Places<'_> {
             let at = line.char_indices().nth(column).map_or(line.len(), |(at, _)| at);
             self.shift + start + at..self.shift + start + at
         });
-        YamlError { message: words(error), duplicate, span }
+        let message = words(error);
+        let is_limit = [TOO_DEEP, TOO_MANY_ALIASED, TOO_MANY_VALUES].contains(&message.as_str());
+        YamlError { duplicate, message, is_limit, span }
     }
 }
 
@@ -279,7 +283,7 @@ fn words(error: &serde_yaml::Error) -> String {
             Breach::Aliases { .. } => "more than 1000 aliases",
             Breach::Anchors { .. } => "more than 1000 anchors",
             Breach::MergeKeys { .. } => "more than 1000 merge keys",
-            _ => "more values than are read in one file",
+            _ => TOO_MANY_VALUES,
         },
         _ => "",
     };
@@ -300,6 +304,7 @@ fn words(error: &serde_yaml::Error) -> String {
 }
 
 const TOO_MANY_ALIASED: &str = "aliases stand for more than 50000 values";
+const TOO_MANY_VALUES: &str = "more values than are read in one file";
 const TOO_DEEP: &str = "nested deeper than 64 levels";
 
 #[cfg(test)]

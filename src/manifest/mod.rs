@@ -68,9 +68,12 @@ fn parse(name: &str, text: &str) -> Result<(Arc<Source>, Node, Vec<Error>), Erro
     let source = Source::new(name, text);
     let place = |span| Place { source: Arc::clone(&source), span };
     let (node, duplicate) = yaml::genfile(text).map_err(|e| {
-        Error::new(Code::Yaml, format!("`{name}` is not YAML: {}", e.message))
-            .at(place(e.span))
-            .hint("in YAML a string that starts with `{{` or `*`, or that holds `: `, stands in quotes")
+        Error::new(Code::Yaml, format!("`{name}` is not YAML: {}", e.message)).at(place(e.span)).hint(
+            match e.is_limit {
+                true => "move data into files of its own and run over them with `foreach: FILE#/pointer/*`",
+                false => "in YAML a string that starts with `{{` or `*`, or that holds `: `, stands in quotes",
+            },
+        )
     })?;
     let duplicate = duplicate.map(|e| {
         let key = e.duplicate.unwrap_or_default();
