@@ -23,7 +23,7 @@ impl Source {
     pub fn line_column(&self, offset: usize) -> (usize, usize) {
         let before = &self.text[..self.text.floor_char_boundary(offset)];
         let line_start = before.rfind('\n').map_or(0, |at| at + 1);
-        (before.matches('\n').count() + 1, before[line_start..].chars().count() + 1)
+        (before.bytes().filter(|byte| *byte == b'\n').count() + 1, before[line_start..].chars().count() + 1)
     }
 
     /// The byte offset of a line and column, both counted from 1, the column in characters.
@@ -49,6 +49,9 @@ macro_rules! codes {
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
         pub enum Code { $($(#[$doc])* $name,)* }
         impl Code {
+            /// All of them, in the order of a run.
+            pub const ALL: &[Code] = &[$(Code::$name),*];
+
             /// The stable name, `genmake::cycle`.
             pub fn as_str(self) -> &'static str {
                 match self { $(Code::$name => concat!("genmake::", $text),)* }
@@ -262,6 +265,10 @@ impl std::error::Error for Errors {}
 
 /// The likeliest of `known` for a name that is none of them, for a hint.
 pub fn did_you_mean<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Option<String> {
+    // What is so long is no slip of the finger, and to compare it costs its length squared.
+    if name.len() > 64 {
+        return None;
+    }
     let best = known.into_iter().map(|k| (strsim::damerau_levenshtein(name, k), k)).min()?;
     (best.0 <= (name.len() / 3).max(1)).then(|| format!("did you mean `{}`?", best.1))
 }

@@ -1,10 +1,11 @@
 //! How the pure parts see files: by name, digest and bytes, wherever they come from.
 
 use std::collections::HashMap;
+use std::str::Utf8Error;
 use std::sync::Arc;
 
 use crate::digest::Digest;
-use crate::error::{Code, Error};
+use crate::error::{Code, Error, Place, Source};
 use crate::path::{Pattern, RelPath};
 
 /// A tree of files: a working tree, a staged tree, or a map in a test.
@@ -32,6 +33,14 @@ pub trait Files: Sync {
         Err(Error::new(Code::Unreadable, format!("the store does not hold {}", digest.short())))
     }
 
+    /// How many bytes a file has, `None` if there is no file of that name. Where it can, it does not read them.
+    ///
+    /// # Errors
+    /// As [`Files::digest`].
+    fn size(&self, path: &RelPath) -> Result<Option<u64>, Error> {
+        Ok(self.read(path)?.map(|bytes| bytes.len() as u64))
+    }
+
     /// Whether there is a file of that name; follows symlinks.
     fn exists(&self, path: &RelPath) -> bool;
 
@@ -52,10 +61,18 @@ pub trait Files: Sync {
         let Some(bytes) = self.read(path)? else { return Ok(None) };
         match std::str::from_utf8(&bytes) {
             Ok(text) => Ok(Some(text.to_owned())),
-            Err(e) => Err(Error::new(Code::Unreadable, format!("`{path}` is not UTF-8 text"))
-                .hint(format!("byte {} is where it stops being text", e.valid_up_to()))),
+            Err(e) => Err(not_text(path.as_str(), &bytes, e)),
         }
     }
+}
+
+/// The error for bytes that are no text, pointing at the first of them.
+pub fn not_text(name: &str, bytes: &[u8], error: Utf8Error) -> Error {
+    // What is no text is one replacement character; all before it keeps its place.
+    let at = error.valid_up_to();
+    let source = Source::new(name, String::from_utf8_lossy(bytes));
+    let span = at..at + char::REPLACEMENT_CHARACTER.len_utf8();
+    Error::new(Code::Unreadable, format!("`{name}` is not UTF-8 text")).at(Place { source, span })
 }
 
 impl Files for HashMap<RelPath, Arc<[u8]>> {

@@ -38,7 +38,7 @@ pub fn read(name: &str, value: &Value) -> Result<(String, Value), Error> {
         "max_output_tokens" => (value.as_u64().is_some_and(|n| n > 0), "a number of tokens, at least 1"),
         "seed" => (value.is_i64() || value.is_u64(), "a whole number"),
         "top_k" => (value.as_u64().is_some(), "a whole number"),
-        "stop" => (value.is_string() || value.is_array(), "a string or a list of strings"),
+        "stop" => (is_stop(value), "a string or a list of strings"),
         "reasoning_effort" => (value.is_string(), "a string"),
         _ => (value.is_number(), "a number"),
     };
@@ -46,4 +46,20 @@ pub fn read(name: &str, value: &Value) -> Result<(String, Value), Error> {
         return Err(Error::new(Code::BadValue, format!("`{name}` is {wanted}, not {value}")));
     }
     Ok((ours.to_owned(), value.clone()))
+}
+
+fn is_stop(value: &Value) -> bool {
+    value.as_array().map_or(value.is_string(), |list| list.iter().all(Value::is_string))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn stop_is_texts() {
+        assert!(read("stop", &json!("x")).is_ok() && read("stopSequences", &json!(["x", "y"])).is_ok());
+        assert!(read("stop", &json!(1)).is_err() && read("stop", &json!(["x", 1])).is_err());
+    }
 }

@@ -6,7 +6,7 @@ use std::borrow::Borrow;
 use std::fmt;
 use std::sync::Arc;
 
-use globset::{GlobBuilder, GlobMatcher};
+use globset::{GlobBuilder, GlobSet};
 
 /// A path relative to the project root, normalised: `/` between parts, no empty part, no `.`, no `..`.
 ///
@@ -178,13 +178,16 @@ impl AsRef<std::path::Path> for RelPath {
     }
 }
 
+/// The longest glob that is compiled: paths have 4,096 bytes at most.
+const LONGEST_GLOB: usize = 100_000;
+
 /// One glob: `*` and `?` stay within a folder, `**` crosses folders, and no wildcard matches a leading dot.
 #[derive(Debug, Clone)]
 pub struct Pattern {
     text: String,
-    matcher: GlobMatcher,
+    matcher: GlobSet,
     /// The pattern's parts that begin with a dot: only these may match a hidden part of a path.
-    dotted: Vec<GlobMatcher>,
+    dotted: Vec<GlobSet>,
 }
 
 impl Pattern {
@@ -194,14 +197,21 @@ impl Pattern {
     /// What is wrong with the glob, in words.
     pub fn new(text: &str) -> Result<Pattern, String> {
         let text = text.strip_prefix("./").unwrap_or(text);
-        let compile = |text: &str| -> Result<GlobMatcher, String> {
-            let glob = GlobBuilder::new(text).literal_separator(true).backslash_escape(false).build();
-            glob.map(|glob| glob.compile_matcher()).map_err(|e| e.kind().to_string())
+        // A set of one: a matcher alone panics where the glob is too large or nests too deep for a regex.
+        let compile = |text: &str| -> Result<GlobSet, globset::Error> {
+            let glob = GlobBuilder::new(text).literal_separator(true).backslash_escape(false).build()?;
+            GlobSet::builder().add(glob).build()
         };
+        if text.len() > LONGEST_GLOB {
+            return Err(format!("it is longer than {LONGEST_GLOB} bytes"));
+        }
         if text.starts_with('/') || text.split('/').any(|part| part == "..") {
             return Err("a glob is relative to the root and cannot hold `..`".to_owned());
         }
-        let matcher = compile(text)?;
+        let matcher = compile(text).map_err(|e| match e.kind() {
+            globset::ErrorKind::Regex(_) => "it is too large, or nests too deep".to_owned(),
+            kind => kind.to_string(),
+        })?;
         let dotted =
             text.split('/').filter(|part| part.starts_with('.')).filter_map(|part| compile(part).ok()).collect();
         Ok(Pattern { text: text.to_owned(), matcher, dotted })

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use crate::engine::{self, Env, Options, Shared};
 use crate::error::{Code, Error, Errors};
 use crate::event::Event;
+use crate::files;
 use crate::graph::{Graph, Target, TaskId};
 use crate::lock::{self, Lock};
 use crate::manifest;
@@ -16,7 +17,6 @@ use crate::plan::{self, Memory, Plan, Recipes, Wish};
 use crate::report::Summary;
 use crate::shell::Shell;
 use crate::store::{self, Guard, Journal, State, Store, WorkTree};
-use crate::yaml::MAX_GENFILE;
 
 /// The names of a Genfile, in the order in which they are sought.
 pub const GENFILES: [&str; 3] = ["Genfile", "Genfile.yaml", "Genfile.yml"];
@@ -313,27 +313,18 @@ impl Planned {
 
 fn read_genfile(path: &Path, name: &str) -> Result<String, Error> {
     let unreadable = |e: std::io::Error| Error::new(Code::Unreadable, e.to_string());
-    let size = fs_err::metadata(path).map_err(unreadable)?.len();
-    if size > MAX_GENFILE as u64 {
-        // Its size alone refuses it: it is not read.
-        let message = format!("`{name}` is {} MB large; a Genfile has at most {} MB", size >> 20, MAX_GENFILE >> 20);
-        return Err(Error::new(Code::Yaml, message)
-            .hint("move data into files of its own and run over them with `foreach: FILE#/pointer/*`"));
-    }
+    // Its size alone refuses it: it is not read.
+    manifest::small_enough(name, fs_err::metadata(path).map_err(unreadable)?.len())?;
     let missing = || Error::new(Code::NoGenfile, format!("`{name}` is not there"));
     read_text(path)?.ok_or_else(missing)
 }
 
 fn read_text(path: &Path) -> Result<Option<String>, Error> {
     match fs_err::read(path) {
-        Ok(bytes) => match String::from_utf8(bytes) {
-            Ok(text) => Ok(Some(text)),
-            Err(e) => {
-                let at = e.utf8_error().valid_up_to();
-                let message = format!("`{}` is not UTF-8 text from byte {at} on", path.display());
-                Err(Error::new(Code::Unreadable, message))
-            }
-        },
+        Ok(bytes) => String::from_utf8(bytes).map(Some).map_err(|e| {
+            let name = path.file_name().unwrap_or_default().to_string_lossy();
+            files::not_text(&name, e.as_bytes(), e.utf8_error())
+        }),
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
         Err(e) => Err(Error::new(Code::Unreadable, e.to_string())),
     }

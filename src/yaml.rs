@@ -47,6 +47,8 @@ pub struct YamlError {
     pub duplicate: Option<String>,
     /// In words.
     pub message: String,
+    /// Whether there is too much of something, and nothing wrong with the form.
+    pub is_limit: bool,
     /// Where, in bytes.
     pub span: Range<usize>,
 }
@@ -60,7 +62,7 @@ pub const MAX_GENFILE: usize = 8 << 20;
 /// # Errors
 /// The first thing the parser stumbles over.
 pub fn genfile(text: &str) -> Result<(Node, Option<YamlError>), YamlError> {
-    let parse = |policy| parse(text, policy, 250_000);
+    let parse = |policy| parse(text, policy, 150_000);
     match parse(DuplicateKeyPolicy::Error) {
         Ok(node) => Ok((node, None)),
         Err(e) if e.duplicate.is_some() => Ok((parse(DuplicateKeyPolicy::FirstWins)?, Some(e))),
@@ -73,7 +75,7 @@ pub fn genfile(text: &str) -> Result<(Node, Option<YamlError>), YamlError> {
 /// # Errors
 /// The first thing the parser stumbles over.
 pub fn data(text: &str) -> Result<Value, YamlError> {
-    Ok(parse(text, DuplicateKeyPolicy::Error, 20_000_000)?.to_value())
+    Ok(parse(text, DuplicateKeyPolicy::Error, 5_000_000)?.to_value())
 }
 
 /// Writes a value as YAML, ending in a line break.
@@ -91,7 +93,7 @@ fn parse(text: &str, duplicate_keys: DuplicateKeyPolicy, max_nodes: usize) -> Re
         budget: serde_yaml::budget! {
             max_events: max_nodes * 3,
             max_nodes: max_nodes,
-            max_depth: 128,
+            max_depth: 64,
             max_aliases: 1_000,
             max_anchors: 1_000,
             max_merge_keys: 1_000,
@@ -255,14 +257,55 @@ impl Places<'_> {
             let at = line.char_indices().nth(column).map_or(line.len(), |(at, _)| at);
             self.shift + start + at..self.shift + start + at
         });
-        let mut message = error.to_string();
-        // The library puts the place at the end of its words; ours is shown by the diagnostic.
-        if let Some(at) = message.find(" at line ") {
-            message.truncate(at);
-        }
-        YamlError { duplicate, message, span }
+        let message = words(error);
+        let is_limit = [TOO_DEEP, TOO_MANY_ALIASED, TOO_MANY_VALUES].contains(&message.as_str());
+        YamlError { duplicate, message, is_limit, span }
     }
 }
+
+/// What is wrong, in the words of people who write YAML and not of those who read it with a library.
+fn words(error: &serde_yaml::Error) -> String {
+    use serde_yaml::Error as E;
+    use serde_yaml::budget::BudgetBreach as Breach;
+    let said = match error {
+        E::DuplicateMappingKey { key, .. } => {
+            return format!("`{}` stands twice in one map", key.as_deref().unwrap_or_default());
+        }
+        E::MultipleDocuments { .. } => "a second document starts here, and one is read",
+        E::AliasReplayCounterOverflow { .. }
+        | E::AliasReplayLimitExceeded { .. }
+        | E::AliasExpansionLimitExceeded { .. }
+        | E::AliasReplayStackDepthExceeded { .. } => TOO_MANY_ALIASED,
+        E::RecursiveReferencesRequireWeakTypes { .. } => "an anchor holds itself",
+        E::NonFiniteFloat { .. } => "no number, or one too large; a text stands in quotes",
+        E::Budget { breach, .. } => match breach {
+            Breach::Depth { .. } => TOO_DEEP,
+            Breach::Aliases { .. } => "more than 1000 aliases",
+            Breach::Anchors { .. } => "more than 1000 anchors",
+            Breach::MergeKeys { .. } => "more than 1000 merge keys",
+            _ => TOO_MANY_VALUES,
+        },
+        _ => "",
+    };
+    if !said.is_empty() {
+        return said.to_owned();
+    }
+    let mut message = error.to_string();
+    // The library puts the place at the end of its words; ours is shown by the diagnostic.
+    if let Some(at) = message.find(" at line ") {
+        message.truncate(at);
+    }
+    // Two limits come without a name of their own.
+    match &message {
+        message if message == "recursion limit exceeded" => TOO_DEEP.to_owned(),
+        message if message.starts_with("alias replay limit exceeded") => TOO_MANY_ALIASED.to_owned(),
+        _ => message,
+    }
+}
+
+const TOO_MANY_ALIASED: &str = "aliases stand for more than 50000 values";
+const TOO_MANY_VALUES: &str = "more values than are read in one file";
+const TOO_DEEP: &str = "nested deeper than 64 levels";
 
 #[cfg(test)]
 mod tests {

@@ -30,6 +30,9 @@ use args::{Cli, Command};
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Exit(pub u8);
 
+/// How many mistakes are shown: nobody reads more before mending some.
+const MOST_MISTAKES: usize = 100;
+
 /// What every command gets.
 struct Context {
     options: args::Options,
@@ -52,9 +55,12 @@ pub fn run(args: impl IntoIterator<Item = std::ffi::OsString>, env: Env, cancel:
     match context.dispatch(cli.command, cli.targets) {
         Ok(exit) => exit,
         Err(errors) => {
-            errors.0.iter().for_each(ui::complain);
-            if errors.0.len() > 1 {
-                ui::say(&format!("{} mistakes", errors.0.len()));
+            let (count, shown) = (errors.0.len(), errors.0.len().min(MOST_MISTAKES));
+            errors.0.iter().take(shown).for_each(ui::complain);
+            match count {
+                0 | 1 => {}
+                _ if count == shown => ui::say(&format!("{count} mistakes")),
+                _ => ui::say(&format!("{count} mistakes, of which these are the first {shown}")),
             }
             Exit(2)
         }

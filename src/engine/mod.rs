@@ -258,6 +258,8 @@ pub fn pool(name: &'static str, threads: usize) -> Result<ThreadPool, Error> {
     ThreadPoolBuilder::new()
         .num_threads(threads)
         .thread_name(move |i| format!("{name}-{i}"))
+        // As the main thread has it: what nests as deep as it may is read on either.
+        .stack_size(8 << 20)
         .build()
         .map_err(|e| Error::new(Code::Bug, format!("cannot start threads: {e}")))
 }

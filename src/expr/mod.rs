@@ -8,6 +8,7 @@
 
 mod helpers;
 mod lenient;
+mod limits;
 mod marks;
 mod names;
 mod placed;
@@ -264,6 +265,12 @@ fn in_partial(why: Why, name: &str) -> ExprError {
 }
 
 fn compile(text: &str, partial: Option<&str>) -> Result<Compiled, ExprError> {
+    limits::within(text).map_err(|(what, at)| {
+        let before = &text[..at];
+        let line_start = before.rfind('\n').map_or(0, |end| end + 1);
+        let at = (before.matches('\n').count() + 1, before[line_start..].chars().count() + 1);
+        ExprError { why: Why::Use(what), partial: partial.map(str::to_owned), at: Some(at) }
+    })?;
     Compiled::compile_with_name(text, partial.unwrap_or(MAIN).to_owned()).map_err(|e| ExprError {
         // The reason goes on with a drawing of its own place; ours is shown by the diagnostic.
         why: Why::Syntax(e.reason().to_string().lines().next().unwrap_or_default().to_owned()),

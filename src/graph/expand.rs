@@ -174,7 +174,8 @@ impl<'a> Expander<'a> {
             };
             items.push((axis.name.as_deref(), of_axis));
         }
-        self.outputs(rule, product(&items))
+        let items = product(&items).map_err(|error| self.note(error.in_rule(&rule.name).at(rule.place.clone())));
+        items.map_or_else(|()| Vec::new(), |items| self.outputs(rule, items))
     }
 
     /// A file as an item; with its content where an expression of the Genfile asks for that.

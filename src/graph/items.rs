@@ -85,17 +85,28 @@ impl AxisItem {
     }
 }
 
+/// The most tasks that one rule can have.
+const MAX_TASKS: usize = 1_000_000;
+
 /// The items of all combinations, the last axis turning fastest: one without an item for no axis at all.
-pub(super) fn product(axes: &[(Option<&str>, Vec<AxisItem>)]) -> Vec<Option<Item>> {
+///
+/// # Errors
+/// [`Code::BadValue`], without a place, where there would be more than a machine can hold.
+pub(super) fn product(axes: &[(Option<&str>, Vec<AxisItem>)]) -> Result<Vec<Option<Item>>, Error> {
+    let count = axes.iter().try_fold(1, |count: usize, (_, items)| count.checked_mul(items.len()));
+    if count.is_none_or(|count| count > MAX_TASKS) {
+        return Err(Error::new(Code::BadValue, format!("its foreach has more than {MAX_TASKS} items"))
+            .hint("run over less, or make several Genfiles of it"));
+    }
     match axes {
-        [] => return vec![None],
+        [] => return Ok(vec![None]),
         [(None, items)] => {
             let alone = |item: &AxisItem| Item {
                 value: item.value.clone(),
                 files: item.file.iter().map(|path| (None, path.clone())).collect(),
                 label: item.label.clone(),
             };
-            return items.iter().map(|item| Some(alone(item))).collect();
+            return Ok(items.iter().map(|item| Some(alone(item))).collect());
         }
         _ => {}
     }
@@ -115,5 +126,5 @@ pub(super) fn product(axes: &[(Option<&str>, Vec<AxisItem>)]) -> Vec<Option<Item
         }
         combined = next;
     }
-    combined.into_iter().map(Some).collect()
+    Ok(combined.into_iter().map(Some).collect())
 }

@@ -11,6 +11,9 @@ use crate::packs;
 use crate::path::RelPath;
 use crate::yaml::Node;
 
+/// How many files may stand between the Genfile and one that it includes.
+const MAX_DEPTH: usize = 32;
+
 /// An included file.
 pub(super) struct Included {
     pub path: RelPath,
@@ -81,6 +84,11 @@ fn read(
     if into.iter().any(|file| file.path == path) {
         return Ok(Vec::new());
     }
+    if above.len() > MAX_DEPTH {
+        let message = format!("it includes `{from}`, and is included by {} files, each by another", above.len());
+        return Err(Error::new(Code::BadValue, message).hint("include it from the Genfile"));
+    }
+    super::small_enough(path.as_str(), files.size(&path)?.unwrap_or(0))?;
     let text = files.text(&path)?.ok_or_else(missing)?;
     let (source, node, found) = super::parse(path.as_str(), &text)?;
     let mut reader = Reader { source: Arc::clone(&source), found };

@@ -51,19 +51,28 @@ pub fn load(name: &str, text: &str, files: &dyn Files) -> Result<(Manifest, Vec<
     Ok((manifest, reader.found))
 }
 
+/// Refuses a Genfile, or an included file, by its size alone.
+pub(crate) fn small_enough(name: &str, bytes: u64) -> Result<(), Error> {
+    if bytes <= yaml::MAX_GENFILE as u64 {
+        return Ok(());
+    }
+    let (size, most) = (bytes.div_ceil(1 << 20), yaml::MAX_GENFILE >> 20);
+    Err(Error::new(Code::Yaml, format!("`{name}` is {size} MB large; a Genfile has at most {most} MB"))
+        .hint("move data into files of its own and run over them with `foreach: FILE#/pointer/*`"))
+}
+
 /// A Genfile's text, or an included file's, as YAML, with what is wrong and can be gone on from.
 fn parse(name: &str, text: &str) -> Result<(Arc<Source>, Node, Vec<Error>), Error> {
-    if text.len() > yaml::MAX_GENFILE {
-        let size = text.len() >> 20;
-        return Err(Error::new(Code::Yaml, format!("`{name}` is {size} MB large; a Genfile has at most 8 MB"))
-            .hint("move data into files of its own and run over them with `foreach: FILE#/pointer/*`"));
-    }
+    small_enough(name, text.len() as u64)?;
     let source = Source::new(name, text);
     let place = |span| Place { source: Arc::clone(&source), span };
     let (node, duplicate) = yaml::genfile(text).map_err(|e| {
-        Error::new(Code::Yaml, format!("`{name}` is not YAML: {}", e.message))
-            .at(place(e.span))
-            .hint("in YAML a string that starts with `{{` or `*`, or that holds `: `, stands in quotes")
+        Error::new(Code::Yaml, format!("`{name}` is not YAML: {}", e.message)).at(place(e.span)).hint(
+            match e.is_limit {
+                true => "move data into files of its own and run over them with `foreach: FILE#/pointer/*`",
+                false => "in YAML a string that starts with `{{` or `*`, or that holds `: `, stands in quotes",
+            },
+        )
     })?;
     let duplicate = duplicate.map(|e| {
         let key = e.duplicate.unwrap_or_default();

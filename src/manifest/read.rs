@@ -224,7 +224,10 @@ impl Reader {
         if let Some(duration) = duration(node) {
             let fits = (Duration::from_millis(1)..=Duration::from_secs(7 * 86_400)).contains(&duration);
             if !fits {
-                self.report(&node.span, Error::new(Code::BadValue, format!("`{what}` is from 1ms to 7days")));
+                self.report(
+                    &node.span,
+                    Error::new(Code::BadValue, format!("`{what}` is a duration from 1ms to 7days")),
+                );
             }
             return fits;
         }

@@ -176,10 +176,27 @@ fn ask(graph: &Graph, id: TaskId, compiled: &Compiled, messages: Vec<Message>) -
     Ok(Ask { outputs: task.outputs.clone(), messages, model: model.clone(), params, schema, context: None })
 }
 
+/// The largest template, prompt or partial, in bytes.
+const MAX_RECIPE: u64 = 4 << 20;
+
+/// Refuses a recipe by its size alone.
+fn small_enough(path: &RelPath, bytes: u64) -> Result<(), Error> {
+    if bytes <= MAX_RECIPE {
+        return Ok(());
+    }
+    let (size, most) = (bytes.div_ceil(1 << 20), MAX_RECIPE >> 20);
+    Err(Error::new(
+        Code::Unreadable,
+        format!("`{path}` is {size} MB large; a template or prompt has at most {most} MB"),
+    )
+    .hint("move data into files of its own and name them in `inputs`"))
+}
+
 impl Recipes {
     fn get(&self, task: &Task, recipe: &RelPath, files: &dyn Files, is_prompt: bool) -> Result<Arc<Compiled>, Error> {
         let mut framed = Framed::new("recipe").field(recipe.as_str()).field([u8::from(is_prompt)]);
         for path in std::iter::once(recipe).chain(task.partials.iter().map(|(_, path)| path)) {
+            small_enough(path, files.size(path)?.unwrap_or(0))?;
             framed = framed.field(files.digest(path)?.as_ref().map_or(&[][..], |digest| digest.bytes()));
         }
         let key = framed.finish();

@@ -446,6 +446,13 @@ impl Files for Overlay<'_> {
         }
     }
 
+    fn size(&self, path: &RelPath) -> Result<Option<u64>, Error> {
+        match self.made.get(path) {
+            None => self.under.size(path),
+            Some(_) => Ok(self.read(path)?.map(|bytes| bytes.len() as u64)),
+        }
+    }
+
     fn blob(&self, digest: &Digest) -> Result<Arc<[u8]>, Error> {
         self.under.blob(digest)
     }

@@ -177,6 +177,18 @@ impl Files for WorkTree {
         Ok(content.map(|(.., bytes)| bytes.into()))
     }
 
+    fn size(&self, path: &RelPath) -> Result<Option<u64>, Error> {
+        if packs::is_shipped(path.as_str()) {
+            return Ok(packs::text(path).map(|text| text.len() as u64));
+        }
+        let seen = self.lock_seen().get(path).copied();
+        match seen {
+            Some(None) => Ok(None),
+            Some(Some((Some(stamp), _))) => Ok(Some(stamp.size)),
+            _ => Ok(self.stamp(path)?.map(|stamp| stamp.size)),
+        }
+    }
+
     fn blob(&self, digest: &Digest) -> Result<Arc<[u8]>, Error> {
         let missing = || Error::new(Code::Unreadable, format!("the store does not hold {} any more", digest.short()));
         self.store.get(digest).ok_or_else(missing)

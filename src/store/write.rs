@@ -113,9 +113,7 @@ pub fn mode(root: &Path, path: &RelPath) -> Option<u32> {
 /// As [`write_output`].
 pub fn make_way(root: &Path, path: &RelPath) -> Result<(), Error> {
     inside(root, path)?;
-    if let Some(folder) = root.join(path).parent() {
-        fs_err::create_dir_all(folder).map_err(|e| unwritable(&e))?;
-    }
+    make_folders(root, path)?;
     take_away(root, path)
 }
 
@@ -143,15 +141,29 @@ pub fn sync_output(root: &Path, path: &RelPath) -> Result<Option<Stamp>, Error> 
     file.sync_all().and_then(|()| file.metadata()).map(|meta| Some(Stamp::of(&meta))).map_err(|e| unwritable(&e))
 }
 
+/// Makes the folders above an output.
+fn make_folders(root: &Path, path: &RelPath) -> Result<(), Error> {
+    let full = root.join(path);
+    let Some(folder) = full.parent() else { return Ok(()) };
+    fs_err::create_dir_all(folder).map_err(|e| {
+        let is_in_the_way = |above: &&str| root.join(above).exists() && !root.join(above).is_dir();
+        match path.parents().find(is_in_the_way) {
+            Some(above) => {
+                Error::new(Code::Unwritable, format!("`{path}` cannot be written: `{above}` is not a folder"))
+                    .hint(format!("move `{above}` away, or give the output another path"))
+            }
+            None => unwritable(&e),
+        }
+    })
+}
+
 /// Writes a result that is not accepted yet, below [`super::STAGE`]. It need not survive a crash.
 ///
 /// # Errors
 /// [`Code::Unwritable`], naming the path.
 pub fn write_staged(root: &Path, path: &RelPath, bytes: &[u8]) -> Result<(), Error> {
     let full = root.join(path);
-    if let Some(folder) = full.parent() {
-        fs_err::create_dir_all(folder).map_err(|e| unwritable(&e))?;
-    }
+    make_folders(root, path)?;
     let mut file = fs_err::File::create(full).map_err(|e| unwritable(&e))?;
     file.write_all(bytes).map_err(|e| unwritable(&e))
 }
@@ -164,9 +176,7 @@ pub fn write_staged(root: &Path, path: &RelPath, bytes: &[u8]) -> Result<(), Err
 pub fn write_output(root: &Path, path: &RelPath, bytes: &[u8], mode: Option<u32>) -> Result<Option<Stamp>, Error> {
     inside(root, path)?;
     let full = root.join(path);
-    if let Some(folder) = full.parent() {
-        fs_err::create_dir_all(folder).map_err(|e| unwritable(&e))?;
-    }
+    make_folders(root, path)?;
     if full.is_dir() {
         return Err(Error::new(Code::Unwritable, format!("`{path}` is a folder, and a file was to be written there")));
     }

@@ -2,9 +2,10 @@
 
 use std::fmt;
 
-use miette::{Diagnostic, GraphicalReportHandler, GraphicalTheme, LabeledSpan, NamedSource, Severity, SourceCode};
+use miette::{Diagnostic, GraphicalReportHandler, GraphicalTheme, LabeledSpan, Severity, SourceCode};
 
-use super::sanitize::{sanitize, sanitize_in_place};
+use super::excerpt::Excerpt;
+use super::sanitize::sanitize;
 use crate::error::Error;
 
 /// An error as the diagnostics library wants it.
@@ -12,8 +13,7 @@ struct Shown {
     message: String,
     code: &'static str,
     help: Option<String>,
-    source: Option<NamedSource<String>>,
-    label: Option<LabeledSpan>,
+    excerpt: Option<Excerpt>,
 }
 
 impl fmt::Debug for Shown {
@@ -44,29 +44,23 @@ impl Diagnostic for Shown {
     }
 
     fn source_code(&self) -> Option<&dyn SourceCode> {
-        self.source.as_ref().map(|source| source as _)
+        self.excerpt.as_ref().map(|excerpt| excerpt as _)
     }
 
     fn labels(&self) -> Option<Box<dyn Iterator<Item = LabeledSpan> + '_>> {
-        self.label.clone().map(|label| Box::new(std::iter::once(label)) as _)
+        let label = LabeledSpan::new_with_span(None, self.excerpt.as_ref()?.label.clone());
+        Some(Box::new(std::iter::once(label)))
     }
 }
 
 /// The text of an error, ending in a line break. Lines are broken at `width` columns; without one they are not, so that what
 /// a program reads can be searched.
 pub fn render(error: &Error, colors: bool, width: Option<usize>) -> String {
-    let place = error.place.as_ref();
     let shown = Shown {
-        message: sanitize(&error.message),
+        message: short(&error.message),
         code: error.code.as_str(),
-        help: (!error.hints.is_empty()).then(|| sanitize(&error.hints.join("\n"))),
-        source: place
-            .map(|place| NamedSource::new(sanitize(&place.source.name), sanitize_in_place(&place.source.text))),
-        // An empty span has no caret of its own: point at one character.
-        label: place.map(|place| {
-            let start = place.span.start.min(place.source.text.len());
-            LabeledSpan::new(None, start, place.span.len().max(1).min(place.source.text.len() - start))
-        }),
+        help: (!error.hints.is_empty()).then(|| short(&error.hints.join("\n"))),
+        excerpt: error.place.as_ref().map(Excerpt::new),
     };
     let theme = if colors { GraphicalTheme::unicode() } else { GraphicalTheme::none() };
     let handler = GraphicalReportHandler::new_themed(theme).with_width(width.unwrap_or(10_000)).with_context_lines(1);
@@ -75,4 +69,13 @@ pub fn render(error: &Error, colors: bool, width: Option<usize>) -> String {
         text = format!("{}: {}\n", shown.code, shown.message);
     }
     text
+}
+
+/// What a message quotes may be as long as it likes; a person reads the beginning, and what is said of it at the end.
+fn short(text: &str) -> String {
+    if text.len() <= 5_000 {
+        return sanitize(text);
+    }
+    let (head, tail) = (text.floor_char_boundary(2_000), text.ceil_char_boundary(text.len() - 2_000));
+    format!("{} … {}", sanitize(&text[..head]), sanitize(&text[tail..]))
 }

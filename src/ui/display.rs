@@ -234,7 +234,8 @@ fn closing(summary: &Summary) -> String {
         }
         (true, _) => "done",
     };
-    format!("{what}: {} in {}{requests}", parts.join(", "), time(summary.took))
+    let counts = if parts.is_empty() { String::new() } else { format!(": {}", parts.join(", ")) };
+    format!("{what}{counts} in {}{requests}", time(summary.took))
 }
 
 /// A duration as people say it.

@@ -2,6 +2,7 @@
 
 mod diagnostics;
 mod display;
+mod excerpt;
 mod sanitize;
 
 use std::io::{IsTerminal, Write};

@@ -278,17 +278,17 @@ fn a_yaml_bomb_for_a_genfile_is_refused() {
         Project::new().file("Genfile", &format!("version: 1\nrules: {{}}\nvars:\n  {}", bomb().replace('\n', "\n  ")));
     p.run([])
         .stderr(expect![[r#"
-        genmake::yaml
+            genmake::yaml
 
-          x `Genfile` is not YAML: alias replay limit exceeded: total_replayed_events=50001 > 50000
-           ,-[Genfile:8:32]
-         7 |   a3: &a3 [*a2, *a2, *a2, *a2, *a2, *a2, *a2, *a2, *a2]
-         8 |   a4: &a4 [*a3, *a3, *a3, *a3, *a3, *a3, *a3, *a3, *a3]
-           :                                ^^^
-         9 |   a5: &a5 [*a4, *a4, *a4, *a4, *a4, *a4, *a4, *a4, *a4]
-           `----
-          help: in YAML a string that starts with `{{` or `*`, or that holds `: `, stands in quotes
-    "#]])
+              x `Genfile` is not YAML: aliases stand for more than 50000 values
+               ,-[Genfile:8:32]
+             7 |   a3: &a3 [*a2, *a2, *a2, *a2, *a2, *a2, *a2, *a2, *a2]
+             8 |   a4: &a4 [*a3, *a3, *a3, *a3, *a3, *a3, *a3, *a3, *a3]
+               :                                ^^^
+             9 |   a5: &a5 [*a4, *a4, *a4, *a4, *a4, *a4, *a4, *a4, *a4]
+               `----
+              help: move data into files of its own and run over them with `foreach: FILE#/pointer/*`
+        "#]])
         .exits(2);
 }
 
@@ -321,11 +321,11 @@ fn a_genfile_of_nine_megabytes_is_refused_by_its_size() {
     let p = Project::new().file("Genfile", &format!("version: 1\nrules: {{}}\n#{}\n", "x".repeat(9 << 20)));
     p.run([])
         .stderr(expect![[r#"
-        genmake::yaml
+            genmake::yaml
 
-          x `Genfile` is 9 MB large; a Genfile has at most 8 MB
-          help: move data into files of its own and run over them with `foreach: FILE#/pointer/*`
-    "#]])
+              x `Genfile` is 10 MB large; a Genfile has at most 8 MB
+              help: move data into files of its own and run over them with `foreach: FILE#/pointer/*`
+        "#]])
         .exits(2);
 }
 
@@ -367,6 +367,8 @@ fn a_template_that_does_not_parse_is_shown_where_it_stops() {
               x rule `bad`: not a Handlebars expression: invalid handlebars syntax: expected escape, expression, html_expression, decorator_expression, partial_expression, invert_tag, invert_chain_tag, helper_block_start, helper_block_end, decorator_block_start, partial_block_start, raw_block_start, hbs_comment, or hbs_comment_compact
                ,-[bad.hbs:4:1]
              3 | b
+             4 | 
+               : ^
                `----
               help: an expression is `{{NAME}}` or `{{HELPER NAME}}`; a literal `{{` is written `\{{`
             failed: 1 failed in [TIME]

@@ -3,13 +3,16 @@
 #![allow(clippy::expect_used, clippy::panic, reason = "a test fails by panic and shows why")]
 
 mod batches;
+mod bombs;
 mod checks;
 mod commands;
 mod context;
 mod docs;
 mod dotprompt;
+mod errors;
 mod examples;
 mod genfile;
+mod keys;
 #[cfg(unix)]
 mod killed;
 mod language;

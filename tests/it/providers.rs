@@ -770,7 +770,7 @@ fn what_fails_a_check_goes_back_to_the_model_with_the_words_of_the_check() {
           },
           {
             "role": "user",
-            "content": "That does not pass the check `json` for `docs/e2.md`: not JSON, line 2, column 3: expected value at line 2 column 3. Answer again with the whole corrected content and nothing else."
+            "content": "That does not pass the check `json` for `docs/e2.md`: not JSON, line 2, column 3: expected value. Answer again with the whole corrected content and nothing else."
           }
         ]
     "#]].assert_eq(&format!("{:#}\n", retry.body["messages"]));

@@ -147,7 +147,7 @@ fn partials_and_durations_without_end_are_refused() {
     );
     p.run([]).stderr_has("includes itself").exits(2);
     let genfile = "version: 1\nproviders: {p: {api: openai, timeout: 18446744073709551615}}\nrules: {}\n";
-    Project::new().file("Genfile", genfile).run([]).stderr_has("`timeout` is from").exits(2);
+    Project::new().file("Genfile", genfile).run([]).stderr_has("`timeout` is a duration from").exits(2);
 }
 
 #[test]

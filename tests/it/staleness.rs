@@ -717,9 +717,9 @@ fn a_new_check_judges_the_result_that_is_there() {
     p.edit("Genfile", &with("json"));
     p.run(["check"])
         .stdout(expect![[r#"
-        stale  docs/e1.md  check failed: not JSON, line 1, column 1: expected value at line 1 column 1
-        stale  docs/e2.md  check failed: not JSON, line 1, column 1: expected value at line 1 column 1
-        stale  docs/e3.md  check failed: not JSON, line 1, column 1: expected value at line 1 column 1
+        stale  docs/e1.md  check failed: not JSON, line 1, column 1: expected value
+        stale  docs/e2.md  check failed: not JSON, line 1, column 1: expected value
+        stale  docs/e3.md  check failed: not JSON, line 1, column 1: expected value
     "#]])
         .exits(1);
     p.run([]).exits(0);
@@ -748,7 +748,7 @@ fn a_template_output_that_fails_its_check_is_not_written() {
                  fail  t.json
             genmake::check_failed
 
-              x rule `t`: `t.json` does not pass the check `json`: not JSON, line 1, column 7: expected value at line 1 column 7
+              x rule `t`: `t.json` does not pass the check `json`: not JSON, line 1, column 7: expected value
               help: it is made by `t.hbs`
             failed: 1 failed in [TIME]
         "#]])
