@@ -28,7 +28,7 @@ impl Use {
         let Some(first) = self.parts.first() else { return true };
         let Some(value) = scope.get(first) else { return false };
         let fixed = match first.as_str() {
-            "vars" | "inputs" | "outputs" | "env" => true,
+            "vars" | "inputs" | "outputs" => true,
             // An item that stands for a file or a part of one; from a literal list it is data.
             "item" => value.get("path").is_some(),
             _ => false,

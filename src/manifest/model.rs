@@ -97,6 +97,9 @@ impl fmt::Debug for Expr {
 /// What a missing variable may have been meant to be, or what there is.
 pub fn known_names(why: &Why, scope: &Value) -> Option<String> {
     let Why::Variable(name) = why else { return None };
+    if let Some(name) = name.strip_prefix("env.") {
+        return Some(format!("`{name}` must be set, and stand in the rule's `env: [{name}]`"));
+    }
     let mut here = scope;
     let mut before = String::new();
     let parts: Vec<&str> = name.trim_start_matches("@root.").split('.').collect();

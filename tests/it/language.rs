@@ -219,3 +219,16 @@ fn only_takes_some_rules_of_a_file_and_the_same_name_twice_is_an_error() {
     p.edit("Genfile", "version: 1\ninclude: [a.yaml, b.yaml]\nrules: {}\n");
     p.run([]).stderr_has("two included files have a rule `one`").exits(2);
 }
+
+#[test]
+fn an_environment_variable_that_is_not_set_has_a_default() {
+    let p = project("  a: {env: [GM_UNSET], output: a.txt, template: env.hbs}\n  b: {env: [GM_UNSET], output: b.txt, template: b.hbs}\n")
+        .file("env.hbs", "{{#if env.GM_UNSET}}set{{/if}}{{default env.GM_UNSET \"default\"}}")
+        .file("b.hbs", "{{env.GM_UNSET}}");
+    p.run(["a"]).exits(0);
+    assert_eq!(p.read("a.txt"), "default");
+    p.run(["b"])
+        .stderr_has("unknown variable `env.GM_UNSET`")
+        .stderr_has("help: `GM_UNSET` must be set, and stand in the rule's `env: [GM_UNSET]`")
+        .exits(2);
+}
