@@ -271,3 +271,18 @@ fn an_environment_variable_that_is_not_set_has_a_default() {
         .stderr_has("help: `GM_UNSET` must be set, and stand in the rule's `env: [GM_UNSET]`")
         .exits(2);
 }
+
+#[test]
+fn what_was_meant_to_be_an_expression_or_a_string() {
+    let p = project(
+        "  a: {when: vars.on, output: a.txt, template: t.hbs}\n  b: {output: {{rule}}, template: t.hbs}\n  \
+           c: {output: c.txt, template: t.hbs, file_mode: 0755}\n  d: {output: d.txt, template: t.hbs, check: [{}]}\n",
+    );
+    p.run([])
+        .stderr_has("`when` holds no expression: `vars.on` is always true")
+        .stderr_has("help: put it in quotes, as in `\"{{vars.x}}\"`: in YAML `{` starts a map")
+        .stderr_has("help: put it in quotes: `\"0755\"`")
+        .stderr_has("this `check` names nothing to check")
+        .stderr_has("4 mistakes")
+        .exits(2);
+}
