@@ -220,13 +220,25 @@ impl Places<'_> {
     fn node(&self, Written(spanned): Written) -> Node {
         let span = self.span(spanned.referenced);
         let kind = match spanned.value {
-            Bare::Scalar(value) => Kind::Scalar(value),
+            Bare::Scalar(value) => Kind::Scalar(self.whole(&self.span(spanned.defined), value)),
             Bare::List(items) => Kind::List(items.into_iter().map(|item| self.node(item)).collect()),
             Bare::Map(entries) => {
                 Kind::Map(entries.into_iter().map(|(key, value)| (self.key(key), self.node(value))).collect())
             }
         };
         Node { span, kind }
+    }
+
+    /// A whole number with zeros before it, which the library takes for one with a fraction: `0017` is 17, as the core schema
+    /// of YAML 1.2 says (10.3.2).
+    fn whole(&self, span: &Range<usize>, value: Value) -> Value {
+        let written = &self.text[span.start - self.shift..span.end - self.shift];
+        let digits = written.trim_start_matches(['+', '-']);
+        let is_whole = digits.len() > 1 && digits.bytes().all(|byte| byte.is_ascii_digit());
+        match written.parse::<i64>() {
+            Ok(number) if value.is_f64() && is_whole => number.into(),
+            _ => value,
+        }
     }
 
     fn key(&self, written: Written) -> Key {
@@ -338,6 +350,20 @@ mod tests {
     #[test]
     fn keys_are_text_and_yes_is_a_word() {
         assert_eq!(data("1: yes\ntrue: on\n").unwrap(), json!({"1": "yes", "true": "on"}));
+    }
+
+    #[test]
+    fn zeros_before_a_whole_number_do_not_make_it_a_fraction() {
+        let value = data("a: 017\nb: [-0042, 0.50, 00, 09]\n0012: x\nc: \"017\"\nd: &z 08\ne: *z\n").unwrap();
+        assert_eq!(value, json!({"a": 17, "b": [-42, 0.5, 0, 9], "12": "x", "c": "017", "d": 8, "e": 8}));
+    }
+
+    #[test]
+    fn mistakes_are_said_in_words_of_yaml() {
+        let message = |text: &str| data(text).unwrap_err().message;
+        assert_eq!(message("a: 1\na: 2\n"), "`a` stands twice in one map");
+        assert_eq!(message("a: 1\n---\nb: 2\n"), "a second document starts here, and one is read");
+        assert_eq!(message("a: &x\n  - *x\n"), "an anchor holds itself");
     }
 
     #[test]

@@ -30,6 +30,7 @@ const FUNCTIONS: &[(&str, usize, usize, Function)] = &[
     ("indent", 2, 2, indent),
     ("join", 1, 2, join),
     ("default", 2, 2, |c| Ok(c.params[if c.is_empty(0) { 1 } else { 0 }].clone().unwrap_or_default())),
+    ("len", 1, 1, len),
     ("dirname", 1, 1, |c| Ok(c.path(0)?.dir().into())),
     ("basename", 1, 1, |c| Ok(c.path(0)?.name().into())),
     ("stem", 1, 1, |c| Ok(c.path(0)?.stem().into())),
@@ -46,7 +47,7 @@ const UNIQUE_LINES: &str = "unique_lines";
 
 /// What the library brings along.
 const BLOCKS_AND_TESTS: &[&str] =
-    &["if", "unless", "each", "with", "lookup", "eq", "ne", "gt", "gte", "lt", "lte", "and", "or", "not", "len"];
+    &["if", "unless", "each", "with", "lookup", "eq", "ne", "gt", "gte", "lt", "lte", "and", "or", "not"];
 
 pub(super) fn names() -> Vec<&'static str> {
     let own = FUNCTIONS.iter().map(|f| f.0).chain([UNIQUE_LINES]);
@@ -144,6 +145,17 @@ fn join(c: &Call) -> Result<Value, String> {
         other => return Err(format!("takes a list, and got {}", type_name(other))),
     };
     Ok(parts.join(&between).into())
+}
+
+/// How many entries a list or a map has, or characters a text; nothing has none.
+fn len(c: &Call) -> Result<Value, String> {
+    match c.value(0) {
+        Value::Null => Ok(0.into()),
+        Value::Array(list) => Ok(list.len().into()),
+        Value::Object(map) => Ok(map.len().into()),
+        Value::String(text) => Ok(text.chars().count().into()),
+        other => Err(format!("takes a list, a map or text, and got {}", type_name(other))),
+    }
 }
 
 /// The first path as seen from the folder of the second; of the output, if there is no second.
@@ -298,7 +310,8 @@ mod tests {
             ("{{relative \"docs/models/b.md\"}}", "b.md"),
             ("{{relative \"a.txt\" \"x/y/z.txt\"}}", "../../a.txt"),
             ("{{#if (eq word \"category\")}}y{{/if}}{{#if (ne n 2)}}n{{/if}}", "y"),
-            ("{{len list}}", "2"),
+            ("{{len list}} {{len map}} {{len \"ü€\"}} {{len empty}}", "2 1 2 0"),
+            ("{{len n}}", "error: `len` takes a list, a map or text, and got a number"),
             ("{{contains list \"a\"}} {{contains list 1}} {{contains list \"1\"}}", "true true false"),
             ("{{contains map \"k\"}}{{#if (not (contains map \"x\"))}} no{{/if}}", "true no"),
             ("{{contains word \"cat\"}} {{contains word \"x\"}}", "true false"),

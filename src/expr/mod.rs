@@ -1,8 +1,8 @@
 //! Handlebars, strict: the one expression language of Genfile strings, templates and prompts.
 //!
 //! Pure: text and values in, text out. Every helper is registered in [`helpers`] or, for prompts, in [`prompting`]. Unknown
-//! variables are errors, in `{{#if}}` too where the name is one that genmake gives (`vars.x`, `inputs.x`); below `item.value`
-//! and other data a name may be missing in `{{#if}}` and `{{default}}`, because data has optional fields.
+//! variables are errors, in `{{#if}}` too where the name is one that genmake gives (`vars.x`, `inputs.x`); below `item.value`,
+//! `env` and other data a name may be missing in `{{#if}}` and `{{default}}`, because data has optional fields.
 //!
 //! A prompt file by itself is rendered with Dotprompt's own, lenient semantics: see [`Template::lenient`].
 
@@ -17,7 +17,7 @@ mod prompting;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use handlebars::{Handlebars, RenderError, RenderErrorReason, Template as Compiled};
+use handlebars::{Handlebars, RenderError, RenderErrorReason, Template as Compiled, TemplateErrorReason};
 use serde_json::{Value, json};
 
 use crate::error::{Code, Error, Place, Source, did_you_mean};
@@ -84,6 +84,9 @@ impl ExprError {
         };
         let error = Error::new(code, message);
         match &self.why {
+            Why::Helper(name) if prompting::NAMES.contains(&name.as_str()) => {
+                error.hint(format!("`{name}` is a helper of prompt files"))
+            }
             Why::Helper(name) => error.hint_if(did_you_mean(name, helpers::names())),
             Why::Syntax(_) => {
                 error.hint("an expression is `{{NAME}}` or `{{HELPER NAME}}`; a literal `{{` is written `\\{{`")
@@ -271,17 +274,32 @@ fn compile(text: &str, partial: Option<&str>) -> Result<Compiled, ExprError> {
         let at = (before.matches('\n').count() + 1, before[line_start..].chars().count() + 1);
         ExprError { why: Why::Use(what), partial: partial.map(str::to_owned), at: Some(at) }
     })?;
-    Compiled::compile_with_name(text, partial.unwrap_or(MAIN).to_owned()).map_err(|e| ExprError {
-        // The reason goes on with a drawing of its own place; ours is shown by the diagnostic.
-        why: Why::Syntax(e.reason().to_string().lines().next().unwrap_or_default().to_owned()),
-        partial: partial.map(str::to_owned),
-        at: e.pos(),
+    Compiled::compile_with_name(text, partial.unwrap_or(MAIN).to_owned()).map_err(|e| {
+        let what = match e.reason() {
+            // It lists the rules of the library's grammar.
+            TemplateErrorReason::InvalidSyntax(_) if is_end(text, e.pos()) => {
+                "the text ends inside of a tag, or of a block that is not closed".to_owned()
+            }
+            TemplateErrorReason::InvalidSyntax(_) => "this is no tag".to_owned(),
+            reason => reason.to_string(),
+        };
+        ExprError { why: Why::Syntax(what), partial: partial.map(str::to_owned), at: e.pos() }
     })
+}
+
+/// Whether nothing stands behind a line and column, counted from 1.
+fn is_end(text: &str, at: Option<(usize, usize)>) -> bool {
+    let source = Source { name: String::new(), text: text.to_owned() };
+    at.is_some_and(|(line, column)| text[source.offset(line, column).min(text.len())..].trim().is_empty())
 }
 
 fn render_error(error: &RenderError) -> ExprError {
     let why = match error.reason() {
-        RenderErrorReason::MissingVariable(name) => Why::Variable(name.clone().unwrap_or_default()),
+        RenderErrorReason::MissingVariable(name) => match name.as_deref() {
+            // What is computed has no name.
+            None | Some("") => Why::Use("`lookup` finds nothing: there is no such key or index".to_owned()),
+            Some(name) => Why::Variable(name.to_owned()),
+        },
         RenderErrorReason::HelperNotFound(name) => Why::Helper(name.clone()),
         RenderErrorReason::PartialNotFound(name) => Why::Partial(name.clone()),
         RenderErrorReason::InvalidJsonIndex(name) => Why::Variable(name.clone()),
@@ -335,6 +353,21 @@ mod tests {
         assert_eq!(fails("{{env.UNSET}}", scope()), Why::Variable("env.UNSET".into()));
         assert_eq!(fails("{{upper env.UNSET}}", scope()), Why::Variable("env.UNSET".into()));
         assert_eq!(fails("{{#if env.TYPO}}a{{/if}}", scope()), Why::Variable("env.TYPO".into()));
+    }
+
+    #[test]
+    fn what_does_not_parse_is_said_in_words() {
+        let message = |text: &str| render(text, json!({"vars": {}})).unwrap_err().to_error();
+        let ends = "not a Handlebars expression: the text ends inside of a tag, or of a block that is not closed";
+        for text in ["{{#if x}}", "a\n{{#if x}}b\n", "{{x", "{{#if (eq a"] {
+            assert_eq!(message(text).message, ends, "{text}");
+        }
+        for text in ["{{vars..x}} b", "{{/if}}", "{{else}}", "{{#if (eq vars.a}}x{{/if}}"] {
+            assert_eq!(message(text).message, "not a Handlebars expression: this is no tag", "{text}");
+        }
+        assert!(message("{{#if a}}{{/each}}").message.contains("\"each\" is closing"));
+        assert_eq!(message("{{role \"user\"}}").hints, ["`role` is a helper of prompt files"]);
+        assert_eq!(message("{{lookup vars \"x\"}}").message, "`lookup` finds nothing: there is no such key or index");
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 mod context;
 mod doubles;
+mod globs;
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
@@ -58,6 +59,8 @@ struct Expander<'a> {
     plain: HashMap<RelPath, usize>,
     /// The files whose content a foreach runs over, by rule.
     run_over: RefCell<Vec<(usize, RelPath, Place)>>,
+    /// The globs of such files, by rule.
+    run_over_globs: RefCell<Vec<(usize, Pattern, Place)>>,
     found: Vec<Error>,
 }
 
@@ -87,6 +90,7 @@ pub(super) fn expand(
         selectable: RefCell::default(),
         plain,
         run_over: RefCell::default(),
+        run_over_globs: RefCell::default(),
         found: Vec::new(),
     };
     let heads = expander.heads();
@@ -232,9 +236,14 @@ impl<'a> Expander<'a> {
         }
         let selector = parse_selector(&source, &text.place)?;
         let mut items = Vec::new();
-        let files = match Pattern::is_glob(&selector.file) {
+        let files = match self.is_glob(&selector.file) {
             // Its own outputs are not known yet; those of the last run are in the lock, and so are not matched.
-            true => self.glob(usize::MAX, &pattern(&selector.file, &text.place)?)?,
+            true => {
+                let pattern = pattern(&selector.file, &text.place)?;
+                let files = self.glob(usize::MAX, &pattern)?;
+                self.run_over_globs.borrow_mut().push((id, pattern, text.place.clone()));
+                files
+            }
             false => vec![input_path(&selector.file, &text.place)?],
         };
         for path in files {
@@ -317,38 +326,6 @@ impl<'a> Expander<'a> {
         Ok(path)
     }
 
-    /// The files that match, as they will be when everything is built: what is on disk and no rule's, and what other rules
-    /// declare.
-    fn glob(&self, rule: usize, pattern: &Pattern) -> Result<Vec<RelPath>, Error> {
-        let lock = lock::file_name(&self.manifest.source.name);
-        let mut found: BTreeSet<RelPath> = self.files.list(pattern)?.into_iter().collect();
-        found.retain(|path| !self.locked.contains(path) && !self.declared.contains_key(path) && path.as_str() != lock);
-        let others = self.declared.iter().filter(|(path, maker)| **maker != rule && pattern.matches(path));
-        found.extend(others.map(|(path, _)| path.clone()));
-        Ok(found.into_iter().collect())
-    }
-
-    /// As [`Expander::glob`], for several patterns.
-    fn globs(&self, rule: usize, globs: &Globs) -> Result<Vec<RelPath>, Error> {
-        let mut found = BTreeSet::new();
-        for pattern in &globs.wanted {
-            found.extend(self.glob(rule, pattern)?);
-        }
-        found.retain(|path| !globs.unwanted.iter().any(|pattern| pattern.matches(path)));
-        Ok(found.into_iter().collect())
-    }
-
-    /// The files that an input's glob matches, once all outputs are known.
-    fn matched(&self, rule: usize, glob: &str, place: &Place) -> Result<Vec<RelPath>, Error> {
-        let key = (rule, glob.to_owned());
-        if let Some(files) = self.matched.borrow().get(&key) {
-            return Ok(files.clone());
-        }
-        let files = self.glob(rule, &pattern(glob, place)?)?;
-        self.matched.borrow_mut().insert(key, files.clone());
-        Ok(files)
-    }
-
     fn finish(mut self, mut heads: Vec<Vec<Head>>) -> Expanded {
         let mut tasks = Vec::new();
         let mut makers = HashMap::new();
@@ -367,6 +344,13 @@ impl<'a> Expander<'a> {
         // Outputs with expressions in their paths are known only now.
         for (id, path, place) in self.run_over.take() {
             if let Some(maker) = self.maker_of(&path) {
+                self.note(dynamic(&path, maker, &place).in_rule(&self.manifest.rules[id].name));
+            }
+        }
+        for (id, pattern, place) in self.run_over_globs.take() {
+            let made = self.declared.iter().find(|(path, maker)| **maker != id && pattern.matches(path));
+            if let Some((path, maker)) = made.map(|(path, maker)| (path.clone(), *maker)) {
+                let maker = self.manifest.rules[maker].name.as_str();
                 self.note(dynamic(&path, maker, &place).in_rule(&self.manifest.rules[id].name));
             }
         }
@@ -492,7 +476,8 @@ impl<'a> Expander<'a> {
             Source::Files(by_rule[maker].clone())
         } else if selector::split(&label).is_some() {
             let selector = parse_selector(&label, place)?;
-            let files = match Pattern::is_glob(&selector.file) {
+            let is_glob = self.is_glob(&selector.file);
+            let files = match is_glob {
                 true => self.matched(id, &selector.file, place)?,
                 false => vec![input_path(&selector.file, place)?],
             };
@@ -502,8 +487,9 @@ impl<'a> Expander<'a> {
                     self.selectable(path, &selector, input.optional, place)?;
                 }
             }
-            Source::Parts { files, selector, optional: input.optional }
-        } else if Pattern::is_glob(&label) {
+            let is_list = is_glob || selector.is_list();
+            Source::Parts { files, selector, is_list, optional: input.optional }
+        } else if self.is_glob(&label) {
             Source::Files(self.matched(id, &label, place)?)
         } else {
             let path = input_path(&label, place)?;

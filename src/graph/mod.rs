@@ -143,6 +143,8 @@ pub enum Source {
         files: Vec<RelPath>,
         /// Which part of each.
         selector: Selector,
+        /// Whether they are a list, also if there is one.
+        is_list: bool,
         /// Whether the file may be missing.
         optional: bool,
     },

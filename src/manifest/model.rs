@@ -97,16 +97,14 @@ impl fmt::Debug for Expr {
 /// What a missing variable may have been meant to be, or what there is.
 pub fn known_names(why: &Why, scope: &Value) -> Option<String> {
     let Why::Variable(name) = why else { return None };
+    let path = name.trim_start_matches("@root.");
+    if let Some(name) = path.strip_prefix("env.") {
+        let asked = format!("`{{{{default env.{name} \"other\"}}}}` does without");
+        return Some(format!("`{name}` must be set, and stand in the rule's `env: [{name}]`; {asked}"));
+    }
     let mut here = scope;
     let mut before = String::new();
-    let parts: Vec<&str> = name.trim_start_matches("@root.").split('.').collect();
-    if parts[0] == "env" {
-        return Some(
-            "`env` has the environment variables that the rule's `env` lists, as far as they are set; \
-             `{{default env.NAME \"other\"}}` does without"
-                .to_owned(),
-        );
-    }
+    let parts: Vec<&str> = path.split('.').collect();
     for part in &parts {
         let Value::Object(map) = here else { return None };
         if let Some(next) = map.get(*part) {

@@ -216,7 +216,21 @@ impl Reader {
 
     fn wrong_type(&mut self, node: &Node, what: &str, wanted: &str) {
         let message = format!("{} takes {wanted}, and this is {}", called(what), node.type_name());
-        self.report(&node.span, Error::new(Code::WrongType, message));
+        let hint = self.in_quotes(node).filter(|_| wanted.contains("a string"));
+        self.report(&node.span, Error::new(Code::WrongType, message).hint_if(hint));
+    }
+
+    /// How what YAML takes for something else is written as a string.
+    fn in_quotes(&self, node: &Node) -> Option<String> {
+        match &node.kind {
+            Kind::Map(_) if self.source.text[node.span.start..].starts_with("{{") => {
+                Some("put it in quotes, as in `\"{{vars.x}}\"`: in YAML `{` starts a map".to_owned())
+            }
+            Kind::Scalar(Value::Number(_) | Value::Bool(_)) => {
+                Some(format!("put it in quotes: `\"{}\"`", &self.source.text[node.span.clone()]))
+            }
+            _ => None,
+        }
     }
 
     /// A duration from a millisecond to a week: longer ones overflow clocks.

@@ -176,7 +176,14 @@ fn over(reader: &mut Reader, node: &Node) -> Option<Over> {
 fn when(reader: &mut Reader, node: &Node) -> Option<Expr> {
     match boolean(node) {
         Some(value) => Expr::new(&value.to_string(), reader.place(&node.span)).ok(),
-        None => reader.expr(node),
+        None => {
+            let names_something = |text: &str| ["vars.", "item.", "env."].iter().any(|name| text.contains(name));
+            if let Some(text) = text(node).filter(|text| !text.contains("{{") && names_something(text)) {
+                let error = Error::new(Code::BadValue, format!("`when` holds no expression: `{text}` is always true"));
+                reader.report(&node.span, error.hint("an expression is written `\"{{vars.x}}\"`"));
+            }
+            reader.expr(node)
+        }
     }
 }
 
@@ -216,6 +223,10 @@ fn checks(reader: &mut Reader, node: &Node) -> Vec<Check> {
             (_, Some("yaml")) => checks.push(Check::Yaml),
             (_, Some("toml")) => checks.push(Check::Toml),
             (_, Some("syntax")) => checks.push(Check::Syntax),
+            (Kind::Map(named), _) if named.is_empty() => {
+                let error = Error::new(Code::BadValue, "this `check` names nothing to check");
+                reader.report(&node.span, error.hint("write `{schema: FILE}` or `{run: COMMAND}`"));
+            }
             (Kind::Map(named), _) => {
                 for (key, node) in named {
                     match key.name.as_str() {

@@ -269,7 +269,7 @@ fn source_digest(graph: &Graph, source: &Source, files: &dyn Files, line: Line) 
                 framed = framed.field(path.as_str()).field(file_digest(files, path)?.bytes());
             }
         }
-        Source::Parts { files: paths, selector, optional } => {
+        Source::Parts { files: paths, selector, optional, .. } => {
             for path in paths {
                 framed = framed.field(path.as_str());
                 for part in super::making::select(graph, files, path, selector, *optional)? {

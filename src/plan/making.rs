@@ -328,14 +328,14 @@ fn source_value(graph: &Graph, source: &Source, files: &dyn Files, wants: Wants)
             }
             Ok(values.into())
         }
-        Source::Parts { files: paths, selector, optional } => {
+        Source::Parts { files: paths, selector, is_list, optional } => {
             let mut values = Vec::new();
             for path in paths {
                 for part in select(graph, files, path, selector, *optional)? {
                     values.push(part_value(path, &part, values.len()));
                 }
             }
-            Ok(if selector.is_list() { values.into() } else { values.pop().unwrap_or(Value::Null) })
+            Ok(if *is_list { values.into() } else { values.pop().unwrap_or(Value::Null) })
         }
     }
 }

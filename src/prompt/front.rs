@@ -6,7 +6,7 @@ use std::sync::Arc;
 use serde_json::{Map, Value};
 
 use super::picoschema::{field, json_schema};
-use crate::error::{Code, Error, Place, Source};
+use crate::error::{Code, Error, Place, Source, did_you_mean};
 use crate::params;
 use crate::path::RelPath;
 use crate::yaml::{self, Key, Kind, Node};
@@ -92,8 +92,9 @@ pub fn parse(path: &RelPath, text: &str) -> Result<PromptFile, Vec<Error>> {
             // Keys with a dot are extensions, which the format lets pass.
             name if KNOWN.contains(&name) || name.contains('.') => {}
             name => {
-                let hint = "`model`, `config`, `input` and `output` are understood";
-                reader.unsupported(&format!("`{name}` in front matter"), key, hint);
+                let near = did_you_mean(name, ["model", "config", "input", "output"]);
+                let hint = near.unwrap_or_else(|| "`model`, `config`, `input` and `output` are understood".to_owned());
+                reader.unsupported(&format!("`{name}` in front matter"), key, &hint);
             }
         }
     }
@@ -320,6 +321,13 @@ mod tests {
         let output = |text: &str| parse(&path("a.prompt"), &format!("---\noutput: {text}\n---\n")).unwrap().output;
         assert_eq!(output("{format: json}").unwrap().schema, json!({}));
         assert_eq!(output("{format: text}"), None);
+    }
+
+    #[test]
+    fn a_misspelt_key_is_put_right() {
+        let hints = |key: &str| parse(&path("a.prompt"), &format!("---\n{key}: x\n---\n")).unwrap_err().remove(0).hints;
+        assert_eq!(hints("modle"), ["did you mean `model`?"]);
+        assert_eq!(hints("tools"), ["`model`, `config`, `input` and `output` are understood"]);
     }
 
     #[test]

@@ -21,24 +21,34 @@ pub fn is_data(path: &RelPath) -> bool {
 /// # Errors
 /// [`Code::Unreadable`], pointing at the mistake; also for a file whose extension names no data.
 pub fn parse(path: &RelPath, text: &str) -> Result<Value, Error> {
+    // Some editors write a byte order mark; to the JSON library it is no space.
+    let body = text.trim_start_matches('\u{feff}');
+    let mark = text.len() - body.len();
     let wrong = |what: String, at: std::ops::Range<usize>| {
         let place = Place { source: Source::new(path.as_str(), text), span: at };
         Error::new(Code::Unreadable, what).at(place)
     };
     match path.ext() {
         "yaml" | "yml" => yaml::data(text).map_err(|e| wrong(format!("`{path}` is not YAML: {}", e.message), e.span)),
-        "json" => serde_json::from_str(text).map_err(|e| {
-            let at = Source { name: String::new(), text: text.to_owned() }.offset(e.line(), e.column());
+        "json" => serde_json::from_str(body).map_err(|e| {
+            let at = mark + Source { name: String::new(), text: body.to_owned() }.offset(e.line(), e.column());
             // The place that the library puts at the end of its words is the diagnostic's to show.
             let what = e.to_string();
             let what = what.trim_end_matches(&format!(" at line {} column {}", e.line(), e.column()));
             wrong(format!("`{path}` is not JSON: {what}"), at..at)
         }),
-        "toml" => toml::from_str(text).map_err(|e: toml::de::Error| {
-            wrong(format!("`{path}` is not TOML: {}", e.message()), e.span().unwrap_or(0..0))
-        }),
+        "toml" => {
+            let mut value = toml::from_str(text).map_err(|e: toml::de::Error| {
+                wrong(format!("`{path}` is not TOML: {}", e.message()), e.span().unwrap_or(0..0))
+            })?;
+            match plain(&mut value) {
+                true => Ok(value),
+                false => Err(wrong(format!("`{path}` holds `inf` or `nan`, which data cannot be"), 0..0)),
+            }
+        }
         "jsonl" | "ndjson" => {
-            lines(text).map_err(|(e, at)| wrong(format!("`{path}` is not JSON, line by line: {e}"), at..at))
+            let wrong = |(e, at)| wrong(format!("`{path}` is not JSON, line by line: {e}"), mark + at..mark + at);
+            lines(body).map_err(wrong)
         }
         "csv" => table(text, b',').map_err(|(e, at)| wrong(format!("`{path}` is not CSV: {e}"), at..at)),
         "tsv" => table(text, b'\t').map_err(|(e, at)| wrong(format!("`{path}` is not TSV: {e}"), at..at)),
@@ -54,6 +64,25 @@ pub fn write(path: &RelPath, value: &Value) -> String {
         "yaml" | "yml" => yaml::write(value),
         "toml" => toml::to_string(value).unwrap_or_else(|_| json()),
         _ => json(),
+    }
+}
+
+/// What the TOML library hands a date over as: a map of this one key.
+const DATE: &str = "$__toml_private_datetime";
+
+/// Makes dates texts, as they are in YAML. `false` where a number is not finite, which comes as null: TOML has none of its own.
+fn plain(value: &mut Value) -> bool {
+    match value {
+        Value::Null => false,
+        Value::Array(list) => list.iter_mut().all(plain),
+        Value::Object(map) => match map.get_mut(DATE).map(Value::take) {
+            Some(date) => {
+                *value = date;
+                true
+            }
+            None => map.values_mut().all(plain),
+        },
+        _ => true,
     }
 }
 
@@ -125,6 +154,31 @@ mod tests {
         assert!(parse("f.toml", "a = ").unwrap_err().place.is_some());
         assert!(parse("f.yaml", "a: [").unwrap_err().place.is_some());
         assert!(parse("f.md", "").unwrap_err().message.contains("no data file"));
+    }
+
+    #[test]
+    fn a_byte_order_mark_is_no_part_of_a_text() {
+        let parse = |name: &str, text: &str| super::parse(&RelPath::new(name).unwrap(), text);
+        for (name, text, want) in [
+            ("f.yaml", "\u{feff}a: 1\n", json!({"a": 1})),
+            ("f.json", "\u{feff}{\"a\": 1}", json!({"a": 1})),
+            ("f.toml", "\u{feff}a = 1\n", json!({"a": 1})),
+            ("f.jsonl", "\u{feff}{\"a\": 1}\n", json!([{"a": 1}])),
+            ("f.csv", "\u{feff}a\n1\n", json!([{"a": "1"}])),
+        ] {
+            assert_eq!(parse(name, text), Ok(want), "{name}");
+        }
+        assert_eq!(&parse("f.json", "\u{feff}[x]").unwrap_err().place.unwrap().span, &(4..4));
+        assert_eq!(&parse("f.jsonl", "\u{feff}[x]").unwrap_err().place.unwrap().span, &(4..4));
+    }
+
+    #[test]
+    fn toml_has_dates_and_an_order() {
+        let parse = |text: &str| super::parse(&RelPath::new("f.toml").unwrap(), text);
+        let value = parse("z = 2024-01-01\na = [{t = 1979-05-27T07:32:00Z}, {t = 12:00:00}]\n").unwrap();
+        assert_eq!(value.to_string(), r#"{"z":"2024-01-01","a":[{"t":"1979-05-27T07:32:00Z"},{"t":"12:00:00"}]}"#);
+        let error = parse("[x]\nc = -inf\n").unwrap_err().message;
+        assert_eq!(error, "`f.toml` holds `inf` or `nan`, which data cannot be");
     }
 
     #[test]

@@ -16,7 +16,7 @@ use std::collections::HashMap;
 use serde_json::{Map, Value};
 
 use crate::error::{Code, Error};
-use crate::path::{Pattern, RelPath};
+use crate::path::RelPath;
 use crate::syntax;
 use crate::syntax::Kind;
 
@@ -147,14 +147,13 @@ impl Selector {
         Ok(Selector { file: file.to_owned(), what })
     }
 
-    /// Whether it stands for a list of parts and not for one: by a `*`, for all sections or definitions, or by a glob of files.
+    /// Whether it stands for a list of parts of a file and not for one: by a `*`, or for all sections or definitions.
     pub fn is_list(&self) -> bool {
-        Pattern::is_glob(&self.file)
-            || match &self.what {
-                What::Pointer(steps) => steps.contains(&Step::Each),
-                What::Sections(headings) => headings.is_empty(),
-                What::Definitions(name) => name.is_none(),
-            }
+        match &self.what {
+            What::Pointer(steps) => steps.contains(&Step::Each),
+            What::Sections(headings) => headings.is_empty(),
+            What::Definitions(name) => name.is_none(),
+        }
     }
 
     /// What people call one part: the selector with its file, and with what was found for what it leaves open.

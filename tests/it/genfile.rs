@@ -364,7 +364,7 @@ fn a_template_that_does_not_parse_is_shown_where_it_stops() {
                  fail  bad.txt
             genmake::bad_expression
 
-              x rule `bad`: not a Handlebars expression: invalid handlebars syntax: expected escape, expression, html_expression, decorator_expression, partial_expression, invert_tag, invert_chain_tag, helper_block_start, helper_block_end, decorator_block_start, partial_block_start, raw_block_start, hbs_comment, or hbs_comment_compact
+              x rule `bad`: not a Handlebars expression: the text ends inside of a tag, or of a block that is not closed
                ,-[bad.hbs:4:1]
              3 | b
              4 | 

@@ -219,3 +219,70 @@ fn only_takes_some_rules_of_a_file_and_the_same_name_twice_is_an_error() {
     p.edit("Genfile", "version: 1\ninclude: [a.yaml, b.yaml]\nrules: {}\n");
     p.run([]).stderr_has("two included files have a rule `one`").exits(2);
 }
+
+#[test]
+fn a_path_with_brackets_is_itself_where_it_is_there() {
+    let p = project(
+        "  each: {foreach: \"pages/*\", inputs: [\"{{item.path}}\"], output: \"out/{{item.name}}\", template: in.hbs}\n  \
+           parts: {inputs: [\"d/[a].yaml#/x\"], output: out/parts, template: part.hbs}\n  \
+           made: {output: \"gen/{x}.txt\", template: c.hbs}\n  \
+           glob: {inputs: [\"pages/[iz].tsx\", \"gen/{x}.txt\"], output: out/glob, template: glob.hbs}\n",
+    )
+    .file("in.hbs", "{{inputs.[0].text}}")
+    .file("part.hbs", "{{inputs.[0].value}}")
+    .file("c.hbs", "made")
+    .file("glob.hbs", "{{len inputs.[0]}} {{inputs.[1].text}}")
+    .file("pages/[id].tsx", "brackets")
+    .file("pages/i.tsx", "i")
+    .file("d/[a].yaml", "x: right\n")
+    .file("d/a.yaml", "x: wrong\n");
+    p.run([]).exits(0);
+    let read = |path: &str| p.read(&format!("out/{path}"));
+    assert_eq!([read("[id].tsx"), read("i.tsx"), read("parts"), read("glob")], ["brackets", "i", "right", "1 made"]);
+    p.edit("pages/[id].tsx", "edited").run([]).stderr_has("1 rendered").exits(0);
+    assert_eq!(p.read("out/[id].tsx"), "edited");
+}
+
+#[test]
+fn a_foreach_over_parts_of_what_a_later_rule_makes_is_refused() {
+    for rule in
+        ["{output: gen/b.yaml, template: t.hbs}", "{foreach: [b], output: \"gen/{{item}}.yaml\", template: t.hbs}"]
+    {
+        let p = project(&format!(
+            "  sel: {{foreach: \"gen/*.yaml#/x/*\", output: \"out/{{{{item.key}}}}\", template: t.hbs}}\n  late: {rule}\n"
+        ))
+        .file("gen/a.yaml", "x: {k: 1}\n");
+        p.run([])
+            .stderr_has("genmake::dynamic_foreach")
+            .stderr_has("rule `sel`: it runs over the content of `gen/b.yaml`, which rule `late` makes")
+            .exits(2);
+    }
+}
+
+#[test]
+fn an_environment_variable_that_is_not_set_has_a_default() {
+    let p = project("  a: {env: [GM_UNSET], output: a.txt, template: env.hbs}\n  b: {env: [GM_UNSET], output: b.txt, template: b.hbs}\n")
+        .file("env.hbs", "{{#if env.GM_UNSET}}set{{/if}}{{default env.GM_UNSET \"default\"}}")
+        .file("b.hbs", "{{env.GM_UNSET}}");
+    p.run(["a"]).exits(0);
+    assert_eq!(p.read("a.txt"), "default");
+    p.run(["b"])
+        .stderr_has("unknown variable `env.GM_UNSET`")
+        .stderr_has("help: `GM_UNSET` must be set, and stand in the rule's `env: [GM_UNSET]`")
+        .exits(2);
+}
+
+#[test]
+fn what_was_meant_to_be_an_expression_or_a_string() {
+    let p = project(
+        "  a: {when: vars.on, output: a.txt, template: t.hbs}\n  b: {output: {{rule}}, template: t.hbs}\n  \
+           c: {output: c.txt, template: t.hbs, file_mode: 0755}\n  d: {output: d.txt, template: t.hbs, check: [{}]}\n",
+    );
+    p.run([])
+        .stderr_has("`when` holds no expression: `vars.on` is always true")
+        .stderr_has("help: put it in quotes, as in `\"{{vars.x}}\"`: in YAML `{` starts a map")
+        .stderr_has("help: put it in quotes: `\"0755\"`")
+        .stderr_has("this `check` names nothing to check")
+        .stderr_has("4 mistakes")
+        .exits(2);
+}

@@ -134,7 +134,10 @@ fn env_is_declared_and_is_an_input_of_commands_and_templates() {
     p.run([]).exits(0);
     assert_eq!(p.read("x.txt"), "c\n");
     let p = project("  b: {output: y.txt, template: t.hbs}\n").file("t.hbs", "{{env.WHO}}\n").env("WHO", "c");
-    p.run([]).stderr_has("unknown variable `env.WHO`").stderr_has("as far as they are set").exits(2);
+    p.run([])
+        .stderr_has("unknown variable `env.WHO`")
+        .stderr_has("`WHO` must be set, and stand in the rule's `env: [WHO]`")
+        .exits(2);
 }
 
 #[test]

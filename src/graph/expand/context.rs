@@ -6,7 +6,7 @@ use super::super::TaskContext;
 use super::{Expander, input_path, missing, parse_selector};
 use crate::error::Error;
 use crate::manifest::Context;
-use crate::path::{Pattern, RelPath};
+use crate::path::RelPath;
 
 impl Expander<'_> {
     /// What a task's prompt is shown, which is looked at where its files are there already.
@@ -14,7 +14,7 @@ impl Expander<'_> {
         let place = &context.select.place;
         let label = context.select.render(scope)?;
         let selector = parse_selector(&label, place)?;
-        let files = match Pattern::is_glob(&selector.file) {
+        let files = match self.is_glob(&selector.file) {
             true => self.matched(id, &selector.file, place)?,
             false => vec![input_path(&selector.file, place)?],
         };
