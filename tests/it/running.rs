@@ -470,6 +470,19 @@ fn outputs_have_the_mode_that_their_rule_says() {
     p.run([]).stderr_has("genmake::bad_value").exits(2);
 }
 
+#[cfg(unix)]
+#[test]
+fn no_mode_is_given_through_a_symlink() {
+    use std::os::unix::fs::PermissionsExt;
+    let p = project("  a: {output: y, run: \"ln -s $HOME/theirs y; echo hi > y\", file_mode: \"0755\"}\n");
+    p.run([]).stderr_has("genmake::bad_path").stderr_has("`y` is a symlink").exits(2);
+    let home =
+        p.command([]).get_envs().find(|(name, _)| *name == "HOME").and_then(|(_, home)| home).unwrap().to_owned();
+    let theirs = std::path::Path::new(&home).join("theirs");
+    assert_ne!(std::fs::metadata(theirs).unwrap().permissions().mode() & 0o777, 0o755);
+    assert!(!p.path("y").is_symlink());
+}
+
 #[test]
 fn on_error_skip_leaves_what_is_there_and_is_no_failure() {
     let p = project("  a: {inputs: [in], output: x.txt, run: \"grep good in > x.txt\", on_error: skip}\n  b: {output: y.txt, template: t.hbs}\n  c: {output: z.txt, template: t.hbs, inputs: [x.txt]}\n")
