@@ -518,6 +518,19 @@ fn what_depends_on_a_default_is_made_from_it() {
 }
 
 #[test]
+fn a_default_is_held_against_no_check_wherever_it_is_looked_at() {
+    let p = project(
+        "  a: {output: a.json, run: \"echo x >> log; false\", check: [json, {run: \"false\"}], on_error: {default: nothing}}\n",
+    );
+    p.run([]).stderr_has("default  a.json").exits(0);
+    p.run(["check"]).exits(0);
+    // As in a fresh clone: it is not asked for again.
+    p.remove(".genmake").run(["check"]).exits(0);
+    p.run([]).stderr_has("nothing to do").exits(0);
+    assert_eq!(count(&p, "log"), 1);
+}
+
+#[test]
 fn on_error_means_a_model_that_cannot_be_asked_too() {
     let server = Server::start();
     server.always(crate::server::Act::unauthorized());
