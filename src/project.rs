@@ -105,8 +105,9 @@ impl Project {
     /// # Errors
     /// As [`Project::open`], and [`Code::Unwritable`] where `.genmake` cannot be written.
     pub fn open_to_run(location: &Location, env: &Env, waits: impl FnOnce()) -> Result<Project, Errors> {
-        let folder = store::make_folder(&location.root)?;
-        let guard = Guard::take(&folder, waits)?;
+        // Nothing is written before the guard is held: two first runs may begin at once.
+        let guard = Guard::take(&location.root.join(store::FOLDER), waits)?;
+        store::make_folder(&location.root)?;
         Project::load(location, env, Some(guard))
     }
 

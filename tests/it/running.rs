@@ -262,6 +262,19 @@ fn a_command_that_fails_leaves_the_folder_to_its_neighbour() {
     assert!(!p.exists("out"));
 }
 
+#[test]
+fn first_runs_at_once_take_turns() {
+    for _ in 0..8 {
+        let p = project("  a: {output: x.txt, run: \"echo x >> log; echo 1 > x.txt\"}\n");
+        let children: Vec<_> = (0..6).map(|_| p.spawn([])).collect();
+        for child in children {
+            p.finish(child).exits(0);
+        }
+        assert_eq!(count(&p, "log"), 1);
+        assert_eq!(p.read(".genmake/.gitignore"), "*\n");
+    }
+}
+
 // ---- filters ----
 
 #[test]
