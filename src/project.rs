@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -105,8 +106,9 @@ impl Project {
     /// # Errors
     /// As [`Project::open`], and [`Code::Unwritable`] where `.genmake` cannot be written.
     pub fn open_to_run(location: &Location, env: &Env, waits: impl FnOnce()) -> Result<Project, Errors> {
-        let folder = store::make_folder(&location.root)?;
-        let guard = Guard::take(&folder, waits)?;
+        // Nothing is written before the guard is held: two first runs may begin at once.
+        let guard = Guard::take(&location.root.join(store::FOLDER), waits)?;
+        store::make_folder(&location.root)?;
         Project::load(location, env, Some(guard))
     }
 
@@ -201,6 +203,7 @@ impl Project {
             lock: self.lock,
             lock_text: self.lock_text,
             wish,
+            stopped: AtomicBool::new(false),
             journal_left: self.journal_left,
             journal: Mutex::new(None),
         };

@@ -13,8 +13,7 @@ use crate::files::Files;
 use crate::graph::TaskId;
 use crate::llm::{Ask, Usage};
 use crate::path::RelPath;
-use crate::plan::{Making, Verdict};
-use crate::selector::write_data;
+use crate::plan::{self, Making, Verdict};
 use crate::store::{self, Action, Record};
 use crate::tokens;
 
@@ -109,12 +108,7 @@ pub(super) fn finish(
 /// Writes what the rule says that stands for a result where none could be had. It is not entered in the store: it is no
 /// result of its key.
 pub(super) fn default(shared: &Shared, task: TaskId, key: Digest, value: &Value) -> Result<Made, Error> {
-    let text = |path: &RelPath| match value {
-        Value::String(text) => text.clone(),
-        value => write_data(path, value),
-    };
-    let outputs = shared.graph.tasks[task].outputs.iter();
-    let contents: Vec<Arc<[u8]>> = outputs.map(|output| text(&output.path).into_bytes().into()).collect();
+    let contents = plan::defaults(&shared.graph, task, value);
     let (content, written) = write(shared, task, key, &contents)?;
     Ok(Made { content, status: Status::Defaulted, written, saved: 0 })
 }

@@ -12,6 +12,7 @@ mod settle;
 
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
@@ -93,6 +94,8 @@ pub struct Shared {
     pub lock_text: String,
     /// What was asked for that changes verdicts.
     pub wish: Wish,
+    /// Whether nothing that costs is begun any more, because something has failed.
+    pub stopped: AtomicBool,
     /// Whether a killed run left a journal.
     pub journal_left: bool,
     /// Opened when the first output is written.
@@ -122,6 +125,8 @@ enum Report {
     Made(TaskId, Result<Made, Error>),
     /// What stands there for a task, or what the store holds for it, is not good enough.
     Unfit(TaskId, Box<Complaint>),
+    /// A command was not begun, because something else had failed.
+    NotBegun(TaskId),
     /// A task has no result yet and needs a model.
     NeedsModel(TaskId),
     /// What the store held for a task turned out to be damaged.
@@ -307,6 +312,10 @@ impl Run<'_> {
             Report::Judged(task, judged) => self.judged(task, *judged),
             Report::Made(task, made) => self.made(task, made),
             Report::Unfit(task, complaint) => self.unfit(task, *complaint),
+            Report::NotBegun(task) => {
+                self.underway.remove(&task);
+                self.schedule.ended(task, End::Skipped);
+            }
             Report::NeedsModel(task) => self.needs_model(task),
             Report::Lost(task) => {
                 // The damaged blob is set aside, so it is no longer restorable.
@@ -393,7 +402,19 @@ impl Run<'_> {
                 self.spawn_local(task, move || Report::Made(task, making::render(&shared, task, key, contents)));
             }
             (Verdict::Stale(_), Some(Making::Command(line))) => {
-                self.spawn_local(task, move || Report::Made(task, running::run(&shared, task, key, &line)));
+                let stops = !self.options.keep_going && shared.graph.rule(task).on_error == OnError::Fail;
+                self.spawn_local(task, move || {
+                    // After a failure no command is begun: it may cost as much as a request.
+                    if shared.stopped.load(Ordering::Acquire) {
+                        return Report::NotBegun(task);
+                    }
+                    let made = running::run(&shared, task, key, &line);
+                    // Said here, before this thread takes up the next.
+                    if stops && made.as_ref().is_err_and(|error| error.code != Code::Edited) {
+                        shared.stopped.store(true, Ordering::Release);
+                    }
+                    Report::Made(task, made)
+                });
             }
             (Verdict::Stale(_), Some(Making::Ask(ask))) => {
                 let ask: Arc<Ask> = Arc::from(ask);
@@ -505,6 +526,7 @@ impl Run<'_> {
         // An edit holds up what depends on it; it is no failure that should stop the rest.
         let end_as = if status == Status::Edited { End::Held } else { End::Failed };
         self.schedule.ended(task, end_as);
+        self.shared.stopped.fetch_or(self.schedule.is_stopped(), Ordering::Release);
         (self.emit)(Event::Ended(end));
     }
 

@@ -16,7 +16,7 @@ use crate::manifest::{Expr, Recipe, known_names};
 use crate::path::RelPath;
 use crate::prompt::{self, Message, PromptFile};
 use crate::schema::Schema;
-use crate::selector::{Part, Selector, is_data};
+use crate::selector::{Part, Selector, is_data, write_data};
 
 /// What a task's recipe gives, before anybody is asked.
 #[derive(Debug, Clone)]
@@ -97,6 +97,15 @@ pub fn make(graph: &Graph, id: TaskId, files: &dyn Files, recipes: &Recipes) -> 
         outputs.push(Arc::from(text.into_bytes()));
     }
     Ok(if rule.filters.is_empty() { Making::Bytes(outputs) } else { Making::Unfiltered(outputs) })
+}
+
+/// What stands for a task's result where none can be had, in the order of the outputs.
+pub fn defaults(graph: &Graph, id: TaskId, value: &Value) -> Vec<Arc<[u8]>> {
+    let text = |path: &RelPath| match value {
+        Value::String(text) => text.clone(),
+        value => write_data(path, value),
+    };
+    graph.tasks[id].outputs.iter().map(|output| text(&output.path).into_bytes().into()).collect()
 }
 
 /// Commands of a task's rule, with the values in them; `output` is the path that they are told.

@@ -23,12 +23,12 @@ use crate::files::Files;
 use crate::graph::{Graph, TaskId};
 use crate::llm::{self, Ask, Complaint};
 use crate::lock::Lock;
-use crate::manifest::Check;
+use crate::manifest::{Check, OnError};
 use crate::path::{Pattern, RelPath};
 
 pub use checks::tests;
 pub use key::{Part, PartKind};
-pub use making::{Making, Recipes, commands, make};
+pub use making::{Making, Recipes, commands, defaults, make};
 pub use schedule::{End, Schedule, Step};
 pub use stale::{Memory, OutputFacts, Reason, Remembered, Verdict, Wish};
 
@@ -234,7 +234,8 @@ pub fn judge(ground: &Ground, id: TaskId, files: &dyn Files) -> Result<Judged, E
     let mut unchecked = false;
     if let Some(there) = result_there(&verdict, &facts) {
         let passed = passed(graph, id, &there, files).map_err(in_rule)?;
-        let is_known = passed == remembered.and_then(|task| task.checked);
+        // Checks are for results; what stands for one was chosen knowing them.
+        let is_known = passed == remembered.and_then(|task| task.checked) || is_default(graph, id, &there);
         match if is_known { Ok(()) } else { check_result(ground, id, &verdict, &there, files).map_err(in_rule)? } {
             Ok(()) => {
                 checked = passed;
@@ -265,6 +266,12 @@ fn result_there(verdict: &Verdict, facts: &[OutputFacts]) -> Option<Vec<Digest>>
         Verdict::Restorable(_, digests) => Some(digests.clone()),
         _ => None,
     }
+}
+
+/// Whether a content is what the rule says that stands for a result.
+fn is_default(graph: &Graph, id: TaskId, content: &[Digest]) -> bool {
+    let OnError::Default(value) = &graph.rule(id).on_error else { return false };
+    defaults(graph, id, value).iter().map(Digest::of).eq(content.iter().copied())
 }
 
 /// The commands that each output of a task goes through, with the values in them, one output after the other.

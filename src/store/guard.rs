@@ -11,11 +11,12 @@ pub struct Guard {
 }
 
 impl Guard {
-    /// Takes the guard of `folder` (`.genmake`); calls `waits` first if another process holds it.
+    /// Takes the guard of `folder` (`.genmake`), which is made if need be; calls `waits` first if another process holds it.
     ///
     /// # Errors
     /// [`crate::error::Code::Unwritable`], naming the path.
     pub fn take(folder: &Path, waits: impl FnOnce()) -> Result<Guard, Error> {
+        fs_err::create_dir_all(folder).map_err(|e| unwritable(&e))?;
         let path = folder.join("guard");
         let mut options = fs_err::OpenOptions::new();
         let file =

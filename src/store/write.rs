@@ -77,9 +77,14 @@ fn permissions(_: u32) -> Option<std::fs::Permissions> {
 /// Gives an output the permissions `mode`, if it has others. `true` if it had.
 ///
 /// # Errors
-/// [`Code::Unwritable`], naming the path.
+/// [`Code::Unwritable`], naming the path, or [`Code::BadPath`] where it is a symlink, whose file may be anybody's.
 pub fn set_mode(root: &Path, path: &RelPath, mode: u32) -> Result<bool, Error> {
+    inside(root, path)?;
     let full = root.join(path);
+    if full.is_symlink() {
+        let message = format!("`{path}` is a symlink, and the file that it leads to is not given a mode");
+        return Err(Error::new(Code::BadPath, message));
+    }
     let Some(wanted) = permissions(mode) else { return Ok(false) };
     #[cfg(unix)]
     {

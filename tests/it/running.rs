@@ -100,6 +100,16 @@ fn a_failed_command_is_shown_and_leaves_what_was_there() {
 }
 
 #[test]
+fn after_a_failure_no_command_is_begun_and_templates_are_rendered() {
+    let rules = "  a: {output: a.txt, run: \"false\"}\n  b: {output: b.txt, run: \"echo b > b.txt\"}\n  c: {output: c.txt, template: t.hbs}\n";
+    let p = project(rules).file("t.hbs", "t\n");
+    p.run(["-j1"]).stderr_has("skip  b.txt").exits(2);
+    assert!(!p.exists("b.txt") && p.exists("c.txt"));
+    p.run(["-k", "-j1"]).exits(2);
+    assert!(p.exists("b.txt"));
+}
+
+#[test]
 fn an_output_that_the_command_does_not_make_is_an_error() {
     let p = project("  a: {outputs: {x: x.txt, y: y.txt}, run: \"echo 1 > x.txt\"}\n");
     p.run([]).stderr_has("genmake::not_made").stderr_has("succeeded and did not make `y.txt`").exits(2);
@@ -263,6 +273,19 @@ fn a_command_that_fails_leaves_the_folder_to_its_neighbour() {
     p.remove("go").remove("out").edit("Genfile", "version: 1\nrules:\n  a: {output: out/deep/a, run: \"false\"}\n");
     p.run([]).exits(2);
     assert!(!p.exists("out"));
+}
+
+#[test]
+fn first_runs_at_once_take_turns() {
+    for _ in 0..8 {
+        let p = project("  a: {output: x.txt, run: \"echo x >> log; echo 1 > x.txt\"}\n");
+        let children: Vec<_> = (0..6).map(|_| p.spawn([])).collect();
+        for child in children {
+            p.finish(child).exits(0);
+        }
+        assert_eq!(count(&p, "log"), 1);
+        assert_eq!(p.read(".genmake/.gitignore"), "*\n");
+    }
 }
 
 // ---- filters ----
@@ -473,6 +496,19 @@ fn outputs_have_the_mode_that_their_rule_says() {
     p.run([]).stderr_has("genmake::bad_value").exits(2);
 }
 
+#[cfg(unix)]
+#[test]
+fn no_mode_is_given_through_a_symlink() {
+    use std::os::unix::fs::PermissionsExt;
+    let p = project("  a: {output: y, run: \"ln -s $HOME/theirs y; echo hi > y\", file_mode: \"0755\"}\n");
+    p.run([]).stderr_has("genmake::bad_path").stderr_has("`y` is a symlink").exits(2);
+    let home =
+        p.command([]).get_envs().find(|(name, _)| *name == "HOME").and_then(|(_, home)| home).unwrap().to_owned();
+    let theirs = std::path::Path::new(&home).join("theirs");
+    assert_ne!(std::fs::metadata(theirs).unwrap().permissions().mode() & 0o777, 0o755);
+    assert!(!p.path("y").is_symlink());
+}
+
 #[test]
 fn on_error_skip_leaves_what_is_there_and_is_no_failure() {
     let p = project("  a: {inputs: [in], output: x.txt, run: \"grep good in > x.txt\", on_error: skip}\n  b: {output: y.txt, template: t.hbs}\n  c: {output: z.txt, template: t.hbs, inputs: [x.txt]}\n")
@@ -505,6 +541,19 @@ fn what_depends_on_a_default_is_made_from_it() {
     p.run([]).stderr_has("default  a.json").exits(0);
     assert_eq!(p.read("b.txt"), "1\n");
     p.run([]).stderr_has("nothing to do").exits(0);
+}
+
+#[test]
+fn a_default_is_held_against_no_check_wherever_it_is_looked_at() {
+    let p = project(
+        "  a: {output: a.json, run: \"echo x >> log; false\", check: [json, {run: \"false\"}], on_error: {default: nothing}}\n",
+    );
+    p.run([]).stderr_has("default  a.json").exits(0);
+    p.run(["check"]).exits(0);
+    // As in a fresh clone: it is not asked for again.
+    p.remove(".genmake").run(["check"]).exits(0);
+    p.run([]).stderr_has("nothing to do").exits(0);
+    assert_eq!(count(&p, "log"), 1);
 }
 
 #[test]
