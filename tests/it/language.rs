@@ -286,3 +286,20 @@ fn what_was_meant_to_be_an_expression_or_a_string() {
         .stderr_has("4 mistakes")
         .exits(2);
 }
+
+#[test]
+fn outputs_in_an_output_are_one_mistake() {
+    let p = project(
+        "  a: {output: w, template: t.hbs}\n  b: {foreach: [1, 2, 3], output: \"w/{{item}}\", template: t.hbs}\n",
+    );
+    p.run([]).stderr(expect![[r#"
+        genmake::duplicate_output
+
+          x `w/1` would lie in `w`, which rule `a` makes as a file
+           ,-[Genfile:4:35]
+         3 |   a: {output: w, template: t.hbs}
+         4 |   b: {foreach: [1, 2, 3], output: "w/{{item}}", template: t.hbs}
+           :                                   ^^^^^^^^^^^^
+           `----
+    "#]]).exits(2);
+}
