@@ -193,7 +193,6 @@ impl Pattern {
     /// # Errors
     /// What is wrong with the glob, in words.
     pub fn new(text: &str) -> Result<Pattern, String> {
-        let text = text.strip_prefix("./").unwrap_or(text);
         let compile = |text: &str| -> Result<GlobMatcher, String> {
             let glob = GlobBuilder::new(text).literal_separator(true).backslash_escape(false).build();
             glob.map(|glob| glob.compile_matcher()).map_err(|e| e.kind().to_string())
@@ -201,10 +200,14 @@ impl Pattern {
         if text.starts_with('/') || text.split('/').any(|part| part == "..") {
             return Err("a glob is relative to the root and cannot hold `..`".to_owned());
         }
-        let matcher = compile(text)?;
+        // As paths are: `./a//*` is `a/*`. What ends in `/` stays so, and matches no file.
+        let last = text.matches('/').count();
+        let parts = text.split('/').enumerate().filter(|(at, part)| *part != "." && (!part.is_empty() || *at == last));
+        let text = parts.map(|(_, part)| part).collect::<Vec<_>>().join("/");
+        let matcher = compile(&text)?;
         let dotted =
             text.split('/').filter(|part| part.starts_with('.')).filter_map(|part| compile(part).ok()).collect();
-        Ok(Pattern { text: text.to_owned(), matcher, dotted })
+        Ok(Pattern { text, matcher, dotted })
     }
 
     /// The files directly in `folder` whose names match `name`.
@@ -297,6 +300,8 @@ mod tests {
         assert_eq!(select("docs/.*.md"), ["docs/.x.md"]);
         assert_eq!(select(".github/*"), [".github/ci.yml"]);
         assert_eq!(select("{docs,other}/*.md"), ["docs/a.md"]);
+        assert_eq!(select("././docs//./*.md"), ["docs/a.md"]);
+        assert_eq!(select("docs/*/"), [] as [&str; 0]);
         assert!(Pattern::new("a[").is_err());
         assert!(Pattern::new("../*").is_err());
         assert_eq!(Pattern::new("docs/*.md").unwrap().depth(), Some(0));
