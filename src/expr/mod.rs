@@ -87,6 +87,9 @@ impl ExprError {
                 error.hint(format!("`{name}` is a helper of prompt files"))
             }
             Why::Helper(name) => error.hint_if(did_you_mean(name, helpers::names())),
+            Why::Partial(name) => {
+                error.hint(format!("a partial is a file `{name}.hbs` beside this one, or `_{name}.prompt`"))
+            }
             Why::Syntax(_) => {
                 error.hint("an expression is `{{NAME}}` or `{{HELPER NAME}}`; a literal `{{` is written `\\{{`")
             }
@@ -348,6 +351,7 @@ mod tests {
         let deep = format!("{}{}", "{{#if vars}}".repeat(3000), "{{/if}}".repeat(3000));
         assert!(message(&deep).message.contains("stack limit"), "{}", message(&deep).message);
         assert!(message("{{#if a}}{{/each}}").message.contains("\"each\" is closing"));
+        assert_eq!(message("{{> nope}}").hints, ["a partial is a file `nope.hbs` beside this one, or `_nope.prompt`"]);
         assert_eq!(message("{{role \"user\"}}").hints, ["`role` is a helper of prompt files"]);
         assert_eq!(message("{{lookup vars \"x\"}}").message, "`lookup` finds nothing: there is no such key or index");
     }
