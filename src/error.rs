@@ -270,7 +270,9 @@ pub fn did_you_mean<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) ->
         return None;
     }
     let best = known.into_iter().map(|k| (strsim::damerau_levenshtein(name, k), k)).min()?;
-    (best.0 <= (name.len() / 3).max(1)).then(|| format!("did you mean `{}`?", best.1))
+    // Of a single letter no other is near.
+    let most = (name.len() / 3).max(1).min(name.chars().count().saturating_sub(1));
+    (best.0 <= most).then(|| format!("did you mean `{}`?", best.1))
 }
 
 #[cfg(test)]
@@ -290,5 +292,7 @@ mod tests {
     fn suggests_only_what_is_near() {
         assert_eq!(did_you_mean("tempalte", ["template", "prompt"]).unwrap(), "did you mean `template`?");
         assert_eq!(did_you_mean("zebra", ["template", "prompt"]), None);
+        assert_eq!(did_you_mean("0", ["X", "template"]), None);
+        assert_eq!(did_you_mean("vs", ["vars", "v"]).unwrap(), "did you mean `v`?");
     }
 }

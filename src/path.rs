@@ -196,7 +196,6 @@ impl Pattern {
     /// # Errors
     /// What is wrong with the glob, in words.
     pub fn new(text: &str) -> Result<Pattern, String> {
-        let text = text.strip_prefix("./").unwrap_or(text);
         // A set of one: a matcher alone panics where the glob is too large or nests too deep for a regex.
         let compile = |text: &str| -> Result<GlobSet, globset::Error> {
             let glob = GlobBuilder::new(text).literal_separator(true).backslash_escape(false).build()?;
@@ -208,13 +207,17 @@ impl Pattern {
         if text.starts_with('/') || text.split('/').any(|part| part == "..") {
             return Err("a glob is relative to the root and cannot hold `..`".to_owned());
         }
-        let matcher = compile(text).map_err(|e| match e.kind() {
+        // As paths are: `./a//*` is `a/*`. What ends in `/` stays so, and matches no file.
+        let last = text.matches('/').count();
+        let parts = text.split('/').enumerate().filter(|(at, part)| *part != "." && (!part.is_empty() || *at == last));
+        let text = parts.map(|(_, part)| part).collect::<Vec<_>>().join("/");
+        let matcher = compile(&text).map_err(|e| match e.kind() {
             globset::ErrorKind::Regex(_) => "it is too large, or nests too deep".to_owned(),
             kind => kind.to_string(),
         })?;
         let dotted =
             text.split('/').filter(|part| part.starts_with('.')).filter_map(|part| compile(part).ok()).collect();
-        Ok(Pattern { text: text.to_owned(), matcher, dotted })
+        Ok(Pattern { text, matcher, dotted })
     }
 
     /// The files directly in `folder` whose names match `name`.
@@ -307,6 +310,8 @@ mod tests {
         assert_eq!(select("docs/.*.md"), ["docs/.x.md"]);
         assert_eq!(select(".github/*"), [".github/ci.yml"]);
         assert_eq!(select("{docs,other}/*.md"), ["docs/a.md"]);
+        assert_eq!(select("././docs//./*.md"), ["docs/a.md"]);
+        assert_eq!(select("docs/*/"), [] as [&str; 0]);
         assert!(Pattern::new("a[").is_err());
         assert!(Pattern::new("../*").is_err());
         assert_eq!(Pattern::new("docs/*.md").unwrap().depth(), Some(0));

@@ -88,6 +88,9 @@ impl ExprError {
                 error.hint(format!("`{name}` is a helper of prompt files"))
             }
             Why::Helper(name) => error.hint_if(did_you_mean(name, helpers::names())),
+            Why::Partial(name) => {
+                error.hint(format!("a partial is a file `{name}.hbs` beside this one, or `_{name}.prompt`"))
+            }
             Why::Syntax(_) => {
                 error.hint("an expression is `{{NAME}}` or `{{HELPER NAME}}`; a literal `{{` is written `\\{{`")
             }
@@ -277,11 +280,12 @@ fn compile(text: &str, partial: Option<&str>) -> Result<Compiled, ExprError> {
     Compiled::compile_with_name(text, partial.unwrap_or(MAIN).to_owned()).map_err(|e| {
         let what = match e.reason() {
             // It lists the rules of the library's grammar.
-            TemplateErrorReason::InvalidSyntax(_) if is_end(text, e.pos()) => {
-                "the text ends inside of a tag, or of a block that is not closed".to_owned()
-            }
-            TemplateErrorReason::InvalidSyntax(_) => "this is no tag".to_owned(),
-            reason => reason.to_string(),
+            TemplateErrorReason::InvalidSyntax(what) if what.contains("expected") => match is_end(text, e.pos()) {
+                true => "the text ends inside of a tag, or of a block that is not closed".to_owned(),
+                false => "this is no tag".to_owned(),
+            },
+            // The reason goes on with a drawing of its own place; ours is shown by the diagnostic.
+            reason => reason.to_string().lines().next().unwrap_or_default().to_owned(),
         };
         ExprError { why: Why::Syntax(what), partial: partial.map(str::to_owned), at: e.pos() }
     })
@@ -365,7 +369,10 @@ mod tests {
         for text in ["{{vars..x}} b", "{{/if}}", "{{else}}", "{{#if (eq vars.a}}x{{/if}}"] {
             assert_eq!(message(text).message, "not a Handlebars expression: this is no tag", "{text}");
         }
+        let deep = format!("{}{}", "{{#if vars}}".repeat(3000), "{{/if}}".repeat(3000));
+        assert!(message(&deep).message.contains("100 deep"), "{}", message(&deep).message);
         assert!(message("{{#if a}}{{/each}}").message.contains("\"each\" is closing"));
+        assert_eq!(message("{{> nope}}").hints, ["a partial is a file `nope.hbs` beside this one, or `_nope.prompt`"]);
         assert_eq!(message("{{role \"user\"}}").hints, ["`role` is a helper of prompt files"]);
         assert_eq!(message("{{lookup vars \"x\"}}").message, "`lookup` finds nothing: there is no such key or index");
     }

@@ -252,7 +252,7 @@ impl<'a> Expander<'a> {
             }
             self.run_over.borrow_mut().push((id, path.clone(), text.place.clone()));
             let parts = self.data.select(self.files, &path, &selector).map_err(|e| e.at(text.place.clone()))?;
-            let Some(parts) = parts else { return Err(missing(&path, "it runs over", &text.place)) };
+            let Some(parts) = parts else { return Err(self.missing(&path, "it runs over", &text.place)) };
             for part in parts {
                 items.push(AxisItem::part(&path, &selector, &part, items.len()));
             }
@@ -438,7 +438,7 @@ impl<'a> Expander<'a> {
             _ => input_path(&text, &file.place)?,
         };
         if !self.files.exists(&path) && !self.declared.contains_key(&path) {
-            return Err(missing(&path, what, &file.place));
+            return Err(self.missing(&path, what, &file.place));
         }
         Ok(path)
     }
@@ -494,7 +494,7 @@ impl<'a> Expander<'a> {
         } else {
             let path = input_path(&label, place)?;
             if !input.optional && !self.declared.contains_key(&path) && !self.files.exists(&path) {
-                return Err(missing(&path, "its input is", place));
+                return Err(self.missing(&path, "its input is", place));
             }
             Source::File { path, optional: input.optional }
         };
@@ -508,7 +508,7 @@ impl<'a> Expander<'a> {
             return Ok(());
         }
         match self.data.select(self.files, path, selector) {
-            Ok(None) if !optional => Err(missing(path, "its input is", place)),
+            Ok(None) if !optional => Err(self.missing(path, "its input is", place)),
             Err(e) if !optional || e.code != Code::BadSelector => Err(e.at(place.clone())),
             _ => Ok(()),
         }
@@ -557,10 +557,4 @@ fn input_path(text: &str, place: &Place) -> Result<RelPath, Error> {
 fn parse_selector(text: &str, place: &Place) -> Result<Selector, Error> {
     let bad = |e: String| Error::new(Code::BadSelector, format!("`{text}` is no selector: {e}")).at(place.clone());
     Selector::parse(text).map_err(bad)
-}
-
-fn missing(path: &RelPath, what: &str, place: &Place) -> Error {
-    Error::new(Code::MissingInput, format!("{what} `{path}`, which is not there and which no rule makes"))
-        .at(place.clone())
-        .hint("paths are relative to the Genfile's folder; an input that may be missing is written `{path: PATH, optional: true}`")
 }

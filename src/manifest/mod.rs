@@ -171,8 +171,8 @@ rules:
         check(
             "version: 1\nrules: {}\nvars: {a: 1, b: \"{{vars.a}}x\", c: \"{{vars.d}}\"}",
             expect![[r#"
-            genmake::undefined: Genfile:3:38: unknown variable `vars.d` (did you mean `vars.a`?)
-        "#]],
+                genmake::undefined: Genfile:3:38: unknown variable `vars.d` (there is `vars.a`, `vars.b`)
+            "#]],
         );
         check(
             "version: 1\nrules:\n  a: {prompt: p, output: o}\n",

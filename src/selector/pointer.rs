@@ -47,7 +47,9 @@ fn walk(
             walk(next, rest, format!("{at}/{key}"), keys, found)
         }
         (Step::Key(key), Value::Array(list)) => {
-            let next = key.parse::<usize>().ok().and_then(|i| list.get(i));
+            // RFC 6901 knows no other way to write an index, such as `01` or `+1`.
+            let index = key.parse::<usize>().ok().filter(|index| index.to_string() == *key);
+            let next = index.and_then(|index| list.get(index));
             let next = next.ok_or_else(|| format!("`{here}` is a list of {} and has no `{key}`", list.len()))?;
             walk(next, rest, format!("{at}/{key}"), keys, found)
         }
@@ -104,6 +106,10 @@ mod tests {
     fn what_is_not_there_is_said() {
         let root = json!({"entities": {"a": 1}});
         assert_eq!(select("/entites/*", &root).unwrap_err(), "`/` has no `entites`; it has `entities`");
+        let list = json!([1, 2]);
+        assert!(select("/1", &list).is_ok());
+        assert_eq!(select("/01", &list).unwrap_err(), "`/` is a list of 2 and has no `01`");
+        assert_eq!(select("/+1", &list).unwrap_err(), "`/` is a list of 2 and has no `+1`");
         assert!(select("/entities/a/*", &root).unwrap_err().contains("`/entities/a` is neither"));
     }
 }

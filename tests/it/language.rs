@@ -286,3 +286,41 @@ fn what_was_meant_to_be_an_expression_or_a_string() {
         .stderr_has("4 mistakes")
         .exits(2);
 }
+
+#[test]
+fn outputs_in_an_output_are_one_mistake() {
+    let p = project(
+        "  a: {output: w, template: t.hbs}\n  b: {foreach: [1, 2, 3], output: \"w/{{item}}\", template: t.hbs}\n",
+    );
+    p.run([])
+        .stderr(expect![[r#"
+        genmake::duplicate_output
+
+          x `w/1` would lie in `w`, which rule `a` makes as a file
+           ,-[Genfile:4:35]
+         3 |   a: {output: w, template: t.hbs}
+         4 |   b: {foreach: [1, 2, 3], output: "w/{{item}}", template: t.hbs}
+           :                                   ^^^^^^^^^^^^
+           `----
+    "#]])
+        .exits(2);
+}
+
+#[test]
+fn a_folder_is_no_input_and_a_glob_is_normalised() {
+    let p = project(
+        "  a: {inputs: [docs], output: a, template: t.hbs}\n  b: {inputs: [gen/], output: b, template: t.hbs}\n  \
+           c: {output: gen/c, template: t.hbs}\n",
+    )
+    .file("docs/x.md", "x");
+    p.run([])
+        .stderr_has("rule `a`: its input is `docs`, which is a folder")
+        .stderr_has("help: its files are `docs/*`, and with all folders below `docs/**`")
+        .stderr_has("rule `b`: its input is `gen`, which is a folder")
+        .exits(2);
+    let p = project("  a: {inputs: [docs/./*.md], output: a, template: l.hbs}\n")
+        .file("docs/x.md", "x")
+        .file("l.hbs", "{{len inputs.[0]}}");
+    p.run([]).exits(0);
+    assert_eq!(p.read("a"), "1");
+}

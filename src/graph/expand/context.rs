@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use super::super::TaskContext;
-use super::{Expander, input_path, missing, parse_selector};
+use super::{Expander, input_path, parse_selector};
 use crate::error::Error;
 use crate::manifest::Context;
 use crate::path::RelPath;
@@ -21,7 +21,7 @@ impl Expander<'_> {
         let related_to = context.related_to.as_ref().map(|expr| expr.render(scope)).transpose()?;
         let is_made = |path: &RelPath| self.declared.contains_key(path);
         if let Some(path) = files.iter().find(|path| !is_made(path) && !self.files.exists(path)) {
-            return Err(missing(path, "its context is of", place));
+            return Err(self.missing(path, "its context is of", place));
         }
         let is_known = !files.iter().any(is_made);
         let of_task = TaskContext::new(context, label, files, selector, related_to);

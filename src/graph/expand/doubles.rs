@@ -25,10 +25,7 @@ impl Expander<'_> {
                         let message = format!("`{path}` is made by rule `{other}` and by rule `{}`", rule.name);
                         (message, "each output has one rule; give one of them another path")
                     };
-                    let error = Error::new(Code::DuplicateOutput, message).at(place.clone()).hint(hint);
-                    if !found.iter().any(|e: &Error| e.place == error.place) {
-                        found.push(error);
-                    }
+                    found.push(Error::new(Code::DuplicateOutput, message).at(place.clone()).hint(hint));
                 }
                 if let Some((parent, other)) = path.parents().find_map(|parent| self.declared.get_key_value(parent)) {
                     let other = &self.manifest.rules[*other].name;
@@ -37,6 +34,6 @@ impl Expander<'_> {
                 }
             }
         }
-        self.found.extend(found);
+        found.into_iter().for_each(|error| self.note(error));
     }
 }

@@ -1,9 +1,9 @@
-//! What globs match.
+//! What globs match, and what is missing.
 
 use std::collections::BTreeSet;
 
 use super::Expander;
-use crate::error::{Error, Place};
+use crate::error::{Code, Error, Place};
 use crate::graph::items::{Globs, pattern};
 use crate::lock;
 use crate::path::{Pattern, RelPath};
@@ -45,5 +45,19 @@ impl Expander<'_> {
         let files = self.glob(rule, &pattern(glob, place)?)?;
         self.matched.borrow_mut().insert(key, files.clone());
         Ok(files)
+    }
+
+    /// The error for a file that is not there.
+    pub(super) fn missing(&self, path: &RelPath, what: &str, place: &Place) -> Error {
+        let below =
+            Pattern::in_folder(path.as_str(), "**").and_then(|all| self.glob(usize::MAX, &all).map_err(|e| e.message));
+        if below.is_ok_and(|files| !files.is_empty()) {
+            return Error::new(Code::MissingInput, format!("{what} `{path}`, which is a folder"))
+                .at(place.clone())
+                .hint(format!("its files are `{path}/*`, and with all folders below `{path}/**`"));
+        }
+        Error::new(Code::MissingInput, format!("{what} `{path}`, which is not there and which no rule makes"))
+            .at(place.clone())
+            .hint("paths are relative to the Genfile's folder; an input that may be missing is written `{path: PATH, optional: true}`")
     }
 }
