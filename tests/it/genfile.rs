@@ -402,25 +402,26 @@ fn unknown_helpers_and_partials_are_mistakes() {
         .file("b.hbs", "{{> hedder}}\n");
     p.run(["-j1"])
         .stderr(expect![[r#"
-             fail  a.txt
-        genmake::undefined
+                 fail  a.txt
+            genmake::undefined
 
-          x rule `a`: unknown helper `snake_cas`
-           ,-[a.hbs:1:1]
-         1 | {{snake_cas rule}}
-           : ^^^^^^^^^^^^^^^^^^
-           `----
-          help: did you mean `snake_case`?
-             fail  b.txt
-        genmake::undefined
+              x rule `a`: unknown helper `snake_cas`
+               ,-[a.hbs:1:1]
+             1 | {{snake_cas rule}}
+               : ^^^^^^^^^^^^^^^^^^
+               `----
+              help: did you mean `snake_case`?
+                 fail  b.txt
+            genmake::undefined
 
-          x rule `b`: unknown partial `hedder`
-           ,-[b.hbs:1:1]
-         1 | {{> hedder}}
-           : ^^^^^^^^^^^^
-           `----
-        failed: 2 failed in [TIME]
-    "#]])
+              x rule `b`: unknown partial `hedder`
+               ,-[b.hbs:1:1]
+             1 | {{> hedder}}
+               : ^^^^^^^^^^^^
+               `----
+              help: a partial is a file `hedder.hbs` beside this one, or `_hedder.prompt`
+            failed: 2 failed in [TIME]
+        "#]])
         .exits(2);
 }
 
