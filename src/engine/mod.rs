@@ -496,7 +496,10 @@ impl Run<'_> {
     }
 
     /// A task that failed; if its rule says so, something else than a failure comes of that.
-    fn fail(&mut self, task: TaskId, status: Status, error: Error) {
+    fn fail(&mut self, task: TaskId, status: Status, mut error: Error) {
+        if matches!(error.code, Code::CommandFailed | Code::NotMade | Code::CheckFailed) {
+            error = error.at(self.shared.graph.rule(task).place.clone());
+        }
         let key = self.underway.get(&task).and_then(|underway| underway.key);
         if matches!(self.shared.graph.rule(task).recipe, Some(Recipe::Run(_))) {
             self.unmade.push(task);

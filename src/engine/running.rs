@@ -233,6 +233,10 @@ fn made_by_command(shared: &Shared, task: TaskId, key: Digest, line: &str) -> Re
     let mut contents: Vec<Arc<[u8]>> = Vec::new();
     for output in &shared.graph.tasks[task].outputs {
         let path = &output.path;
+        if let Some(what) = store::no_file(&shared.root, path) {
+            let message = format!("`{line}` made `{path}` {what}, and an output is a file");
+            return Err(Error::new(Code::NotMade, message).in_rule(&shared.graph.rule(task).name));
+        }
         let Some(bytes) = shared.files.look(path)? else {
             let message = format!("`{line}` succeeded and did not make `{path}`");
             return Err(Error::new(Code::NotMade, message)
@@ -273,6 +277,9 @@ fn stood_still(shared: &Shared, task: TaskId, line: &str) -> Result<(), Error> {
 
 /// An output as it was before its command failed, unless a person has written there since the command ended.
 fn put_back(shared: &Shared, path: &RelPath, before: Option<(Vec<u8>, Option<u32>)>) -> Result<(), Error> {
+    if store::no_file(&shared.root, path).is_some() {
+        store::take_away(&shared.root, path)?;
+    }
     let now = shared.files.look(path)?;
     let digest = now.as_deref().map(Digest::of);
     if shared.files.digest_now(path).is_some_and(|made| digest.is_some_and(|digest| digest != made)) {

@@ -15,8 +15,8 @@ pub use journal::{Journal, Record};
 pub use read::WorkTree;
 pub use state::{Damaged, Stamp, State};
 pub use write::{
-    make_way, mode, prune, put, remove, set_mode, sync_folder, sync_folders, sync_output, take_away, write_output,
-    write_staged,
+    make_way, mode, no_file, prune, put, remove, set_mode, sync_folder, sync_folders, sync_output, take_away,
+    write_output, write_staged,
 };
 
 use std::path::{Path, PathBuf};

@@ -122,13 +122,27 @@ pub fn make_way(root: &Path, path: &RelPath) -> Result<(), Error> {
     take_away(root, path)
 }
 
-/// Deletes an output, and leaves the folders above it: others may be about to write there.
+/// What stands in an output's place, where that is something else than a file.
+pub fn no_file(root: &Path, path: &RelPath) -> Option<&'static str> {
+    let kind = std::fs::symlink_metadata(root.join(path)).ok()?.file_type();
+    match (kind.is_file(), kind.is_dir(), kind.is_symlink()) {
+        (true, ..) => None,
+        (_, true, _) => Some("a folder"),
+        (.., true) => Some("a symlink"),
+        _ => Some("a device"),
+    }
+}
+
+/// Deletes an output, or an empty folder in its place, and leaves the folders above it: others may be about to write there.
 ///
 /// # Errors
 /// As [`write_output`].
 pub fn take_away(root: &Path, path: &RelPath) -> Result<(), Error> {
     inside(root, path)?;
-    match fs_err::remove_file(root.join(path)) {
+    let full = root.join(path);
+    let removed =
+        if full.is_dir() && !full.is_symlink() { fs_err::remove_dir(full) } else { fs_err::remove_file(full) };
+    match removed {
         Err(e) if e.kind() != std::io::ErrorKind::NotFound && e.kind() != std::io::ErrorKind::NotADirectory => {
             Err(unwritable(&e))
         }

@@ -732,6 +732,11 @@ fn check_failed() -> String {
             genmake::check_failed
 
               x rule `a`: `a.json` does not pass the check `json`: not JSON, line 1, column 2: expected ident
+               ,-[Genfile:3:3]
+             2 | rules:
+             3 |   a: {output: a.json, template: t.hbs, check: json}
+               :   ^
+               `----
               help: it is made by `t.hbs`
             failed: 1 failed in [TIME]
         "#]],
@@ -744,14 +749,19 @@ fn command_failed() -> String {
         &p.file("table.sh", "echo no table for $1 >&2\nexit 3\n"),
         &[],
         expect![[r#"
-             fail  docs/order.md
-        genmake::command_failed
+                 fail  docs/order.md
+            genmake::command_failed
 
-          x rule `a`: `sh table.sh docs/order.md` ended with exit status: 3
-          help: it said:
-                no table for docs/order.md
-        failed: 1 failed in [TIME]
-    "#]],
+              x rule `a`: `sh table.sh docs/order.md` ended with exit status: 3
+               ,-[Genfile:3:3]
+             2 | rules:
+             3 |   a: {output: docs/order.md, run: "sh table.sh {{output}}"}
+               :   ^
+               `----
+              help: it said:
+                    no table for docs/order.md
+            failed: 1 failed in [TIME]
+        "#]],
     )
 }
 
@@ -764,6 +774,11 @@ fn not_made() -> String {
             genmake::not_made
 
               x rule `a`: `touch b.txt` succeeded and did not make `a.txt`
+               ,-[Genfile:3:3]
+             2 | rules:
+             3 |   a: {output: a.txt, run: "touch b.txt"}
+               :   ^
+               `----
               help: a command writes each output that its rule declares; `{{output}}` stands for the path
             failed: 1 failed in [TIME]
         "#]],

@@ -88,6 +88,11 @@ fn a_failed_command_is_shown_and_leaves_what_was_there() {
             genmake::command_failed
 
               x rule `a`: `cat in > out.txt; grep -q good in || { echo 'not good' >&2; exit 3; }` ended with exit status: 3
+               ,-[Genfile:3:3]
+             2 | rules:
+             3 |   a: {inputs: [in], output: out.txt, run: "cat in > {{output}}; grep -q good in || { echo 'not good' >&2; exit 3; }"}
+               :   ^
+               `----
               help: it said:
                     not good
             failed: 1 failed in [TIME]
@@ -120,6 +125,20 @@ fn an_output_that_the_command_does_not_make_is_an_error() {
     p.run([]).exits(0);
     p.edit("in", "no\n").run([]).stderr_has("genmake::not_made").exits(2);
     assert_eq!(p.read("x.txt"), "1\n");
+}
+
+#[cfg(unix)]
+#[test]
+fn what_a_command_leaves_in_an_outputs_place_is_a_file() {
+    let outside = Project::new().file("secret", "theirs\n");
+    let link = format!("ln -s {} {{{{output}}}}", outside.path("secret").display());
+    for (command, what) in [("mkdir {{output}}", "a folder"), (&*link, "a symlink")] {
+        let p = project(&format!("  a: {{output: x.txt, run: \"{command}\"}}\n"));
+        p.run([]).stderr_has("genmake::not_made").stderr_has(what).stderr_has("Genfile:3:3").exits(2);
+        assert!(!p.path("x.txt").exists(), "{what} is taken away");
+        p.edit("Genfile", "version: 1\nrules:\n  a: {output: x.txt, run: \"echo > x.txt\"}\n").run([]).exits(0);
+    }
+    assert_eq!(outside.read("secret"), "theirs\n");
 }
 
 #[test]
@@ -501,7 +520,7 @@ fn outputs_have_the_mode_that_their_rule_says() {
 fn no_mode_is_given_through_a_symlink() {
     use std::os::unix::fs::PermissionsExt;
     let p = project("  a: {output: y, run: \"ln -s $HOME/theirs y; echo hi > y\", file_mode: \"0755\"}\n");
-    p.run([]).stderr_has("genmake::bad_path").stderr_has("`y` is a symlink").exits(2);
+    p.run([]).stderr_has("genmake::not_made").stderr_has("made `y` a symlink").exits(2);
     let home =
         p.command([]).get_envs().find(|(name, _)| *name == "HOME").and_then(|(_, home)| home).unwrap().to_owned();
     let theirs = std::path::Path::new(&home).join("theirs");

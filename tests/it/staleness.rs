@@ -749,6 +749,11 @@ fn a_template_output_that_fails_its_check_is_not_written() {
             genmake::check_failed
 
               x rule `t`: `t.json` does not pass the check `json`: not JSON, line 1, column 7: expected value
+               ,-[Genfile:5:3]
+             4 | rules:
+             5 |   t: {template: t.hbs, output: t.json, check: json}
+               :   ^
+               `----
               help: it is made by `t.hbs`
             failed: 1 failed in [TIME]
         "#]])
