@@ -245,6 +245,10 @@ impl Template {
         if let Some(missing) = self.names.iter().find(|name| !name.is_given(scope)) {
             return Err(ExprError { why: Why::Variable(missing.raw.clone()), partial: None, at: Some(missing.at) });
         }
+        if let Some(map) = self.names.iter().find(|name| name.writes_a_map(scope)) {
+            let what = format!("`{0}` is a map; `{{{{json {0}}}}}` and `{{{{yaml {0}}}}}` write it", map.raw);
+            return Err(ExprError { why: Why::Use(what), partial: None, at: Some(map.at) });
+        }
         registry.render(MAIN, scope).map_err(|e| render_error(&e))
     }
 
@@ -375,6 +379,18 @@ mod tests {
         assert_eq!(message("{{> nope}}").hints, ["a partial is a file `nope.hbs` beside this one, or `_nope.prompt`"]);
         assert_eq!(message("{{role \"user\"}}").hints, ["`role` is a helper of prompt files"]);
         assert_eq!(message("{{lookup vars \"x\"}}").message, "`lookup` finds nothing: there is no such key or index");
+    }
+
+    #[test]
+    fn a_map_is_not_written_as_it_is() {
+        let scope = || json!({"item": {"path": "a", "value": {"k": 1}}, "vars": {"list": [1]}});
+        let why = fails("x {{item.value}}", scope());
+        assert_eq!(
+            why,
+            Why::Use("`item.value` is a map; `{{json item.value}}` and `{{yaml item.value}}` write it".into())
+        );
+        assert_eq!(render("{{json item.value}}", scope()).unwrap(), r#"{"k":1}"#);
+        assert_eq!(render("{{#if (eq 1 2)}}{{item.value}}{{/if}}", scope()).unwrap(), "");
     }
 
     #[test]

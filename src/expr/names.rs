@@ -22,6 +22,8 @@ pub(super) struct Use {
     pub at: (usize, usize),
     /// Whether it is only asked about, as in `{{#if x}}` and `{{default x "y"}}`, and may be empty.
     is_asked: bool,
+    /// Whether its value is written as it is, in every rendering.
+    is_written: bool,
 }
 
 /// What only asks about a value.
@@ -54,9 +56,18 @@ impl Use {
     }
 }
 
+impl Use {
+    /// Whether it would write a map, for which the library has no better word than `[object]`.
+    pub fn writes_a_map(&self, scope: &Value) -> bool {
+        let value = self.parts.iter().try_fold(scope, |value, part| value.get(part));
+        // A prompt's context is written as JSON.
+        self.is_written && self.parts != ["context"] && value.is_some_and(Value::is_object)
+    }
+}
+
 /// All names that `template` looks up from the root.
 pub(super) fn used(template: &Template, is_helper: &dyn Fn(&str) -> bool) -> Vec<Use> {
-    let mut walk = Walk { found: Vec::new(), is_helper, at: (1, 1), is_asked: false };
+    let mut walk = Walk { found: Vec::new(), is_helper, at: (1, 1), is_asked: false, is_written: false, blocks: 0 };
     walk.template(template, 0);
     walk.found
 }
@@ -126,6 +137,9 @@ struct Walk<'a> {
     is_helper: &'a dyn Fn(&str) -> bool,
     at: (usize, usize),
     is_asked: bool,
+    is_written: bool,
+    /// How many blocks stand around, whatever they do.
+    blocks: usize,
 }
 
 impl Walk<'_> {
@@ -146,12 +160,14 @@ impl Walk<'_> {
                 self.helper(helper, depth);
                 let moves = matches!(&helper.name, Parameter::Name(name) if name == "each" || name == "with");
                 let at = self.at;
+                self.blocks += 1;
                 if let Some(inner) = &helper.template {
                     self.template(inner, depth + usize::from(moves));
                 }
                 if let Some(inverse) = &helper.inverse {
                     self.template(inverse, depth);
                 }
+                self.blocks -= 1;
                 self.at = at;
             }
             TemplateElement::PartialExpression(partial) | TemplateElement::PartialBlock(partial) => {
@@ -167,7 +183,9 @@ impl Walk<'_> {
         let before = self.is_asked;
         self.is_asked = matches!(&helper.name, Parameter::Name(name) if ASKING.contains(&name.as_str()));
         if helper.params.is_empty() && helper.hash.is_empty() && !helper.block {
+            self.is_written = self.blocks == 0;
             self.parameter(&helper.name, depth);
+            self.is_written = false;
         }
         for param in helper.params.iter().chain(helper.hash.values()) {
             self.parameter(param, depth);
@@ -198,7 +216,13 @@ impl Walk<'_> {
             })
             .collect();
         if !(parts.len() == 1 && (self.is_helper)(&parts[0])) {
-            self.found.push(Use { raw: raw.to_owned(), parts, at: self.at, is_asked: self.is_asked });
+            self.found.push(Use {
+                raw: raw.to_owned(),
+                parts,
+                at: self.at,
+                is_asked: self.is_asked,
+                is_written: self.is_written,
+            });
         }
     }
 }

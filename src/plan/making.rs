@@ -232,7 +232,10 @@ impl Compiled {
             partials.push((name.clone(), text));
         }
         let prompt = if is_prompt {
-            prompt::parse(recipe, &text).map_err(|mut found| found.swap_remove(0))?
+            prompt::parse(recipe, &text).map_err(|mut found| {
+                let first = found.remove(0);
+                found.iter().fold(first, |first, other| first.hint(format!("and {other}")))
+            })?
         } else {
             PromptFile::of_body(&text)
         };
