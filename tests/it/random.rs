@@ -70,7 +70,11 @@ struct Sources {
 impl Sources {
     fn files(&self, base_url: &str) -> BTreeMap<String, String> {
         let Sources { variable, template, prompt, model, .. } = self;
-        let entities: String = self.entities.iter().map(|(at, text)| format!("  e{at}: {{text: t{text}}}\n")).collect();
+        let entities: String = self
+            .entities
+            .iter()
+            .map(|(at, text)| format!("  e{at}: {{text: t{text}, next: e{}}}\n", (at + text) % 5))
+            .collect();
         let entities = if entities.is_empty() { "entities: {}\n".to_owned() } else { format!("entities:\n{entities}") };
         let genfile = format!(
             r#"
@@ -81,6 +85,8 @@ providers: {{p: {{api: openai, model: m{model}, base_url: "{base_url}"}}}}
 batching: {{max_batch_size: 3}}
 rules:
   pages: {{foreach: "spec.yaml#/entities/*", prompt: page.prompt, output: "pages/{{{{item.key}}}}.md"}}
+  near: {{foreach: "spec.yaml#/entities/*", prompt: near.prompt, output: "near/{{{{item.key}}}}.md",
+    context: {{select: "spec.yaml#/entities", related_to: "{{{{item.key}}}}"}}}}
   index: {{template: index.hbs, output: index.md, inputs: {{pages: "rule:pages", notes: "notes/*.txt"}}}}
   digest: {{prompt: sum.md, output: digest.md, inputs: {{index: index.md}}}}
   copies: {{foreach: "pages/*.md", template: copy.hbs, output: "copies/{{{{item.stem}}}}.txt"}}
@@ -105,6 +111,10 @@ rules:
                     "{template} {{{{vars.v}}}}\n{{{{#each inputs.pages}}}}{{{{path}}}} {{{{text}}}}{{{{/each}}}}\
                      {{{{#each inputs.notes}}}}{{{{name}}}}\n{{{{/each}}}}"
                 ),
+            ),
+            (
+                "near.prompt".to_owned(),
+                "{{output}} knows {{#each context}}{{@key}} says {{text}}, {{/each}}\n".to_owned(),
             ),
             // The first line alone reaches the prompt: much of what changes the index does not.
             ("sum.md".to_owned(), "Sum up: {{len inputs.index.path}} {{inputs.index.text}}\n".to_owned()),
