@@ -10,7 +10,7 @@ use super::language::{SECRETS, TOP};
 use super::model::{Api, Batching, Expr, Manifest, Provider, Recipe};
 use super::read::{Reader, boolean, duration, entries, fields, number, text, whole};
 use super::rule::{Around, rule};
-use crate::error::{Code, Error, Source, did_you_mean};
+use crate::error::{Code, Error, did_you_mean};
 use crate::yaml::{Kind, Node};
 
 use super::language::Form;
@@ -87,8 +87,8 @@ pub(super) fn check(reader: &mut Reader, node: &Node, included: &[Included], man
 }
 
 /// The source with keys that somebody wrote into it blotted out, so that no error shows them; places stay where they are.
-pub(super) fn without_secrets(source: &Source, node: &Node) -> String {
-    let mut text = source.text.clone();
+pub(super) fn without_secrets(text: &str, node: &Node) -> String {
+    let mut text = text.to_owned();
     for (_, provider) in fields(node).get("providers").map(entries).unwrap_or_default() {
         let keys = fields(provider);
         let key_env = keys.get("key_env").filter(|node| !is_variable(node.to_value().as_str().unwrap_or_default()));
@@ -98,6 +98,29 @@ pub(super) fn without_secrets(source: &Source, node: &Node) -> String {
         }
     }
     text
+}
+
+/// The same for a text that is no YAML, where nothing says which value is whose: whatever follows a name of a secret on its
+/// line is blotted out.
+pub(super) fn without_suspects(text: &str) -> String {
+    let names = || SECRETS.iter().copied().chain(["key_env"]);
+    let mut blotted = String::with_capacity(text.len());
+    for line in text.split_inclusive('\n') {
+        let is_name = |at: usize, name: &str| {
+            let before = line[..at].chars().next_back();
+            let after = line[at + name.len()..].trim_start_matches(['"', '\'', ' ']);
+            after.starts_with(':') && before.is_none_or(|c| !c.is_alphanumeric() && c != '_')
+        };
+        let ends = names().flat_map(|name| line.match_indices(name).filter(move |(at, _)| is_name(*at, name)));
+        let Some(value) = ends.map(|(at, name)| at + name.len()).min() else {
+            blotted += line;
+            continue;
+        };
+        blotted += &line[..value];
+        let blot = |c: char| if c.is_whitespace() || c == ':' { c.to_string() } else { "*".repeat(c.len_utf8()) };
+        blotted.extend(line[value..].chars().map(blot));
+    }
+    blotted
 }
 
 /// Whether a text can be the name of an environment variable, as keys have them.

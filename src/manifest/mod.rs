@@ -31,9 +31,9 @@ pub use schema::schema;
 /// # Errors
 /// The text is no YAML, or too large, so that there is nothing to go on with.
 pub fn load(name: &str, text: &str, files: &dyn Files) -> Result<(Manifest, Vec<Error>), Error> {
-    let (_, node, found) = parse(name, text)?;
-    let source =
-        Source::new(name, check::without_secrets(&Source { name: name.to_owned(), text: text.to_owned() }, &node));
+    let (_, node, mut found) = parse(name, text)?;
+    let source = Source::new(name, check::without_secrets(text, &node));
+    found.iter_mut().flat_map(|error| &mut error.place).for_each(|place| place.source = Arc::clone(&source));
     let mut reader = read::Reader { source: Arc::clone(&source), found };
     let mut included = Vec::new();
     let mut above = RelPath::new(name).into_iter().collect();
@@ -67,12 +67,11 @@ fn parse(name: &str, text: &str) -> Result<(Arc<Source>, Node, Vec<Error>), Erro
     let source = Source::new(name, text);
     let place = |span| Place { source: Arc::clone(&source), span };
     let (node, duplicate) = yaml::genfile(text).map_err(|e| {
-        Error::new(Code::Yaml, format!("`{name}` is not YAML: {}", e.message)).at(place(e.span)).hint(
-            match e.is_limit {
-                true => "move data into files of its own and run over them with `foreach: FILE#/pointer/*`",
-                false => "in YAML a string that starts with `{{` or `*`, or that holds `: `, stands in quotes",
-            },
-        )
+        let place = Place { source: Source::new(name, check::without_suspects(text)), span: e.span };
+        Error::new(Code::Yaml, format!("`{name}` is not YAML: {}", e.message)).at(place).hint(match e.is_limit {
+            true => "move data into files of its own and run over them with `foreach: FILE#/pointer/*`",
+            false => "in YAML a string that starts with `{{` or `*`, or that holds `: `, stands in quotes",
+        })
     })?;
     let duplicate = duplicate.map(|e| {
         let key = e.duplicate.unwrap_or_default();

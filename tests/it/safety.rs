@@ -214,3 +214,20 @@ fn no_link_leads_into_git() {
     p.run([]).exits(0);
     assert_eq!(p.read("a"), "0");
 }
+
+#[test]
+fn a_key_in_a_genfile_is_not_shown_whatever_is_wrong_with_it() {
+    let key = "sk-canary-0123456789";
+    for provider in [
+        format!("{{api: openai, key: {key}}}"),
+        format!("{{api: openai, \"api_key\": \"{key}\"}}"),
+        format!("{{key_env: {key}}}"),
+    ] {
+        for wrong in ["rules: [\n", "rules: {}\nrules: {}\n", "rules: {a: 1}\n", "rules:\n\ta: 1\n"] {
+            let genfile = format!("version: 1\nproviders:\n  p: {provider}\n{wrong}");
+            let run = Project::new().file("Genfile", &genfile).run([]);
+            assert!(!run.stderr.contains("canary") && !run.stdout.contains("canary"), "{}", run.stderr);
+            run.exits(2);
+        }
+    }
+}
