@@ -134,6 +134,10 @@ impl Project {
         let mut memory = state.memory;
         let records = Journal::read(&folder);
         let journal_left = !records.is_empty();
+        let store = Arc::new(Store::new(folder.join("store")));
+        if guard.is_some() {
+            store::sweep(&root, &location.lock_name(), &store, &records);
+        }
         for record in records {
             match record.content {
                 Some(content) => {
@@ -143,7 +147,6 @@ impl Project {
                 None => drop(memory.half.insert(record.path)),
             }
         }
-        let store = Arc::new(Store::new(folder.join("store")));
         let files = WorkTree::new(root.clone(), state.stamps, state.taken, Arc::clone(&store));
         let (manifest, mut found) = manifest::load(&location.name, &text, &files)?;
         let locked: BTreeSet<RelPath> =

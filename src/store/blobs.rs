@@ -9,6 +9,9 @@ use crate::digest::Digest;
 use crate::error::Error;
 use crate::plan::Stored;
 
+/// The folder of what is being written, in the store's own.
+const BEGUN: &str = "begun";
+
 /// What an action gave.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Action {
@@ -31,6 +34,11 @@ impl Store {
     /// The store below `folder`; nothing is made before something is put.
     pub fn new(folder: PathBuf) -> Store {
         Store { folder }
+    }
+
+    /// Takes away what a killed run began to write. What cannot be is tried again by the next run.
+    pub(super) fn sweep(&self) {
+        let _ = std::fs::remove_dir_all(self.folder.join(BEGUN));
     }
 
     fn blob_path(&self, digest: &Digest) -> PathBuf {
@@ -105,8 +113,11 @@ impl Store {
 
     fn write(&self, path: &std::path::Path, bytes: &[u8]) -> Result<(), Error> {
         let Some(folder) = path.parent() else { return Ok(()) };
-        fs_err::create_dir_all(folder).map_err(|e| unwritable(&e))?;
-        put_shared(path, bytes)?;
+        let begun = self.folder.join(BEGUN);
+        for folder in [folder, &begun] {
+            fs_err::create_dir_all(folder).map_err(|e| unwritable(&e))?;
+        }
+        put_shared(path, bytes, &begun)?;
         sync_folder(folder)
     }
 }

@@ -43,6 +43,54 @@ pub fn make_folder(root: &Path) -> Result<PathBuf, Error> {
     Ok(folder)
 }
 
+/// Takes away what a killed run left that is nobody's: whatever it was writing when it ended. Only for who holds the guard.
+pub fn sweep(root: &Path, lock_name: &str, store: &Store, records: &[Record]) {
+    let folder = root.join(FOLDER);
+    store.sweep();
+    for name in ["state", "journal", ".gitignore"] {
+        write::sweep(&folder.join(name));
+    }
+    write::sweep(&root.join(lock_name));
+    for record in records.iter().filter(|record| !write::leaves(root, &record.path)) {
+        write::sweep(&root.join(&record.path));
+    }
+}
+
 fn unwritable(error: &std::io::Error) -> Error {
     Error::new(Code::Unwritable, error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::digest::Digest;
+    use crate::path::RelPath;
+
+    #[test]
+    fn what_a_killed_run_was_writing_is_taken_away_and_nothing_else() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path();
+        let folder = make_folder(root).unwrap();
+        let store = Store::new(folder.join("store"));
+        let digest = store.put(b"text").unwrap();
+        let path = RelPath::new("docs/a.md").unwrap();
+        write_output(root, &path, b"a", None).unwrap();
+        let record = Record { path: path.clone(), content: None, key: Digest::of("key") };
+        let leftover = |name: &str| {
+            root.join(name)
+                .with_file_name(format!(".genmake-{}.tmp", Digest::of(name.rsplit('/').next().unwrap()).short()))
+        };
+        let left = ["docs/a.md", "Genfile.lock", ".genmake/state", ".genmake/journal", ".genmake/.gitignore"];
+        let mut left: Vec<PathBuf> = left.into_iter().map(leftover).collect();
+        left.push(folder.join("store/begun/7"));
+        let theirs = leftover("docs/b.md");
+        for file in left.iter().chain([&theirs]) {
+            fs_err::write(file, "half").unwrap();
+        }
+        sweep(root, "Genfile.lock", &store, &[record]);
+        left.retain(|file| file.exists());
+        assert_eq!(left, Vec::<PathBuf>::new());
+        assert!(theirs.exists() && root.join("docs/a.md").exists());
+        assert_eq!(store.get(&digest).as_deref(), Some(&b"text"[..]));
+    }
 }

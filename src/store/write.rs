@@ -1,7 +1,7 @@
 //! Writes files: whole or not at all, and only below the root.
 
 use std::io::Write;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::state::Stamp;
@@ -21,28 +21,37 @@ pub fn put(path: &Path, bytes: &[u8]) -> Result<(), Error> {
 
 /// As [`put`], and gives the stamp of what was written: `None` if somebody touched the file at once.
 fn put_stamped(path: &Path, bytes: &[u8], mode: Option<u32>) -> Result<Option<Stamp>, Error> {
-    let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-    put_by(path, bytes, mode, &format!(".genmake-{}.tmp", Digest::of(name).short()))
+    put_by(path, bytes, mode, &temporary(path))
 }
 
-/// As [`put`], for a file that several threads may write at once: each goes by a temporary file of its own.
+/// The temporary file by which a file is written.
+fn temporary(path: &Path) -> PathBuf {
+    let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    path.with_file_name(format!(".genmake-{}.tmp", Digest::of(name).short()))
+}
+
+/// Takes away the temporary file by which a killed run was writing `path`. What cannot be is tried again by the next run.
+pub(super) fn sweep(path: &Path) {
+    let _ = fs_err::remove_file(temporary(path));
+}
+
+/// As [`put`], for a file that several threads may write at once: each goes by a temporary file of its own, in `folder`.
 ///
 /// # Errors
 /// As [`put`].
-pub(super) fn put_shared(path: &Path, bytes: &[u8]) -> Result<(), Error> {
+pub(super) fn put_shared(path: &Path, bytes: &[u8], folder: &Path) -> Result<(), Error> {
     static NEXT: AtomicU64 = AtomicU64::new(0);
-    put_by(path, bytes, None, &format!(".genmake-{}.tmp", NEXT.fetch_add(1, Ordering::Relaxed))).map(drop)
+    put_by(path, bytes, None, &folder.join(NEXT.fetch_add(1, Ordering::Relaxed).to_string())).map(drop)
 }
 
-fn put_by(path: &Path, bytes: &[u8], mode: Option<u32>, temporary: &str) -> Result<Option<Stamp>, Error> {
-    let temporary = path.with_file_name(temporary);
+fn put_by(path: &Path, bytes: &[u8], mode: Option<u32>, temporary: &Path) -> Result<Option<Stamp>, Error> {
     // Not followed if it is a symlink: it is taken away and made anew.
-    match fs_err::remove_file(&temporary) {
+    match fs_err::remove_file(temporary) {
         Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(unwritable(&e)),
         _ => {}
     }
     let written = || -> std::io::Result<Option<Stamp>> {
-        let mut file = fs_err::OpenOptions::new().write(true).create_new(true).open(&temporary)?;
+        let mut file = fs_err::OpenOptions::new().write(true).create_new(true).open(temporary)?;
         file.write_all(bytes)?;
         match (mode.and_then(permissions), std::fs::metadata(path)) {
             (Some(permissions), _) => file.set_permissions(permissions)?,
@@ -52,13 +61,13 @@ fn put_by(path: &Path, bytes: &[u8], mode: Option<u32>, temporary: &str) -> Resu
         file.sync_all()?;
         let ours = Stamp::of(&file.metadata()?);
         drop(file);
-        fs_err::rename(&temporary, path)?;
+        fs_err::rename(temporary, path)?;
         // A rename moves the ctime, and nothing else: anything else is somebody's edit.
         let there = std::fs::metadata(path).map(|meta| Stamp::of(&meta)).ok();
         Ok(there.filter(|there| Stamp { ctime: ours.ctime, ..*there } == ours))
     };
     written().map_err(|e| {
-        let _ = fs_err::remove_file(&temporary);
+        let _ = fs_err::remove_file(temporary);
         unwritable(&e)
     })
 }
@@ -296,7 +305,6 @@ mod tests {
         assert!(!dir.path().join("a").exists());
     }
 
-    #[cfg(unix)]
     #[cfg(unix)]
     #[test]
     fn gives_the_mode_that_is_asked_for() {
