@@ -96,7 +96,11 @@ impl Run<'_> {
                     self.shared.files.removed(path);
                     self.gone.push(path.clone());
                 }
-                None => self.gone.push(path.clone()),
+                None => {
+                    // A killed run may have come no further than the file.
+                    store::prune(&self.shared.root, path);
+                    self.gone.push(path.clone());
+                }
             }
             let deleted = *edited == Some(false) && !self.options.keep_orphans;
             if edited.is_some() {

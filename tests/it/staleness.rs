@@ -633,6 +633,17 @@ fn an_orphan_is_kept_in_the_store_even_if_the_store_was_lost() {
 }
 
 #[test]
+fn an_orphan_that_is_gone_leaves_no_empty_folder() {
+    let genfile = |output: &str| format!("version: 1\nrules:\n  a: {{output: {output}, template: t.hbs}}\n");
+    let p = Project::new().file("Genfile", &genfile("old/deep/a.txt")).file("t.hbs", "t\n");
+    p.run([]).exits(0);
+    // As a run that was killed between the file and its folders leaves it.
+    p.edit("Genfile", &genfile("a.txt")).remove("old/deep/a.txt").run([]).exits(0);
+    assert!(!p.exists("old") && p.exists("a.txt"));
+    p.run(["check"]).exits(0);
+}
+
+#[test]
 fn a_narrowed_build_leaves_orphans_alone() {
     let (_server, p) = built(3);
     p.edit("spec.yaml", &spec(2, &[]));
