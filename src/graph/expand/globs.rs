@@ -1,6 +1,7 @@
 //! What globs match, and what is missing.
 
 use std::collections::BTreeSet;
+use std::ops::Bound;
 
 use super::Expander;
 use crate::error::{Code, Error, Place};
@@ -21,9 +22,17 @@ impl Expander<'_> {
         let lock = lock::file_name(&self.manifest.source.name);
         let mut found: BTreeSet<RelPath> = self.files.list(pattern)?.into_iter().collect();
         found.retain(|path| !self.locked.contains(path) && !self.declared.contains_key(path) && path.as_str() != lock);
-        let others = self.declared.iter().filter(|(path, maker)| **maker != rule && pattern.matches(path));
+        let declared = self.declared_below(pattern.base());
+        let others = declared.filter(|(path, maker)| **maker != rule && pattern.matches(path));
         found.extend(others.map(|(path, _)| path.clone()));
         Ok(found.into_iter().collect())
+    }
+
+    /// The outputs below a folder, and their rules: ten thousand tasks may each look for a folder of their own.
+    fn declared_below(&self, folder: &str) -> impl Iterator<Item = (&RelPath, &usize)> {
+        let start = if folder.is_empty() { String::new() } else { format!("{folder}/") };
+        let from = self.declared.range::<str, _>((Bound::Included(start.as_str()), Bound::Unbounded));
+        from.take_while(move |(path, _)| path.as_str().starts_with(&start))
     }
 
     /// As [`Expander::glob`], for several patterns.
