@@ -7,6 +7,7 @@ mod heads;
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::sync::Arc;
 
 use serde_json::{Map, Value, json};
 
@@ -53,7 +54,7 @@ struct Expander<'a> {
     /// The partials beside each rule's recipes, as they will be when everything is built.
     partials: HashMap<(usize, RelPath), Partials>,
     /// What each rule's input globs match, once all outputs are known.
-    matched: RefCell<HashMap<(usize, String), Vec<RelPath>>>,
+    matched: RefCell<HashMap<(usize, String), Arc<[RelPath]>>>,
     /// The parts of files that were looked for, by rule and place of the input: ten thousand tasks may name the same.
     selectable: RefCell<HashSet<(usize, usize, RelPath, String)>>,
     /// The outputs of rules that are named without an expression, for what runs before all outputs are known.
@@ -66,7 +67,7 @@ struct Expander<'a> {
 }
 
 /// Partials by name.
-type Partials = Vec<(String, RelPath)>;
+type Partials = Arc<[(String, RelPath)]>;
 
 pub(super) fn expand(
     manifest: &Manifest,
@@ -121,7 +122,7 @@ impl<'a> Expander<'a> {
         let mut makers = HashMap::new();
         let mut empty_rules = BTreeSet::new();
         let mut skipped = BTreeSet::new();
-        let mut by_rule: Vec<Vec<RelPath>> = Vec::new();
+        let mut by_rule: Vec<Arc<[RelPath]>> = Vec::new();
         for (id, heads) in heads.iter_mut().enumerate() {
             if heads.is_empty() {
                 empty_rules.insert(self.manifest.rules[id].name.clone());
@@ -155,7 +156,7 @@ impl<'a> Expander<'a> {
         Expanded { tasks, makers, empty_rules, skipped, found: self.found }
     }
 
-    fn task(&mut self, id: usize, head: Head, by_rule: &[Vec<RelPath>]) -> Option<Task> {
+    fn task(&mut self, id: usize, head: Head, by_rule: &[Arc<[RelPath]>]) -> Option<Task> {
         let rule = &self.manifest.rules[id];
         let scope = self.scope(rule, head.item.as_ref());
         let mut inputs = Vec::with_capacity(rule.inputs.len());
@@ -236,42 +237,43 @@ impl<'a> Expander<'a> {
     fn recipe(&mut self, rule: usize, file: &Expr, scope: &Value) -> Result<(RelPath, Partials), Error> {
         let path = self.project_file(&self.manifest.rules[rule], file, "its recipe is", scope)?;
         if let Some(partials) = self.partials.get(&(rule, path.clone())) {
-            return Ok((path, partials.clone()));
+            return Ok((path, Arc::clone(partials)));
         }
-        let mut partials = Partials::new();
+        let mut partials = Vec::new();
         for pattern in ["*.hbs", "_*.prompt"] {
             let pattern = Pattern::in_folder(path.dir(), pattern).map_err(|e| Error::new(Code::Bug, e))?;
             for partial in self.glob(rule, &pattern)?.into_iter().filter(|partial| *partial != path) {
                 partials.push((partial.stem().trim_start_matches('_').to_owned(), partial));
             }
         }
-        self.partials.insert((rule, path.clone()), partials.clone());
+        let partials = Partials::from(partials);
+        self.partials.insert((rule, path.clone()), Arc::clone(&partials));
         Ok((path, partials))
     }
 
-    fn input(&self, id: usize, input: &Input, scope: &Value, by_rule: &[Vec<RelPath>]) -> Result<TaskInput, Error> {
+    fn input(&self, id: usize, input: &Input, scope: &Value, by_rule: &[Arc<[RelPath]>]) -> Result<TaskInput, Error> {
         let place = &input.source.place;
         let label = input.source.render(scope)?;
         let source = if let Some(name) = label.strip_prefix("rule:") {
             let Some(maker) = self.manifest.rules.iter().position(|rule| rule.name == name) else {
                 if self.manifest.names.contains(name) {
                     // The rule is there and could not be read; that has been said.
-                    return Ok(TaskInput { name: input.name.clone(), label, source: Source::Files(Vec::new()) });
+                    return Ok(TaskInput { name: input.name.clone(), label, source: Source::Files(Arc::default()) });
                 }
                 let names = self.manifest.names.iter().map(String::as_str);
                 return Err(Error::new(Code::UnknownRule, format!("no rule `{name}`"))
                     .at(place.clone())
                     .hint_if(did_you_mean(name, names)));
             };
-            Source::Files(by_rule[maker].clone())
+            Source::Files(Arc::clone(&by_rule[maker]))
         } else if selector::split(&label).is_some() {
             let selector = parse_selector(&label, place)?;
             let is_glob = self.is_glob(&selector.file);
             let files = match is_glob {
                 true => self.matched(id, &selector.file, place)?,
-                false => vec![input_path(&selector.file, place)?],
+                false => Arc::from([input_path(&selector.file, place)?]),
             };
-            for path in &files {
+            for path in files.iter() {
                 let is_new = self.selectable.borrow_mut().insert((id, place.span.start, path.clone(), label.clone()));
                 if is_new {
                     self.selectable(path, &selector, input.optional, place)?;

@@ -1,5 +1,7 @@
 //! The `context` of a rule for each of its tasks.
 
+use std::sync::Arc;
+
 use serde_json::Value;
 
 use super::super::TaskContext;
@@ -16,7 +18,7 @@ impl Expander<'_> {
         let selector = parse_selector(&label, place)?;
         let files = match self.is_glob(&selector.file) {
             true => self.matched(id, &selector.file, place)?,
-            false => vec![input_path(&selector.file, place)?],
+            false => Arc::from([input_path(&selector.file, place)?]),
         };
         let related_to = context.related_to.as_ref().map(|expr| expr.render(scope)).transpose()?;
         let is_made = |path: &RelPath| self.declared.contains_key(path);

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::ops::Bound;
+use std::sync::Arc;
 
 use super::Expander;
 use crate::error::{Code, Error, Place};
@@ -46,13 +47,13 @@ impl Expander<'_> {
     }
 
     /// The files that an input's glob matches, once all outputs are known.
-    pub(super) fn matched(&self, rule: usize, glob: &str, place: &Place) -> Result<Vec<RelPath>, Error> {
+    pub(super) fn matched(&self, rule: usize, glob: &str, place: &Place) -> Result<Arc<[RelPath]>, Error> {
         let key = (rule, glob.to_owned());
         if let Some(files) = self.matched.borrow().get(&key) {
-            return Ok(files.clone());
+            return Ok(Arc::clone(files));
         }
-        let files = self.glob(rule, &pattern(glob, place)?)?;
-        self.matched.borrow_mut().insert(key, files.clone());
+        let files: Arc<[RelPath]> = self.glob(rule, &pattern(glob, place)?)?.into();
+        self.matched.borrow_mut().insert(key, Arc::clone(&files));
         Ok(files)
     }
 
