@@ -135,9 +135,9 @@ pub fn making(ground: &Ground, plan: &Plan, id: TaskId) -> Result<Making, Error>
         return Ok(making.clone());
     }
     let mut overlay = Overlay { under: ground.files, made: HashMap::new() };
-    for (id, judged) in plan.tasks.iter().enumerate() {
-        if let Some(Ok(judged)) = judged {
-            overlay.add(ground, id, judged);
+    for dep in &ground.graph.tasks[id].deps {
+        if let Some(Some(Ok(judged))) = plan.tasks.get(*dep) {
+            overlay.add(ground, *dep, judged);
         }
     }
     making::make(ground.graph, id, &overlay, ground.recipes).map_err(|e| e.at(ground.graph.rule(id).place.clone()))
