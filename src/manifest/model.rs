@@ -222,6 +222,14 @@ impl Rule {
         matches!(self.recipe, Some(Recipe::Prompt(_)))
     }
 
+    /// The commands among its checks.
+    pub fn check_commands(&self) -> impl Iterator<Item = &Expr> + Clone {
+        self.checks.iter().filter_map(|check| match check {
+            Check::Run(command) => Some(command),
+            _ => None,
+        })
+    }
+
     /// Whether its results are known by rendering alone: no model, no command.
     pub fn is_rendered(&self) -> bool {
         matches!(self.recipe, Some(Recipe::Template(_))) && self.filters.is_empty()
