@@ -3,7 +3,7 @@
 use serde_json::{Map, Value};
 
 use super::Keys;
-use crate::error::{Code, Error, Place, Source};
+use crate::error::{Code, Error, Place, Source, offset};
 use crate::path::RelPath;
 use crate::yaml;
 
@@ -31,7 +31,7 @@ pub fn parse(path: &RelPath, text: &str) -> Result<Value, Error> {
     match path.ext() {
         "yaml" | "yml" => yaml::data(text).map_err(|e| wrong(format!("`{path}` is not YAML: {}", e.message), e.span)),
         "json" => serde_json::from_str(body).map_err(|e| {
-            let at = mark + Source { name: String::new(), text: body.to_owned() }.offset(e.line(), e.column());
+            let at = mark + offset(body, e.line(), e.column());
             // The place that the library puts at the end of its words is the diagnostic's to show.
             let what = e.to_string();
             let what = what.trim_end_matches(&format!(" at line {} column {}", e.line(), e.column()));
@@ -94,7 +94,7 @@ fn lines(text: &str) -> Result<Value, (String, usize)> {
         let json = line.trim_end();
         if !json.is_empty() {
             values.push(serde_json::from_str(json).map_err(|e| {
-                let column = Source { name: String::new(), text: json.to_owned() }.offset(e.line(), e.column());
+                let column = offset(json, e.line(), e.column());
                 // The library counts lines within the one that it was given.
                 let what = e.to_string();
                 (what.split(" at line ").next().unwrap_or(&what).to_owned(), start + column)
