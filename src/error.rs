@@ -181,10 +181,12 @@ impl Error {
         self
     }
 
-    /// Names the rule that is concerned.
+    /// Names the rule that is concerned, unless the message begins with one.
     #[must_use]
     pub fn in_rule(mut self, rule: &str) -> Error {
-        self.message = format!("rule `{rule}`: {}", self.message);
+        if !self.message.starts_with("rule `") {
+            self.message = format!("rule `{rule}`: {}", self.message);
+        }
         self
     }
 

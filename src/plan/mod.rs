@@ -186,8 +186,7 @@ pub fn judge(ground: &Ground, id: TaskId, files: &dyn Files) -> Result<Judged, E
     let graph = ground.graph;
     let in_rule = |e: Error| {
         let rule = graph.rule(id);
-        let e = if e.message.starts_with("rule `") { e } else { e.in_rule(&rule.name) };
-        e.at(rule.place.clone())
+        e.in_rule(&rule.name).at(rule.place.clone())
     };
     let parts = key::parts(graph, id, files).map_err(in_rule)?;
     let mut making = None;
