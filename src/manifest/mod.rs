@@ -32,8 +32,7 @@ pub use schema::schema;
 /// The text is no YAML, or too large, so that there is nothing to go on with.
 pub fn load(name: &str, text: &str, files: &dyn Files) -> Result<(Manifest, Vec<Error>), Error> {
     let (_, node, found) = parse(name, text)?;
-    let source =
-        Source::new(name, check::without_secrets(&Source { name: name.to_owned(), text: text.to_owned() }, &node));
+    let source = Source::new(name, check::without_secrets(text, &node));
     let mut reader = read::Reader { source: Arc::clone(&source), found };
     let mut included = Vec::new();
     let mut above = RelPath::new(name).into_iter().collect();
