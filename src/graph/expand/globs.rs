@@ -4,11 +4,12 @@ use std::collections::BTreeSet;
 use std::ops::Bound;
 use std::sync::Arc;
 
-use super::Expander;
+use super::{Expander, Paths, input_path};
 use crate::error::{Code, Error, Place};
 use crate::graph::items::{Globs, pattern};
 use crate::lock;
 use crate::path::{Pattern, RelPath};
+use crate::selector::Selector;
 
 impl Expander<'_> {
     /// Whether a text is a glob. A file may have brackets and braces in its name: `pages/[id].tsx` is itself where it is there.
@@ -47,14 +48,22 @@ impl Expander<'_> {
     }
 
     /// The files that an input's glob matches, once all outputs are known.
-    pub(super) fn matched(&self, rule: usize, glob: &str, place: &Place) -> Result<Arc<[RelPath]>, Error> {
+    pub(super) fn matched(&self, rule: usize, glob: &str, place: &Place) -> Result<Paths, Error> {
         let key = (rule, glob.to_owned());
         if let Some(files) = self.matched.borrow().get(&key) {
             return Ok(Arc::clone(files));
         }
-        let files: Arc<[RelPath]> = self.glob(rule, &pattern(glob, place)?)?.into();
+        let files: Paths = self.glob(rule, &pattern(glob, place)?)?.into();
         self.matched.borrow_mut().insert(key, Arc::clone(&files));
         Ok(files)
+    }
+
+    /// The files that a selector is of: those that match its glob, or the one that it names.
+    pub(super) fn selected(&self, rule: usize, selector: &Selector, place: &Place) -> Result<Paths, Error> {
+        match self.is_glob(&selector.file) {
+            true => self.matched(rule, &selector.file, place),
+            false => Ok(Arc::from([input_path(&selector.file, place)?])),
+        }
     }
 
     /// The error for a file that is not there.
