@@ -67,6 +67,17 @@ pub fn write(path: &RelPath, value: &Value) -> String {
     }
 }
 
+/// The value of what [`write`] wrote. All but YAML and TOML is JSON to both of them, also what [`parse`] reads as a table.
+///
+/// # Errors
+/// Why the text holds none, in words.
+pub fn read_back(path: &RelPath, text: &str) -> Result<Value, String> {
+    match path.ext() {
+        "yaml" | "yml" | "toml" => parse(path, text).map_err(|e| e.message),
+        _ => serde_json::from_str(text).map_err(|e| format!("it is not JSON: {e}")),
+    }
+}
+
 /// What the TOML library hands a date over as: a map of this one key.
 const DATE: &str = "$__toml_private_datetime";
 
@@ -211,5 +222,20 @@ mod tests {
             "f.csv:3:1: `f.csv` is not CSV: the row's number of fields is 3, the header's 2"
         );
         assert_eq!(error("a,b,a\n"), "f.csv:1:1: `f.csv` is not CSV: its header names `a` twice");
+    }
+
+    #[test]
+    fn a_value_survives_each_form() {
+        let value =
+            json!({"b": "yes", "a": [1, 2.5, true], "m": {"x": "1", "é": "a\nb\n"}, "d": "2024-01-01", "s": " # "});
+        for name in ["a.json", "a.yaml", "a.yml", "a.toml", "a.txt", "a"] {
+            let path = RelPath::new(name).unwrap();
+            let text = write(&path, &value);
+            assert!(text.ends_with('\n'));
+            assert_eq!(read_back(&path, &text).unwrap(), value, "{name}: {text}");
+        }
+        let path = RelPath::new("a.toml").unwrap();
+        assert!(read_back(&path, &write(&path, &json!({"a": null}))).unwrap_err().contains("not TOML"));
+        assert_eq!(write(&RelPath::new("a.json").unwrap(), &json!({"a": []})), "{\n  \"a\": []\n}\n");
     }
 }
