@@ -19,19 +19,29 @@ impl Source {
         Arc::new(Source { name: name.into(), text: text.into() })
     }
 
-    /// Line and column of a byte offset, both counted from 1, the column in characters.
+    /// As [`line_column`].
     pub fn line_column(&self, offset: usize) -> (usize, usize) {
-        let before = &self.text[..self.text.floor_char_boundary(offset)];
-        let line_start = before.rfind('\n').map_or(0, |at| at + 1);
-        (before.bytes().filter(|byte| *byte == b'\n').count() + 1, before[line_start..].chars().count() + 1)
+        line_column(&self.text, offset)
     }
 
-    /// The byte offset of a line and column, both counted from 1, the column in characters.
+    /// As [`offset`].
     pub fn offset(&self, line: usize, column: usize) -> usize {
-        let start: usize = self.text.split_inclusive('\n').take(line.saturating_sub(1)).map(str::len).sum();
-        let rest = &self.text[start.min(self.text.len())..];
-        start + rest.char_indices().nth(column.saturating_sub(1)).map_or(rest.len(), |(at, _)| at)
+        offset(&self.text, line, column)
     }
+}
+
+/// Line and column of a byte offset, both counted from 1, the column in characters.
+pub fn line_column(text: &str, offset: usize) -> (usize, usize) {
+    let before = &text[..text.floor_char_boundary(offset)];
+    let line_start = before.rfind('\n').map_or(0, |at| at + 1);
+    (before.bytes().filter(|byte| *byte == b'\n').count() + 1, before[line_start..].chars().count() + 1)
+}
+
+/// The byte offset of a line and column, both counted from 1, the column in characters.
+pub fn offset(text: &str, line: usize, column: usize) -> usize {
+    let start: usize = text.split_inclusive('\n').take(line.saturating_sub(1)).map(str::len).sum();
+    let rest = &text[start.min(text.len())..];
+    start + rest.char_indices().nth(column.saturating_sub(1)).map_or(rest.len(), |(at, _)| at)
 }
 
 /// A stretch of a source.
@@ -171,10 +181,12 @@ impl Error {
         self
     }
 
-    /// Names the rule that is concerned.
+    /// Names the rule that is concerned, unless the message begins with one.
     #[must_use]
     pub fn in_rule(mut self, rule: &str) -> Error {
-        self.message = format!("rule `{rule}`: {}", self.message);
+        if !self.message.starts_with("rule `") {
+            self.message = format!("rule `{rule}`: {}", self.message);
+        }
         self
     }
 

@@ -1,5 +1,6 @@
 //! `prompt`: what would be sent for a target, or a prompt file by itself. Sends nothing.
 
+use std::collections::HashSet;
 use std::path::Path;
 
 use serde_json::{Map, Value, json};
@@ -69,7 +70,7 @@ fn of_targets(context: &Context, args: &Prompt) -> Result<Exit, Errors> {
     let planned = project.plan_as(planned, context.wish(), context.options.jobs)?;
     let together = args.batch && !context.options.no_batch;
     let mut said = Vec::new();
-    let mut shown: Vec<TaskId> = Vec::new();
+    let mut shown: HashSet<TaskId> = HashSet::new();
     let mut failed = false;
     for task in selected {
         if shown.contains(&task) {

@@ -137,8 +137,8 @@ impl Spec {
             (about.is_some() && rank == 0) || room.is_none_or(|room| taken <= room)
         };
         let count = near.iter().enumerate().position(|entity| !fits(entity)).unwrap_or(near.len());
-        let (mut shown, mut left_out) = (near, Vec::new());
-        left_out.extend(shown.drain(count..));
+        let mut shown = near;
+        let mut left_out = shown.split_off(count);
         shown.sort_unstable();
         left_out.sort_unstable();
         Some(Choice { spec: Arc::clone(self), is_related: about.is_some(), shown, left_out })

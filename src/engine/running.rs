@@ -11,7 +11,6 @@ use crate::event::Status;
 use crate::files::Files;
 use crate::graph::TaskId;
 use crate::llm::{self, Complaint, Demand};
-use crate::manifest::Check;
 use crate::path::RelPath;
 use crate::plan::{self, bug};
 use crate::schema::Schema;
@@ -115,7 +114,7 @@ pub(super) fn checked(shared: &Shared, task: TaskId, contents: &[Arc<[u8]>]) -> 
         let text = String::from_utf8_lossy(bytes);
         llm::verify(&output.path, &text, &tests).map_err(Unfit::Not)?;
     }
-    if !rule.checks.iter().any(|check| matches!(check, Check::Run(_))) {
+    if rule.check_commands().next().is_none() {
         return Ok(());
     }
     // What is not accepted yet is shown to commands in a folder of its own, with the paths that it will have.
@@ -131,10 +130,7 @@ pub(super) fn checked(shared: &Shared, task: TaskId, contents: &[Arc<[u8]>]) -> 
 
 /// The rule's commands on one output, which stands at `at`.
 fn run_checks(shared: &Shared, task: TaskId, output: &RelPath, at: &str) -> Result<(), Unfit> {
-    let commands = shared.graph.rule(task).checks.iter().filter_map(|check| match check {
-        Check::Run(command) => Some(command),
-        _ => None,
-    });
+    let commands = shared.graph.rule(task).check_commands();
     for line in plan::commands(&shared.graph, task, commands, at, &shared.files)? {
         if let Err(failed) = shared.shell.run(&line, None) {
             return Err(unfit(failed, Demand::Check("run"), &line, output));

@@ -1,8 +1,10 @@
 //! Handlebars, strict: the one expression language of Genfile strings, templates and prompts.
 //!
-//! Pure: text and values in, text out. Every helper is registered in [`helpers`] or, for prompts, in [`prompting`]. Unknown
-//! variables are errors, in `{{#if}}` too where the name is one that genmake gives (`vars.x`, `inputs.x`); below `item.value`,
-//! `env` and other data a name may be missing in `{{#if}}` and `{{default}}`, because data has optional fields.
+//! Pure: text and values in, text out. Every helper is registered in [`helpers`] or, for prompts, in [`prompting`]; what
+//! `{{context}}` writes in a prompt is in [`placed`].
+//!
+//! Unknown variables are errors, in `{{#if}}` too where the name is one that genmake gives (`vars.x`, `inputs.x`); below
+//! `item.value`, `env` and other data a name may be missing in `{{#if}}` and `{{default}}`, because data has optional fields.
 //!
 //! A prompt file by itself is rendered with Dotprompt's own, lenient semantics: see [`Template::lenient`].
 
@@ -20,7 +22,7 @@ use std::sync::Arc;
 use handlebars::{Handlebars, RenderError, RenderErrorReason, Template as Compiled, TemplateErrorReason};
 use serde_json::{Value, json};
 
-use crate::error::{Code, Error, Place, Source, did_you_mean};
+use crate::error::{Code, Error, Place, Source, did_you_mean, line_column, offset};
 
 pub use marks::{MARK, Mark, Piece, pieces};
 
@@ -276,10 +278,8 @@ fn in_partial(why: Why, name: &str) -> ExprError {
 
 fn compile(text: &str, partial: Option<&str>) -> Result<Compiled, ExprError> {
     limits::within(text).map_err(|(what, at)| {
-        let before = &text[..at];
-        let line_start = before.rfind('\n').map_or(0, |end| end + 1);
-        let at = (before.matches('\n').count() + 1, before[line_start..].chars().count() + 1);
-        ExprError { why: Why::Use(what), partial: partial.map(str::to_owned), at: Some(at) }
+        let at = Some(line_column(text, at));
+        ExprError { why: Why::Use(what), partial: partial.map(str::to_owned), at }
     })?;
     Compiled::compile_with_name(text, partial.unwrap_or(MAIN).to_owned()).map_err(|e| {
         let what = match e.reason() {
@@ -297,8 +297,7 @@ fn compile(text: &str, partial: Option<&str>) -> Result<Compiled, ExprError> {
 
 /// Whether nothing stands behind a line and column, counted from 1.
 fn is_end(text: &str, at: Option<(usize, usize)>) -> bool {
-    let source = Source { name: String::new(), text: text.to_owned() };
-    at.is_some_and(|(line, column)| text[source.offset(line, column).min(text.len())..].trim().is_empty())
+    at.is_some_and(|(line, column)| text[offset(text, line, column).min(text.len())..].trim().is_empty())
 }
 
 fn render_error(error: &RenderError) -> ExprError {

@@ -1,5 +1,7 @@
 //! What a task's prompt is shown of a specification: from where, and about what.
 
+use std::sync::Arc;
+
 use crate::context::{Choice, Selected, Spec, Specs};
 use crate::digest::Framed;
 use crate::error::{Code, Error, did_you_mean};
@@ -17,7 +19,7 @@ pub struct TaskContext {
     /// The selector: what people call it.
     pub label: String,
     /// The files that it selects from, in byte order.
-    pub files: Vec<RelPath>,
+    pub files: Arc<[RelPath]>,
     /// The entity that the prompt is about; without, all are shown.
     pub related_to: Option<String>,
     /// Whether all tasks of the rule are shown the same.
@@ -29,7 +31,7 @@ impl TaskContext {
     pub(super) fn new(
         of_rule: &Context,
         label: String,
-        files: Vec<RelPath>,
+        files: Arc<[RelPath]>,
         selector: Selector,
         related_to: Option<String>,
     ) -> TaskContext {
@@ -65,17 +67,11 @@ impl TaskContext {
     }
 
     /// The specification, taken apart once for all tasks.
-    fn spec(
-        &self,
-        of_rule: &Context,
-        files: &dyn Files,
-        data: &DataCache,
-        specs: &Specs,
-    ) -> Result<std::sync::Arc<Spec>, Error> {
+    fn spec(&self, of_rule: &Context, files: &dyn Files, data: &DataCache, specs: &Specs) -> Result<Arc<Spec>, Error> {
         let place = &of_rule.select.place;
         let bad = |what: String| Error::new(Code::BadSelector, what).at(place.clone());
         let mut of = Framed::new("spec").field(&self.label);
-        for path in &self.files {
+        for path in self.files.iter() {
             let digest = files.digest(path)?;
             of = of.field(path.as_str()).field(digest.as_ref().map_or(&[][..], |digest| digest.bytes()));
         }
@@ -91,7 +87,7 @@ impl TaskContext {
             What::Sections(_) | What::Definitions(_) => true,
         };
         let mut selected = Vec::new();
-        for path in &self.files {
+        for path in self.files.iter() {
             let Some(parts) = data.select(files, path, &self.selector).map_err(|e| e.at(place.clone()))? else {
                 return Err(Error::new(Code::MissingInput, format!("`{path}` is not there")).at(place.clone()));
             };

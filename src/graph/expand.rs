@@ -7,6 +7,7 @@ mod heads;
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::sync::Arc;
 
 use serde_json::{Map, Value, json};
 
@@ -53,7 +54,7 @@ struct Expander<'a> {
     /// The partials beside each rule's recipes, as they will be when everything is built.
     partials: HashMap<(usize, RelPath), Partials>,
     /// What each rule's input globs match, once all outputs are known.
-    matched: RefCell<HashMap<(usize, String), Vec<RelPath>>>,
+    matched: RefCell<HashMap<(usize, String), Paths>>,
     /// The parts of files that were looked for, by rule and place of the input: ten thousand tasks may name the same.
     selectable: RefCell<HashSet<(usize, usize, RelPath, String)>>,
     /// The outputs of rules that are named without an expression, for what runs before all outputs are known.
@@ -65,8 +66,11 @@ struct Expander<'a> {
     found: Vec<Error>,
 }
 
+/// Files that many tasks may name.
+type Paths = Arc<[RelPath]>;
+
 /// Partials by name.
-type Partials = Vec<(String, RelPath)>;
+type Partials = Arc<[(String, RelPath)]>;
 
 pub(super) fn expand(
     manifest: &Manifest,
@@ -121,7 +125,7 @@ impl<'a> Expander<'a> {
         let mut makers = HashMap::new();
         let mut empty_rules = BTreeSet::new();
         let mut skipped = BTreeSet::new();
-        let mut by_rule: Vec<Vec<RelPath>> = Vec::new();
+        let mut by_rule: Vec<Paths> = Vec::new();
         for (id, heads) in heads.iter_mut().enumerate() {
             if heads.is_empty() {
                 empty_rules.insert(self.manifest.rules[id].name.clone());
@@ -155,7 +159,7 @@ impl<'a> Expander<'a> {
         Expanded { tasks, makers, empty_rules, skipped, found: self.found }
     }
 
-    fn task(&mut self, id: usize, head: Head, by_rule: &[Vec<RelPath>]) -> Option<Task> {
+    fn task(&mut self, id: usize, head: Head, by_rule: &[Paths]) -> Option<Task> {
         let rule = &self.manifest.rules[id];
         let scope = self.scope(rule, head.item.as_ref());
         let mut inputs = Vec::with_capacity(rule.inputs.len());
@@ -174,41 +178,60 @@ impl<'a> Expander<'a> {
                 return None;
             }
         };
-        let mut schemas = Vec::new();
-        for check in &rule.checks {
-            if let Check::Schema(file) = check {
-                match self.project_file(rule, file, "its schema is", &scope) {
-                    Ok(path) => schemas.push(path),
-                    Err(error) => self.note(error.in_rule(&rule.name)),
-                }
-            }
-        }
+        let schemas = self.schemas(rule, &scope);
         let context = rule.context.as_ref().map(|context| self.context(id, context, &scope)).transpose();
         let context = context.unwrap_or_else(|error| {
             self.note(error.in_rule(&rule.name));
             None
         });
+        self.can_be_checked(rule, &head.outputs);
+        if !self.is_not_its_own_source(rule, &head, recipe.as_ref()) {
+            return None;
+        }
+        let partials = partials.unwrap_or_default();
+        let outputs = head.outputs;
+        Some(Task { rule: id, item: head.item, outputs, inputs, context, recipe, partials, schemas, deps: Vec::new() })
+    }
+
+    /// The schemas that a rule's checks name, in their order.
+    fn schemas(&mut self, rule: &Rule, scope: &Value) -> Vec<RelPath> {
+        let mut schemas = Vec::new();
+        for check in &rule.checks {
+            if let Check::Schema(file) = check {
+                match self.project_file(rule, file, "its schema is", scope) {
+                    Ok(path) => schemas.push(path),
+                    Err(error) => self.note(error.in_rule(&rule.name)),
+                }
+            }
+        }
+        schemas
+    }
+
+    /// That there is a grammar for each output whose syntax is to be checked.
+    fn can_be_checked(&mut self, rule: &Rule, outputs: &[Output]) {
         let is_checked = rule.checks.iter().any(|check| matches!(check, Check::Syntax));
-        for output in head.outputs.iter().filter(|output| is_checked && !is_data(&output.path)) {
+        for output in outputs.iter().filter(|output| is_checked && !is_data(&output.path)) {
             if let Err(why) = syntax::can_check(output.path.ext()) {
                 let message = format!("`check: syntax` cannot judge `{}`: {why}", output.path);
                 self.note(Error::new(Code::BadValue, message).in_rule(&rule.name).at(rule.place.clone()));
             }
         }
-        for output in &head.outputs {
-            // An item of a glob or a selector stands for a file, or for a part of one.
-            let is_literal = matches!(rule.foreach, Some(Foreach::Over(Over::List(_))));
-            let of_item = head.item.as_ref().filter(|_| !is_literal);
-            let is_item = of_item.is_some_and(|item| item.stands_for(&output.path));
-            if recipe.as_ref() == Some(&output.path) || is_item || self.manifest.included.contains(&output.path) {
-                let message = format!("output `{}` is also what it is made from", output.path);
-                self.note(Error::new(Code::BadPath, message).in_rule(&rule.name).at(rule.place.clone()));
-                return None;
-            }
-        }
-        let partials = partials.unwrap_or_default();
-        let outputs = head.outputs;
-        Some(Task { rule: id, item: head.item, outputs, inputs, context, recipe, partials, schemas, deps: Vec::new() })
+    }
+
+    /// That no output is what the task is made from: its item, its recipe, or a part of the Genfile.
+    fn is_not_its_own_source(&mut self, rule: &Rule, head: &Head, recipe: Option<&RelPath>) -> bool {
+        // An item of a glob or a selector stands for a file, or for a part of one.
+        let is_literal = matches!(rule.foreach, Some(Foreach::Over(Over::List(_))));
+        let item = head.item.as_ref().filter(|_| !is_literal);
+        let is_source = |path: &RelPath| {
+            recipe == Some(path)
+                || item.is_some_and(|item| item.stands_for(path))
+                || self.manifest.included.contains(path)
+        };
+        let Some(output) = head.outputs.iter().find(|output| is_source(&output.path)) else { return true };
+        let message = format!("output `{}` is also what it is made from", output.path);
+        self.note(Error::new(Code::BadPath, message).in_rule(&rule.name).at(rule.place.clone()));
+        false
     }
 
     /// Keeps one error for each place: a mistake in a rule is one mistake, however many tasks the rule has.
@@ -236,48 +259,45 @@ impl<'a> Expander<'a> {
     fn recipe(&mut self, rule: usize, file: &Expr, scope: &Value) -> Result<(RelPath, Partials), Error> {
         let path = self.project_file(&self.manifest.rules[rule], file, "its recipe is", scope)?;
         if let Some(partials) = self.partials.get(&(rule, path.clone())) {
-            return Ok((path, partials.clone()));
+            return Ok((path, Arc::clone(partials)));
         }
-        let mut partials = Partials::new();
+        let mut partials = Vec::new();
         for pattern in ["*.hbs", "_*.prompt"] {
             let pattern = Pattern::in_folder(path.dir(), pattern).map_err(|e| Error::new(Code::Bug, e))?;
             for partial in self.glob(rule, &pattern)?.into_iter().filter(|partial| *partial != path) {
                 partials.push((partial.stem().trim_start_matches('_').to_owned(), partial));
             }
         }
-        self.partials.insert((rule, path.clone()), partials.clone());
+        let partials = Partials::from(partials);
+        self.partials.insert((rule, path.clone()), Arc::clone(&partials));
         Ok((path, partials))
     }
 
-    fn input(&self, id: usize, input: &Input, scope: &Value, by_rule: &[Vec<RelPath>]) -> Result<TaskInput, Error> {
+    fn input(&self, id: usize, input: &Input, scope: &Value, by_rule: &[Paths]) -> Result<TaskInput, Error> {
         let place = &input.source.place;
         let label = input.source.render(scope)?;
         let source = if let Some(name) = label.strip_prefix("rule:") {
             let Some(maker) = self.manifest.rules.iter().position(|rule| rule.name == name) else {
                 if self.manifest.names.contains(name) {
                     // The rule is there and could not be read; that has been said.
-                    return Ok(TaskInput { name: input.name.clone(), label, source: Source::Files(Vec::new()) });
+                    return Ok(TaskInput { name: input.name.clone(), label, source: Source::Files(Arc::default()) });
                 }
                 let names = self.manifest.names.iter().map(String::as_str);
                 return Err(Error::new(Code::UnknownRule, format!("no rule `{name}`"))
                     .at(place.clone())
                     .hint_if(did_you_mean(name, names)));
             };
-            Source::Files(by_rule[maker].clone())
+            Source::Files(Arc::clone(&by_rule[maker]))
         } else if selector::split(&label).is_some() {
             let selector = parse_selector(&label, place)?;
-            let is_glob = self.is_glob(&selector.file);
-            let files = match is_glob {
-                true => self.matched(id, &selector.file, place)?,
-                false => vec![input_path(&selector.file, place)?],
-            };
-            for path in &files {
+            let files = self.selected(id, &selector, place)?;
+            for path in files.iter() {
                 let is_new = self.selectable.borrow_mut().insert((id, place.span.start, path.clone(), label.clone()));
                 if is_new {
                     self.selectable(path, &selector, input.optional, place)?;
                 }
             }
-            let is_list = is_glob || selector.is_list();
+            let is_list = selector.is_list() || self.is_glob(&selector.file);
             Source::Parts { files, selector, is_list, optional: input.optional }
         } else if self.is_glob(&label) {
             Source::Files(self.matched(id, &label, place)?)

@@ -1,5 +1,7 @@
 //! What a rule runs over: the items of its foreach, one axis or the product of several.
 
+use std::borrow::Cow;
+
 use serde_json::{Map, Value};
 
 use super::Item;
@@ -92,7 +94,7 @@ const MAX_TASKS: usize = 1_000_000;
 ///
 /// # Errors
 /// [`Code::BadValue`], without a place, where there would be more than a machine can hold.
-pub(super) fn product(axes: &[(Option<&str>, Vec<AxisItem>)]) -> Result<Vec<Option<Item>>, Error> {
+pub(super) fn product(axes: &[(Option<&str>, Cow<[AxisItem]>)]) -> Result<Vec<Option<Item>>, Error> {
     let count = axes.iter().try_fold(1, |count: usize, (_, items)| count.checked_mul(items.len()));
     if count.is_none_or(|count| count > MAX_TASKS) {
         return Err(Error::new(Code::BadValue, format!("its foreach has more than {MAX_TASKS} items"))

@@ -10,6 +10,7 @@ mod order;
 mod target;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::sync::Arc;
 
 use serde_json::Value;
 
@@ -40,13 +41,13 @@ pub struct Graph {
     pub makers: HashMap<RelPath, TaskId>,
     /// The tasks in layers: each waits only for tasks of layers before its own.
     pub layers: Vec<Vec<TaskId>>,
-    /// The rules whose foreach found nothing: `when` they had items before, their outputs are not orphans lightly.
+    /// The rules whose foreach found nothing: what they made before is deleted only with a person's yes.
     pub empty_rules: BTreeSet<String>,
     /// Outputs whose `when` is false: no task, and no orphans either.
     pub skipped: BTreeSet<RelPath>,
     /// The environment variables that rules name and that are set.
     pub env: BTreeMap<String, String>,
-    /// Data files that expansion has parsed, for the stages after it.
+    /// The files that expansion has parsed, for the stages after it.
     pub data: DataCache,
     /// The specifications that contexts select from, likewise.
     pub specs: Specs,
@@ -67,8 +68,8 @@ pub struct Task {
     pub context: Option<TaskContext>,
     /// The recipe's file; a command has none.
     pub recipe: Option<RelPath>,
-    /// The partials beside the recipe, by name.
-    pub partials: Vec<(String, RelPath)>,
+    /// The partials beside the recipe, by name; tasks of one recipe share them.
+    pub partials: Arc<[(String, RelPath)]>,
     /// The schemas that its checks hold results against, in the order of the checks.
     pub schemas: Vec<RelPath>,
     /// The tasks it waits for.
@@ -81,7 +82,7 @@ impl Task {
         let inputs = self.inputs.iter().flat_map(|input| input.source.files());
         let partials = self.partials.iter().map(|(_, path)| path);
         let item = self.item.iter().flat_map(|item| item.files.iter().map(|(_, path)| path));
-        let context = self.context.iter().flat_map(|context| &context.files);
+        let context = self.context.iter().flat_map(|context| &*context.files);
         inputs.chain(partials).chain(item).chain(context).chain(&self.recipe).chain(&self.schemas)
     }
 }
@@ -135,12 +136,12 @@ pub enum Source {
         /// Whether it may be missing.
         optional: bool,
     },
-    /// Any number of files.
-    Files(Vec<RelPath>),
+    /// Any number of files; tasks that name the same share the list.
+    Files(Arc<[RelPath]>),
     /// Parts of files.
     Parts {
-        /// The files, in byte order.
-        files: Vec<RelPath>,
+        /// The files, in byte order; shared likewise.
+        files: Arc<[RelPath]>,
         /// Which part of each.
         selector: Selector,
         /// Whether they are a list, also if there is one.

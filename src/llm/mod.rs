@@ -3,7 +3,6 @@
 mod reply;
 mod request;
 mod verify;
-mod written;
 
 pub use reply::{Answer, Shortfall, Split, Stop, Usage, single, split};
 pub use request::{Ask, Request, context_saved, slot};

@@ -2,11 +2,10 @@
 
 use std::sync::Arc;
 
-use super::written;
 use crate::path::RelPath;
 use crate::prompt::{Message, Role};
 use crate::schema::Schema;
-use crate::selector::{is_data, parse_data};
+use crate::selector::{is_data, parse_data, read_data_back};
 use crate::syntax;
 
 /// What a result must satisfy.
@@ -65,13 +64,13 @@ impl Complaint {
 /// # Errors
 /// All that the schema has against it.
 pub fn fits(path: &RelPath, text: &str, schema: &Schema) -> Result<(), Complaint> {
-    let checked = written::read(path, text).and_then(|value| schema.check(&value));
+    let checked = read_data_back(path, text).and_then(|value| schema.check(&value));
     checked.map_err(|message| Complaint { demand: Demand::OutputSchema, path: path.clone(), message })
 }
 
 /// A result as the model said it: data as JSON, whatever its output is written in.
 pub fn as_said(path: &RelPath, text: &str) -> String {
-    written::read(path, text).map_or_else(|_| text.to_owned(), |value| format!("{value:#}"))
+    read_data_back(path, text).map_or_else(|_| text.to_owned(), |value| format!("{value:#}"))
 }
 
 /// A check that only reads the result.
@@ -93,7 +92,7 @@ pub fn verify(path: &RelPath, text: &str, tests: &[Test]) -> Result<(), Complain
         let (name, passed) = match test {
             Test::Data(ext) => (*ext, is_data_of(ext, text)),
             Test::Syntax => ("syntax", is_code(path, text)),
-            Test::Schema(schema) => ("schema", written::read(path, text).and_then(|value| schema.check(&value))),
+            Test::Schema(schema) => ("schema", read_data_back(path, text).and_then(|value| schema.check(&value))),
         };
         passed.map_err(|message| Complaint { demand: Demand::Check(name), path: path.clone(), message })?;
     }

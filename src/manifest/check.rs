@@ -6,14 +6,12 @@ use std::time::Duration;
 use serde_json::{Map, Value, json};
 
 use super::include::Included;
-use super::language::{SECRETS, TOP};
-use super::model::{Api, Batching, Expr, Manifest, Provider, Recipe};
-use super::read::{Reader, boolean, duration, entries, fields, number, text, whole};
+use super::language::{Form, SECRETS, TOP};
+use super::model::{Api, Batching, Expr, Manifest, Provider, Recipe, unknown_provider};
+use super::read::{Fields, Reader, boolean, duration, entries, fields, number, text, whole};
 use super::rule::{Around, rule};
-use crate::error::{Code, Error, did_you_mean};
-use crate::yaml::{Kind, Node};
-
-use super::language::Form;
+use crate::error::{Code, Error};
+use crate::yaml::{Key, Kind, Node};
 
 /// Reads a whole Genfile and what it includes; what could not be read is left out of the model and stands in the list.
 pub(super) fn check(reader: &mut Reader, node: &Node, included: &[Included], manifest: &mut Manifest) {
@@ -37,15 +35,7 @@ pub(super) fn check(reader: &mut Reader, node: &Node, included: &[Included], man
     if let Some(node) = top.get("vars") {
         vars(reader, node, &mut manifest.vars);
     }
-    let mut declared: BTreeSet<String> = BTreeSet::new();
-    for (key, node) in top.get("providers").map(entries).unwrap_or_default() {
-        declared.insert(key.name.clone());
-        if let Some(mut provider) = provider(reader, node) {
-            provider.name.clone_from(&key.name);
-            provider.place = reader.place(&key.span);
-            manifest.providers.insert(key.name.clone(), provider);
-        }
-    }
+    let declared = providers(reader, top, manifest);
     if let Some(node) = top.get("provider") {
         known_provider(reader, node, &declared);
         manifest.provider = text(node).map(str::to_owned);
@@ -57,26 +47,8 @@ pub(super) fn check(reader: &mut Reader, node: &Node, included: &[Included], man
     let own = top.get("rules").map(entries).unwrap_or_default();
     let own_names: BTreeSet<&str> = own.iter().map(|(key, _)| key.name.as_str()).collect();
     for file in included {
-        let mut other = Reader { source: file.source.clone(), found: Vec::new() };
-        let keys = fields(&file.node);
-        if let Some(node) = keys.get("vars") {
-            vars(&mut other, node, &mut manifest.vars);
-        }
         let around = Around { batching: defaults, providers: &declared, base: &file.base };
-        for (key, node) in keys.get("rules").map(entries).unwrap_or_default() {
-            // A rule of the Genfile takes the place of an included one.
-            if own_names.contains(key.name.as_str()) || !file.takes(&key.name) {
-                continue;
-            }
-            if !manifest.names.insert(key.name.clone()) {
-                let message = format!("two included files have a rule `{}`", key.name);
-                let hint = "take it from one of them with `{from: FILE, only: [RULE, …]}`, or write it in the Genfile";
-                other.report(&key.span, Error::new(Code::DuplicateKey, message).hint(hint));
-                continue;
-            }
-            manifest.rules.extend(rule(&mut other, key, node, &around));
-        }
-        reader.found.extend(other.found);
+        reader.found.extend(taken_over(file, &own_names, &around, manifest));
     }
     let around = Around { batching: defaults, providers: &declared, base: "" };
     for (key, node) in own {
@@ -86,7 +58,40 @@ pub(super) fn check(reader: &mut Reader, node: &Node, included: &[Included], man
     without_provider(reader, manifest);
 }
 
-/// The source with keys that somebody wrote into it blotted out, so that no error shows them; places stay where they are.
+/// Reads `providers`; the names of all that are declared, also of those that could not be read.
+fn providers(reader: &mut Reader, top: Fields, manifest: &mut Manifest) -> BTreeSet<String> {
+    let mut declared = BTreeSet::new();
+    for (key, node) in top.get("providers").map(entries).unwrap_or_default() {
+        declared.insert(key.name.clone());
+        manifest.providers.extend(provider(reader, key, node).map(|provider| (key.name.clone(), provider)));
+    }
+    declared
+}
+
+/// Takes over the variables and rules of an included file; what is wrong with them. `own` are the Genfile's rules, which take the
+/// place of included ones.
+fn taken_over(file: &Included, own: &BTreeSet<&str>, around: &Around, manifest: &mut Manifest) -> Vec<Error> {
+    let mut reader = Reader { source: file.source.clone(), found: Vec::new() };
+    let keys = fields(&file.node);
+    if let Some(node) = keys.get("vars") {
+        vars(&mut reader, node, &mut manifest.vars);
+    }
+    for (key, node) in keys.get("rules").map(entries).unwrap_or_default() {
+        if own.contains(key.name.as_str()) || !file.takes(&key.name) {
+            continue;
+        }
+        if !manifest.names.insert(key.name.clone()) {
+            let message = format!("two included files have a rule `{}`", key.name);
+            let hint = "take it from one of them with `{from: FILE, only: [RULE, …]}`, or write it in the Genfile";
+            reader.report(&key.span, Error::new(Code::DuplicateKey, message).hint(hint));
+            continue;
+        }
+        manifest.rules.extend(rule(&mut reader, key, node, around));
+    }
+    reader.found
+}
+
+/// A Genfile's text with keys that somebody wrote into it blotted out, so that no error shows them; places stay where they are.
 pub(super) fn without_secrets(text: &str, node: &Node) -> String {
     let mut text = text.to_owned();
     for (_, provider) in fields(node).get("providers").map(entries).unwrap_or_default() {
@@ -170,15 +175,12 @@ pub(super) fn known_provider(reader: &mut Reader, node: &Node, declared: &BTreeS
     if let Some(name) = text(node)
         && !declared.contains(name)
     {
-        let error = Error::new(Code::UnknownProvider, format!("no provider `{name}`"))
-            .hint_if(did_you_mean(name, declared.iter().map(String::as_str)))
-            .hint("providers are declared under `providers:`");
-        reader.report(&node.span, error);
+        reader.report(&node.span, unknown_provider(name, declared.iter()));
     }
 }
 
-/// A provider without its name and place; `None` where something that it needs is wrong.
-fn provider(reader: &mut Reader, node: &Node) -> Option<Provider> {
+/// Reads a provider; `None` where something that it needs is wrong.
+fn provider(reader: &mut Reader, key: &Key, node: &Node) -> Option<Provider> {
     let keys = fields(node);
     let api = keys.get("api").and_then(text).filter(|name| *name == "openai").map(|_| Api::OpenAi);
     let base_url = match keys.get("base_url") {
@@ -201,10 +203,10 @@ fn provider(reader: &mut Reader, node: &Node) -> Option<Provider> {
         reader.report(&node.span, error.hint("names are of capital letters, digits and `_`, as `OPENAI_API_KEY`"));
         return None;
     }
-    let seconds = |key: &str, default| keys.get(key).and_then(duration).unwrap_or(Duration::from_secs(default));
+    let seconds = |name: &str, default| keys.get(name).and_then(duration).unwrap_or(Duration::from_secs(default));
     Some(Provider {
-        name: String::new(),
-        place: reader.place(&node.span),
+        name: key.name.clone(),
+        place: reader.place(&key.span),
         api: api?,
         base_url: base_url?,
         model: keys.get("model").and_then(text).map(str::to_owned),

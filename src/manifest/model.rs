@@ -8,7 +8,7 @@ use std::time::Duration;
 use serde_json::{Map, Value};
 
 use crate::error::{Code, Error, Place, Source, did_you_mean};
-use crate::expr::{Template, Why};
+use crate::expr::{ExprError, Template, Why};
 use crate::path::RelPath;
 
 /// A whole Genfile.
@@ -44,10 +44,7 @@ impl Expr {
     /// # Errors
     /// [`Code::BadExpression`], pointing at it.
     pub fn new(text: &str, place: Place) -> Result<Expr, Error> {
-        match Template::new(text, &[]) {
-            Ok(template) => Ok(Expr { template: Arc::new(template), place }),
-            Err(e) => Err(e.to_error().at(place)),
-        }
+        Expr::of(Template::new(text, &[]), place)
     }
 
     /// Compiles a command of the Genfile: the values in it are quoted for the shell.
@@ -55,7 +52,11 @@ impl Expr {
     /// # Errors
     /// [`Code::BadExpression`], pointing at it.
     pub fn command(text: &str, place: Place) -> Result<Expr, Error> {
-        match Template::command(text) {
+        Expr::of(Template::command(text), place)
+    }
+
+    fn of(compiled: Result<Template, ExprError>, place: Place) -> Result<Expr, Error> {
+        match compiled {
             Ok(template) => Ok(Expr { template: Arc::new(template), place }),
             Err(e) => Err(e.to_error().at(place)),
         }
@@ -222,6 +223,14 @@ impl Rule {
         matches!(self.recipe, Some(Recipe::Prompt(_)))
     }
 
+    /// The commands among its checks.
+    pub fn check_commands(&self) -> impl Iterator<Item = &Expr> + Clone {
+        self.checks.iter().filter_map(|check| match check {
+            Check::Run(command) => Some(command),
+            _ => None,
+        })
+    }
+
     /// Whether its results are known by rendering alone: no model, no command.
     pub fn is_rendered(&self) -> bool {
         matches!(self.recipe, Some(Recipe::Template(_))) && self.filters.is_empty()
@@ -371,7 +380,7 @@ impl Batching {
 }
 
 impl Manifest {
-    /// The provider and model of an LLM rule, with what a prompt file names between the two.
+    /// The provider that a rule's prompts are sent to: its own, or else the Genfile's.
     ///
     /// # Errors
     /// [`Code::UnknownProvider`] or [`Code::MissingKey`], pointing at the rule; a loaded Genfile has neither.
@@ -381,10 +390,15 @@ impl Manifest {
             return Err(Error::new(Code::MissingKey, "it has no provider").in_rule(&rule.name).at(rule.place.clone()));
         };
         self.providers.get(name).ok_or_else(|| {
-            Error::new(Code::UnknownProvider, format!("no provider `{name}`"))
-                .at(rule.provider.as_ref().map_or_else(|| rule.place.clone(), |(_, place)| place.clone()))
-                .hint_if(did_you_mean(name, self.providers.keys().map(String::as_str)))
-                .hint("providers are declared under `providers:`")
+            let place = rule.provider.as_ref().map_or(&rule.place, |(_, place)| place);
+            unknown_provider(name, self.providers.keys()).at(place.clone())
         })
     }
+}
+
+/// The error for a provider's name that is none of those declared.
+pub(super) fn unknown_provider<'a>(name: &str, declared: impl Iterator<Item = &'a String>) -> Error {
+    Error::new(Code::UnknownProvider, format!("no provider `{name}`"))
+        .hint_if(did_you_mean(name, declared.map(String::as_str)))
+        .hint("providers are declared under `providers:`")
 }

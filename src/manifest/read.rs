@@ -149,7 +149,7 @@ impl Reader {
         Expr::new(&text, place).map_err(|e| self.found.push(e)).ok()
     }
 
-    /// Reports everything in `node` that is not of `form`. `what` is what people call it: a key, or "rule `x`".
+    /// Whether `node` is of `form`; everything in it that is not is reported. `what` is what people call it: a key, or "rule `x`".
     pub fn fits(&mut self, node: &Node, what: &str, form: &Form) -> bool {
         if !form.is_kind(node) {
             self.wrong_type(node, what, &form.name());
@@ -190,11 +190,9 @@ impl Reader {
                     "inputs" => "an input",
                     what => what,
                 };
-                {
-                    // All are looked at, so that all mistakes are found.
-                    let wrong = items.iter().filter(|item| !self.fits(item, what, form)).count();
-                    wrong == 0
-                }
+                // All are looked at, so that all mistakes are found.
+                let wrong = items.iter().filter(|item| !self.fits(item, what, form)).count();
+                wrong == 0
             }
             (Form::Map(form), Kind::Map(entries)) => {
                 let mut fits = true;

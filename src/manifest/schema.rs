@@ -28,7 +28,7 @@ fn keys(fields: &[Field]) -> Value {
 }
 
 fn property(field: &Field) -> Value {
-    let mut schema = form(&field.form);
+    let mut schema = value(&field.form);
     schema["description"] = field.about.into();
     if let Ok(default) = serde_json::from_str::<Value>(field.default) {
         schema["default"] = default;
@@ -36,8 +36,8 @@ fn property(field: &Field) -> Value {
     schema
 }
 
-fn form(form_: &Form) -> Value {
-    match form_ {
+fn value(form: &Form) -> Value {
+    match form {
         Form::Any => json!({}),
         Form::Text => json!({"type": "string", "minLength": 1}),
         Form::Expr => json!({"type": ["string", "number"]}),
@@ -46,12 +46,12 @@ fn form(form_: &Form) -> Value {
         Form::Number(least, most) => json!({"type": "number", "minimum": least, "maximum": most}),
         Form::Duration => json!({"type": ["string", "integer"]}),
         Form::Choice(now, _) => json!({"enum": now}),
-        Form::List(of) => json!({"type": "array", "items": form(of)}),
-        Form::Map(of) => json!({"type": "object", "additionalProperties": form(of)}),
+        Form::List(of) => json!({"type": "array", "items": value(of)}),
+        Form::Map(of) => json!({"type": "object", "additionalProperties": value(of)}),
         Form::Keys(fields) => keys(fields),
         Form::OneOf(forms) => {
             let buildable = |form: &&Form| !matches!(form, Form::Choice([], _));
-            json!({"anyOf": forms.iter().filter(buildable).map(form).collect::<Vec<_>>()})
+            json!({"anyOf": forms.iter().filter(buildable).map(value).collect::<Vec<_>>()})
         }
     }
 }

@@ -1,13 +1,16 @@
-//! A rule's checks, ready to be held against a result: those that only read.
+//! A rule's checks: those that only read, ready to be held against a result, and which of them a result has passed.
 
 use std::sync::{Arc, PoisonError};
 
-use super::making::Recipes;
+use super::Ground;
+use super::making::{Recipes, commands, defaults};
+use super::stale::{Remembered, Verdict};
+use crate::digest::{Digest, Framed};
 use crate::error::{Code, Error};
 use crate::files::Files;
 use crate::graph::{Graph, TaskId};
-use crate::llm::Test;
-use crate::manifest::Check;
+use crate::llm::{self, Complaint, Test};
+use crate::manifest::{Check, OnError};
 use crate::path::RelPath;
 use crate::schema::Schema;
 use crate::selector::parse_data;
@@ -31,6 +34,93 @@ pub fn tests(graph: &Graph, id: TaskId, files: &dyn Files, recipes: &Recipes) ->
         }
     }
     Ok(tests)
+}
+
+/// Which checks a content passed: what is remembered of a check, so that an unchanged result is not judged again.
+///
+/// # Errors
+/// A schema that cannot be read, or a command whose values are not there.
+pub fn passed(graph: &Graph, id: TaskId, content: &[Digest], files: &dyn Files) -> Result<Option<Digest>, Error> {
+    let rule = graph.rule(id);
+    if rule.checks.is_empty() {
+        return Ok(None);
+    }
+    let mut framed = Framed::new("genmake-checked-2");
+    for check in &rule.checks {
+        framed = framed.field(check.name());
+    }
+    for output in &graph.tasks[id].outputs {
+        for line in commands(graph, id, rule.check_commands(), output.path.as_str(), files)? {
+            framed = framed.field(line);
+        }
+    }
+    for schema in &graph.tasks[id].schemas {
+        framed = framed.field(files.digest(schema)?.as_ref().map_or(&[][..], |digest| digest.bytes()));
+    }
+    Ok(Some(content.iter().fold(framed, |framed, digest| framed.field(digest.bytes())).finish()))
+}
+
+/// What the checks of its rule say of a result that is there.
+#[derive(Default)]
+pub(super) struct Checked {
+    /// Which of them it passed, as a digest of both; none without checks.
+    pub passed: Option<Digest>,
+    /// Whether commands are still to judge it: deciding runs none.
+    pub unchecked: bool,
+}
+
+/// Judges the result that is there by the rule's checks: they are in no key, so a changed check costs nothing.
+///
+/// # Errors
+/// What cannot be read; inside, the first check that the result does not pass.
+pub(super) fn judge(
+    ground: &Ground,
+    id: TaskId,
+    verdict: &Verdict,
+    there: &[Digest],
+    remembered: Option<&Remembered>,
+    files: &dyn Files,
+) -> Result<Result<Checked, Complaint>, Error> {
+    let passed = passed(ground.graph, id, there, files)?;
+    // Checks are for results; what stands for one was chosen knowing them.
+    let is_known = passed == remembered.and_then(|task| task.checked) || is_default(ground.graph, id, there);
+    if is_known {
+        return Ok(Ok(Checked { passed, unchecked: false }));
+    }
+    let unchecked = ground.graph.rule(id).check_commands().next().is_some();
+    Ok(read_only(ground, id, verdict, there, files)?.map(|()| Checked { passed, unchecked }))
+}
+
+/// Whether a content is what the rule says that stands for a result.
+fn is_default(graph: &Graph, id: TaskId, content: &[Digest]) -> bool {
+    let OnError::Default(value) = &graph.rule(id).on_error else { return false };
+    defaults(graph, id, value).iter().map(Digest::of).eq(content.iter().copied())
+}
+
+/// The checks that need no command, on the result that is there.
+fn read_only(
+    ground: &Ground,
+    id: TaskId,
+    verdict: &Verdict,
+    there: &[Digest],
+    files: &dyn Files,
+) -> Result<Result<(), Complaint>, Error> {
+    let tests = tests(ground.graph, id, files, ground.recipes)?;
+    for (output, digest) in ground.graph.tasks[id].outputs.iter().zip(there) {
+        let bytes = match verdict {
+            Verdict::Fresh => ground.files.read(&output.path)?.unwrap_or_default(),
+            // A blob that is damaged is found out, and made up for, when it is restored.
+            _ => match ground.files.blob(digest) {
+                Ok(bytes) => bytes,
+                Err(_) => continue,
+            },
+        };
+        let text = String::from_utf8_lossy(&bytes);
+        if let Err(complaint) = llm::verify(&output.path, &text, &tests) {
+            return Ok(Err(complaint));
+        }
+    }
+    Ok(Ok(()))
 }
 
 /// The schema in a file; each content is compiled once.

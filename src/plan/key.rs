@@ -265,12 +265,12 @@ fn source_digest(graph: &Graph, source: &Source, files: &dyn Files, line: Line) 
             framed = framed.field(path.as_str()).field(file_digest(files, path)?.bytes());
         }
         Source::Files(paths) => {
-            for path in paths {
+            for path in paths.iter() {
                 framed = framed.field(path.as_str()).field(file_digest(files, path)?.bytes());
             }
         }
         Source::Parts { files: paths, selector, optional, .. } => {
-            for path in paths {
+            for path in paths.iter() {
                 framed = framed.field(path.as_str());
                 for part in super::making::select(graph, files, path, selector, *optional)? {
                     let mut names = part.names();

@@ -226,7 +226,7 @@ impl Compiled {
         let text = read(recipe)?;
         let mut partials = Vec::with_capacity(task.partials.len());
         let mut texts = HashMap::new();
-        for (name, path) in &task.partials {
+        for (name, path) in task.partials.iter() {
             let text = read(path)?;
             texts.insert(name.clone(), Text::new(path.as_str(), text.clone()));
             partials.push((name.clone(), text));
@@ -335,14 +335,14 @@ fn source_value(graph: &Graph, source: &Source, files: &dyn Files, wants: Wants)
         Source::File { path, .. } => Ok(file_value(graph, files, path, wants)?.unwrap_or(Value::Null)),
         Source::Files(paths) => {
             let mut values = Vec::with_capacity(paths.len());
-            for path in paths {
+            for path in paths.iter() {
                 values.extend(file_value(graph, files, path, wants)?);
             }
             Ok(values.into())
         }
         Source::Parts { files: paths, selector, is_list, optional } => {
             let mut values = Vec::new();
-            for path in paths {
+            for path in paths.iter() {
                 for part in select(graph, files, path, selector, *optional)? {
                     values.push(part_value(path, &part, values.len()));
                 }

@@ -8,25 +8,27 @@ mod checks;
 mod context;
 mod key;
 mod making;
+mod overlay;
 mod schedule;
 mod stale;
 
-use std::collections::{HashMap, HashSet};
-use std::sync::Arc;
+use std::collections::HashSet;
 
 use rayon::prelude::*;
 
 use crate::batch::{self, Batch, Batcher, Shape};
-use crate::digest::{Digest, Framed};
+use crate::digest::Digest;
 use crate::error::{Code, Error};
 use crate::files::Files;
-use crate::graph::{Graph, TaskId};
-use crate::llm::{self, Ask, Complaint};
+use crate::graph::{Graph, Output, TaskId};
+use crate::llm::Ask;
 use crate::lock::Lock;
-use crate::manifest::{Check, OnError};
-use crate::path::{Pattern, RelPath};
+use crate::path::RelPath;
 
-pub use checks::tests;
+use checks::Checked;
+use overlay::Overlay;
+
+pub use checks::{passed, tests};
 pub use key::{Part, PartKind};
 pub use making::{Making, Recipes, commands, defaults, make};
 pub use schedule::{End, Schedule, Step};
@@ -104,7 +106,7 @@ pub struct Plan {
 pub fn plan(ground: &Ground, needed: &[bool]) -> Plan {
     let mut tasks: Vec<Option<Result<Judged, Error>>> = Vec::new();
     tasks.resize_with(ground.graph.tasks.len(), || None);
-    let mut overlay = Overlay { under: ground.files, made: HashMap::new() };
+    let mut overlay = Overlay::new(ground.files);
     for layer in &ground.graph.layers {
         let wanted: Vec<TaskId> = layer.iter().copied().filter(|id| needed[*id]).collect();
         let judged: Vec<(TaskId, Result<Judged, Error>)> = wanted
@@ -134,10 +136,10 @@ pub fn making(ground: &Ground, plan: &Plan, id: TaskId) -> Result<Making, Error>
     if let Some(Some(Ok(Judged { making: Some(making), .. }))) = plan.tasks.get(id) {
         return Ok(making.clone());
     }
-    let mut overlay = Overlay { under: ground.files, made: HashMap::new() };
-    for (id, judged) in plan.tasks.iter().enumerate() {
-        if let Some(Ok(judged)) = judged {
-            overlay.add(ground, id, judged);
+    let mut overlay = Overlay::new(ground.files);
+    for dep in &ground.graph.tasks[id].deps {
+        if let Some(Some(Ok(judged))) = plan.tasks.get(*dep) {
+            overlay.add(ground, *dep, judged);
         }
     }
     making::make(ground.graph, id, &overlay, ground.recipes).map_err(|e| e.at(ground.graph.rule(id).place.clone()))
@@ -182,11 +184,9 @@ impl Judged {
 /// What cannot be read or rendered.
 pub fn judge(ground: &Ground, id: TaskId, files: &dyn Files) -> Result<Judged, Error> {
     let graph = ground.graph;
-    let task = &graph.tasks[id];
     let in_rule = |e: Error| {
         let rule = graph.rule(id);
-        let e = if e.message.starts_with("rule `") { e } else { e.in_rule(&rule.name) };
-        e.at(rule.place.clone())
+        e.in_rule(&rule.name).at(rule.place.clone())
     };
     let parts = key::parts(graph, id, files).map_err(in_rule)?;
     let mut making = None;
@@ -204,18 +204,7 @@ pub fn judge(ground: &Ground, id: TaskId, files: &dyn Files) -> Result<Judged, E
             key::action_key(graph, id, &render()?, &filters, files).map_err(in_rule)?
         }
     };
-    let mut facts = Vec::with_capacity(task.outputs.len());
-    for output in &task.outputs {
-        let on_disk = ground.files.digest(&output.path).map_err(in_rule)?;
-        facts.push(OutputFacts {
-            path: &output.path,
-            on_disk,
-            locked: ground.lock.get(&output.path, on_disk),
-            written: ground.memory.outputs.get(&output.path).map_or(&[][..], Vec::as_slice),
-            half: ground.memory.half.contains(&output.path),
-            would_be: None,
-        });
-    }
+    let mut facts = facts(ground, id).map_err(in_rule)?;
     let is_rendered = graph.rule(id).is_rendered();
     let stored = if is_rendered { None } else { stored(ground, key, &facts) };
     let locked_model = facts.iter().find_map(|fact| fact.locked.and_then(|entry| entry.model.clone()));
@@ -230,17 +219,10 @@ pub fn judge(ground: &Ground, id: TaskId, files: &dyn Files) -> Result<Judged, E
         }
         verdict = stale::judge(key, &facts, None, why, ground.wish);
     }
-    let mut checked = None;
-    let mut unchecked = false;
+    let mut of_checks = Checked::default();
     if let Some(there) = result_there(&verdict, &facts) {
-        let passed = passed(graph, id, &there, files).map_err(in_rule)?;
-        // Checks are for results; what stands for one was chosen knowing them.
-        let is_known = passed == remembered.and_then(|task| task.checked) || is_default(graph, id, &there);
-        match if is_known { Ok(()) } else { check_result(ground, id, &verdict, &there, files).map_err(in_rule)? } {
-            Ok(()) => {
-                checked = passed;
-                unchecked = !is_known && graph.rule(id).checks.iter().any(|check| matches!(check, Check::Run(_)));
-            }
+        match checks::judge(ground, id, &verdict, &there, remembered, files).map_err(in_rule)? {
+            Ok(checked) => of_checks = checked,
             Err(complaint) => {
                 let mut why = match verdict {
                     Verdict::Stale(why) | Verdict::Restorable(why, _) => why,
@@ -256,7 +238,23 @@ pub fn judge(ground: &Ground, id: TaskId, files: &dyn Files) -> Result<Judged, E
         // A check that cannot be held against anything is found out before a result is paid for.
         tests(graph, id, files, ground.recipes).map_err(in_rule)?;
     }
-    Ok(Judged { verdict, key: Some(key), parts, making, checked, unchecked })
+    Ok(Judged { verdict, key: Some(key), parts, making, checked: of_checks.passed, unchecked: of_checks.unchecked })
+}
+
+/// What is known of each output of a task, by the files as they are.
+fn facts<'a>(ground: &Ground<'a>, id: TaskId) -> Result<Vec<OutputFacts<'a>>, Error> {
+    let fact = |output: &'a Output| {
+        let on_disk = ground.files.digest(&output.path)?;
+        Ok(OutputFacts {
+            path: &output.path,
+            on_disk,
+            locked: ground.lock.get(&output.path, on_disk),
+            written: ground.memory.outputs.get(&output.path).map_or(&[][..], Vec::as_slice),
+            half: ground.memory.half.contains(&output.path),
+            would_be: None,
+        })
+    };
+    ground.graph.tasks[id].outputs.iter().map(fact).collect()
 }
 
 /// The digests of a result that is there already, on disk or in the store.
@@ -266,12 +264,6 @@ fn result_there(verdict: &Verdict, facts: &[OutputFacts]) -> Option<Vec<Digest>>
         Verdict::Restorable(_, digests) => Some(digests.clone()),
         _ => None,
     }
-}
-
-/// Whether a content is what the rule says that stands for a result.
-fn is_default(graph: &Graph, id: TaskId, content: &[Digest]) -> bool {
-    let OnError::Default(value) = &graph.rule(id).on_error else { return false };
-    defaults(graph, id, value).iter().map(Digest::of).eq(content.iter().copied())
 }
 
 /// The commands that each output of a task goes through, with the values in them, one output after the other.
@@ -284,60 +276,6 @@ pub fn filters(graph: &Graph, id: TaskId, files: &dyn Files) -> Result<Vec<Strin
         filters.extend(commands(graph, id, graph.rule(id).filters.iter(), output.path.as_str(), files)?);
     }
     Ok(filters)
-}
-
-/// Which checks a content passed: what is remembered of a check, so that an unchanged result is not judged again.
-///
-/// # Errors
-/// A schema that cannot be read, or a command whose values are not there.
-pub fn passed(graph: &Graph, id: TaskId, content: &[Digest], files: &dyn Files) -> Result<Option<Digest>, Error> {
-    let rule = graph.rule(id);
-    if rule.checks.is_empty() {
-        return Ok(None);
-    }
-    let mut framed = Framed::new("genmake-checked-2");
-    for check in &rule.checks {
-        framed = framed.field(check.name());
-    }
-    let run = rule.checks.iter().filter_map(|check| match check {
-        Check::Run(command) => Some(command),
-        _ => None,
-    });
-    for output in &graph.tasks[id].outputs {
-        for line in commands(graph, id, run.clone(), output.path.as_str(), files)? {
-            framed = framed.field(line);
-        }
-    }
-    for schema in &graph.tasks[id].schemas {
-        framed = framed.field(files.digest(schema)?.as_ref().map_or(&[][..], |digest| digest.bytes()));
-    }
-    Ok(Some(content.iter().fold(framed, |framed, digest| framed.field(digest.bytes())).finish()))
-}
-
-/// Judges the result that is there by the rule's checks: they are in no key, so a changed check costs nothing.
-fn check_result(
-    ground: &Ground,
-    id: TaskId,
-    verdict: &Verdict,
-    there: &[Digest],
-    files: &dyn Files,
-) -> Result<Result<(), Complaint>, Error> {
-    let tests = tests(ground.graph, id, files, ground.recipes)?;
-    for (output, digest) in ground.graph.tasks[id].outputs.iter().zip(there) {
-        let bytes = match verdict {
-            Verdict::Fresh => ground.files.read(&output.path)?.unwrap_or_default(),
-            // A blob that is damaged is found out, and made up for, when it is restored.
-            _ => match ground.files.blob(digest) {
-                Ok(bytes) => bytes,
-                Err(_) => continue,
-            },
-        };
-        let text = String::from_utf8_lossy(&bytes);
-        if let Err(complaint) = llm::verify(&output.path, &text, &tests) {
-            return Ok(Err(complaint));
-        }
-    }
-    Ok(Ok(()))
 }
 
 /// The result that can be had without asking: the lock's content for this key before any other that the store has for it.
@@ -406,75 +344,6 @@ pub fn orphans(graph: &Graph, files: &dyn Files, lock: &Lock) -> Result<Vec<Orph
         });
     }
     Ok(orphans)
-}
-
-/// The tree as it will be when what can be known without asking is made.
-struct Overlay<'a> {
-    under: &'a dyn Files,
-    made: HashMap<RelPath, Made>,
-}
-
-enum Made {
-    Bytes(Arc<[u8]>),
-    /// In the store by this digest.
-    Stored(Digest),
-}
-
-impl Overlay<'_> {
-    fn add(&mut self, ground: &Ground, id: TaskId, judged: &Judged) {
-        let outputs = ground.graph.tasks[id].outputs.iter().map(|output| output.path.clone());
-        match (&judged.verdict, &judged.making) {
-            (Verdict::Stale(_), Some(Making::Bytes(bytes))) => {
-                self.made.extend(outputs.zip(bytes.iter().cloned().map(Made::Bytes)));
-            }
-            (Verdict::Restorable(_, digests), _) => {
-                self.made.extend(outputs.zip(digests.iter().copied().map(Made::Stored)));
-            }
-            _ => {}
-        }
-    }
-}
-
-impl Files for Overlay<'_> {
-    fn digest(&self, path: &RelPath) -> Result<Option<Digest>, Error> {
-        match self.made.get(path) {
-            None => self.under.digest(path),
-            Some(Made::Bytes(bytes)) => Ok(Some(Digest::of(bytes))),
-            Some(Made::Stored(digest)) => Ok(Some(*digest)),
-        }
-    }
-
-    fn read(&self, path: &RelPath) -> Result<Option<Arc<[u8]>>, Error> {
-        match self.made.get(path) {
-            None => self.under.read(path),
-            Some(Made::Bytes(bytes)) => Ok(Some(Arc::clone(bytes))),
-            Some(Made::Stored(digest)) if self.under.digest(path)? == Some(*digest) => self.under.read(path),
-            Some(Made::Stored(digest)) => self.under.blob(digest).map(Some),
-        }
-    }
-
-    fn size(&self, path: &RelPath) -> Result<Option<u64>, Error> {
-        match self.made.get(path) {
-            None => self.under.size(path),
-            Some(_) => Ok(self.read(path)?.map(|bytes| bytes.len() as u64)),
-        }
-    }
-
-    fn blob(&self, digest: &Digest) -> Result<Arc<[u8]>, Error> {
-        self.under.blob(digest)
-    }
-
-    fn exists(&self, path: &RelPath) -> bool {
-        self.made.contains_key(path) || self.under.exists(path)
-    }
-
-    fn list(&self, pattern: &Pattern) -> Result<Vec<RelPath>, Error> {
-        self.under.list(pattern)
-    }
-
-    fn leaves_root(&self, path: &RelPath) -> bool {
-        self.under.leaves_root(path)
-    }
 }
 
 /// An error for a bug: something that the stages before should have made impossible.

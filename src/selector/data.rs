@@ -3,7 +3,7 @@
 use serde_json::{Map, Value};
 
 use super::Keys;
-use crate::error::{Code, Error, Place, Source};
+use crate::error::{Code, Error, Place, Source, offset};
 use crate::path::RelPath;
 use crate::yaml;
 
@@ -31,7 +31,7 @@ pub fn parse(path: &RelPath, text: &str) -> Result<Value, Error> {
     match path.ext() {
         "yaml" | "yml" => yaml::data(text).map_err(|e| wrong(format!("`{path}` is not YAML: {}", e.message), e.span)),
         "json" => serde_json::from_str(body).map_err(|e| {
-            let at = mark + Source { name: String::new(), text: body.to_owned() }.offset(e.line(), e.column());
+            let at = mark + offset(body, e.line(), e.column());
             // The place that the library puts at the end of its words is the diagnostic's to show.
             let what = e.to_string();
             let what = what.trim_end_matches(&format!(" at line {} column {}", e.line(), e.column()));
@@ -67,6 +67,17 @@ pub fn write(path: &RelPath, value: &Value) -> String {
     }
 }
 
+/// The value of what [`write`] wrote. All but YAML and TOML is JSON to both of them, also what [`parse`] reads as a table.
+///
+/// # Errors
+/// Why the text holds none, in words.
+pub fn read_back(path: &RelPath, text: &str) -> Result<Value, String> {
+    match path.ext() {
+        "yaml" | "yml" | "toml" => parse(path, text).map_err(|e| e.message),
+        _ => serde_json::from_str(text).map_err(|e| format!("it is not JSON: {e}")),
+    }
+}
+
 /// What the TOML library hands a date over as: a map of this one key.
 const DATE: &str = "$__toml_private_datetime";
 
@@ -94,7 +105,7 @@ fn lines(text: &str) -> Result<Value, (String, usize)> {
         let json = line.trim_end();
         if !json.is_empty() {
             values.push(serde_json::from_str(json).map_err(|e| {
-                let column = Source { name: String::new(), text: json.to_owned() }.offset(e.line(), e.column());
+                let column = offset(json, e.line(), e.column());
                 // The library counts lines within the one that it was given.
                 let what = e.to_string();
                 (what.split(" at line ").next().unwrap_or(&what).to_owned(), start + column)
@@ -211,5 +222,20 @@ mod tests {
             "f.csv:3:1: `f.csv` is not CSV: the row's number of fields is 3, the header's 2"
         );
         assert_eq!(error("a,b,a\n"), "f.csv:1:1: `f.csv` is not CSV: its header names `a` twice");
+    }
+
+    #[test]
+    fn a_value_survives_each_form() {
+        let value =
+            json!({"b": "yes", "a": [1, 2.5, true], "m": {"x": "1", "é": "a\nb\n"}, "d": "2024-01-01", "s": " # "});
+        for name in ["a.json", "a.yaml", "a.yml", "a.toml", "a.txt", "a"] {
+            let path = RelPath::new(name).unwrap();
+            let text = write(&path, &value);
+            assert!(text.ends_with('\n'));
+            assert_eq!(read_back(&path, &text).unwrap(), value, "{name}: {text}");
+        }
+        let path = RelPath::new("a.toml").unwrap();
+        assert!(read_back(&path, &write(&path, &json!({"a": null}))).unwrap_err().contains("not TOML"));
+        assert_eq!(write(&RelPath::new("a.json").unwrap(), &json!({"a": []})), "{\n  \"a\": []\n}\n");
     }
 }

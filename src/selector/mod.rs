@@ -21,7 +21,7 @@ use crate::syntax;
 use crate::syntax::Kind;
 
 pub use cache::DataCache;
-pub use data::{is_data, parse as parse_data, write as write_data};
+pub use data::{is_data, parse as parse_data, read_back as read_data_back, write as write_data};
 pub use pointer::Step;
 
 /// A parsed selector: which file or files, and which part of each.

@@ -28,8 +28,8 @@ struct Section {
     level: HeadingLevel,
     line: usize,
     start: usize,
-    /// The number of sections up to and with the last below this one.
-    last: usize,
+    /// Where the sections below it end, in the list.
+    end: usize,
 }
 
 impl Sections {
@@ -39,12 +39,12 @@ impl Sections {
         let mut open: Vec<usize> = Vec::new();
         for at in 0..list.len() {
             while let Some(above) = open.pop_if(|above| list[*above].level >= list[at].level) {
-                list[above].last = at;
+                list[above].end = at;
             }
             open.push(at);
         }
         let count = list.len();
-        open.into_iter().for_each(|at| list[at].last = count);
+        open.into_iter().for_each(|at| list[at].end = count);
         let mut by_key = HashMap::new();
         let mut by_name: HashMap<String, Vec<usize>> = HashMap::new();
         for (at, section) in list.iter().enumerate() {
@@ -75,10 +75,10 @@ impl Sections {
                 let near = did_you_mean(heading, here.iter().map(|section| section.key.as_str()));
                 return Err((format!("no heading `{heading}`{place}; {there}"), near));
             };
-            within = at + 1..self.list[at].last;
+            within = at + 1..self.list[at].end;
             found = Some(at);
         }
-        Ok(found.map(|at| self.part(at, self.list[at].last)).into_iter().collect())
+        Ok(found.map(|at| self.part(at, self.list[at].end)).into_iter().collect())
     }
 
     fn find(&self, heading: &str, within: std::ops::Range<usize>) -> Option<usize> {
@@ -118,7 +118,7 @@ fn headings(text: &str) -> Vec<Section> {
                 let start = text[..start].rfind('\n').map_or(0, |at| at + 1);
                 line += text[counted..start].matches('\n').count();
                 counted = start;
-                list.push(Section { key: keys.unique(&name), name, level, line, start, last: 0 });
+                list.push(Section { key: keys.unique(&name), name, level, line, start, end: 0 });
             }
             Event::Text(part) | Event::Code(part) => {
                 if let Some((_, _, name)) = &mut open {

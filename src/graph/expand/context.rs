@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use super::super::TaskContext;
-use super::{Expander, input_path, parse_selector};
+use super::{Expander, parse_selector};
 use crate::error::Error;
 use crate::manifest::Context;
 use crate::path::RelPath;
@@ -14,10 +14,7 @@ impl Expander<'_> {
         let place = &context.select.place;
         let label = context.select.render(scope)?;
         let selector = parse_selector(&label, place)?;
-        let files = match self.is_glob(&selector.file) {
-            true => self.matched(id, &selector.file, place)?,
-            false => vec![input_path(&selector.file, place)?],
-        };
+        let files = self.selected(id, &selector, place)?;
         let related_to = context.related_to.as_ref().map(|expr| expr.render(scope)).transpose()?;
         let is_made = |path: &RelPath| self.declared.contains_key(path);
         if let Some(path) = files.iter().find(|path| !is_made(path) && !self.files.exists(path)) {

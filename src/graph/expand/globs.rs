@@ -1,12 +1,15 @@
 //! What globs match, and what is missing.
 
 use std::collections::BTreeSet;
+use std::ops::Bound;
+use std::sync::Arc;
 
-use super::Expander;
+use super::{Expander, Paths, input_path};
 use crate::error::{Code, Error, Place};
 use crate::graph::items::{Globs, pattern};
 use crate::lock;
 use crate::path::{Pattern, RelPath};
+use crate::selector::Selector;
 
 impl Expander<'_> {
     /// Whether a text is a glob. A file may have brackets and braces in its name: `pages/[id].tsx` is itself where it is there.
@@ -21,9 +24,17 @@ impl Expander<'_> {
         let lock = lock::file_name(&self.manifest.source.name);
         let mut found: BTreeSet<RelPath> = self.files.list(pattern)?.into_iter().collect();
         found.retain(|path| !self.locked.contains(path) && !self.declared.contains_key(path) && path.as_str() != lock);
-        let others = self.declared.iter().filter(|(path, maker)| **maker != rule && pattern.matches(path));
+        let declared = self.declared_below(pattern.base());
+        let others = declared.filter(|(path, maker)| **maker != rule && pattern.matches(path));
         found.extend(others.map(|(path, _)| path.clone()));
         Ok(found.into_iter().collect())
+    }
+
+    /// The outputs below a folder, and their rules: ten thousand tasks may each look for a folder of their own.
+    fn declared_below(&self, folder: &str) -> impl Iterator<Item = (&RelPath, &usize)> {
+        let start = if folder.is_empty() { String::new() } else { format!("{folder}/") };
+        let from = self.declared.range::<str, _>((Bound::Included(start.as_str()), Bound::Unbounded));
+        from.take_while(move |(path, _)| path.as_str().starts_with(&start))
     }
 
     /// As [`Expander::glob`], for several patterns.
@@ -37,14 +48,22 @@ impl Expander<'_> {
     }
 
     /// The files that an input's glob matches, once all outputs are known.
-    pub(super) fn matched(&self, rule: usize, glob: &str, place: &Place) -> Result<Vec<RelPath>, Error> {
+    pub(super) fn matched(&self, rule: usize, glob: &str, place: &Place) -> Result<Paths, Error> {
         let key = (rule, glob.to_owned());
         if let Some(files) = self.matched.borrow().get(&key) {
-            return Ok(files.clone());
+            return Ok(Arc::clone(files));
         }
-        let files = self.glob(rule, &pattern(glob, place)?)?;
-        self.matched.borrow_mut().insert(key, files.clone());
+        let files: Paths = self.glob(rule, &pattern(glob, place)?)?.into();
+        self.matched.borrow_mut().insert(key, Arc::clone(&files));
         Ok(files)
+    }
+
+    /// The files that a selector is of: those that match its glob, or the one that it names.
+    pub(super) fn selected(&self, rule: usize, selector: &Selector, place: &Place) -> Result<Paths, Error> {
+        match self.is_glob(&selector.file) {
+            true => self.matched(rule, &selector.file, place),
+            false => Ok(Arc::from([input_path(&selector.file, place)?])),
+        }
     }
 
     /// The error for a file that is not there.

@@ -1,5 +1,7 @@
 //! What there is a task for: the items of each rule, whether they are wanted, and where their outputs go.
 
+use std::borrow::Cow;
+
 use serde_json::Value;
 
 use super::{Expander, Head, file_names, input_path, parse_selector};
@@ -77,12 +79,12 @@ impl Expander<'_> {
         let mut items = Vec::with_capacity(axes.len());
         for (at, axis) in axes.iter().enumerate() {
             let of_axis = match &axis.over {
-                AxisItems::Known(items) => items.clone(),
+                AxisItems::Known(items) => Cow::Borrowed(&items[..]),
                 AxisItems::Globs(_) => {
                     let paths = matched.get(at).into_iter().flatten();
                     let items = paths.map(|path| self.file_item(id, path, with_content)).collect::<Result<_, Error>>();
                     match items {
-                        Ok(items) => items,
+                        Ok(items) => Cow::Owned(items),
                         Err(error) => {
                             self.note(error.in_rule(&rule.name).at(rule.place.clone()));
                             return Vec::new();
