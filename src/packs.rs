@@ -3,10 +3,10 @@
 //!
 //! Knows nothing of what is in them.
 
-use crate::path::RelPath;
+use crate::path::{RelPath, SHIPPED};
 
 /// What the name of a pack starts with.
-pub const PREFIX: &str = "builtin:";
+pub const PREFIX: &str = SHIPPED;
 
 /// The file in which a pack declares its variables and rules.
 const RULES: &str = "rules.yaml";

@@ -50,6 +50,14 @@ impl fmt::Display for BadPath {
     }
 }
 
+/// What the path of a file starts with that ships with genmake.
+pub const SHIPPED: &str = "builtin:";
+
+/// Whether a part of a path belongs to git or to genmake, in any case: some file systems know only one.
+pub fn is_reserved(part: &str) -> bool {
+    part.eq_ignore_ascii_case(".git") || part.eq_ignore_ascii_case(".genmake")
+}
+
 impl RelPath {
     /// Normalises `text`: `./a//b/../c` is `a/c`.
     ///
@@ -92,11 +100,10 @@ impl RelPath {
     /// [`BadPath`] where the text is no place for an output.
     pub fn output(text: &str) -> Result<RelPath, BadPath> {
         let path = RelPath::new(text)?;
-        let reserved = |part: &str| part.eq_ignore_ascii_case(".git") || part.eq_ignore_ascii_case(".genmake");
-        if path.0.starts_with("builtin:") {
+        if path.0.starts_with(SHIPPED) {
             return Err(BadPath::Shipped);
         }
-        if path.0.split('/').any(reserved) { Err(BadPath::Reserved) } else { Ok(path) }
+        if path.0.split('/').any(is_reserved) { Err(BadPath::Reserved) } else { Ok(path) }
     }
 
     /// The path as text.

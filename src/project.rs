@@ -85,19 +85,13 @@ impl Location {
     }
 }
 
-/// The environment of this process.
-fn process_env() -> Env {
-    #[allow(clippy::disallowed_methods)] // For callers of the library that bring none of their own.
-    Arc::new(|name: &str| std::env::var(name).ok())
-}
-
 impl Project {
     /// Loads the project whose Genfile lies in `dir` or above, for reading. Nothing is written.
     ///
     /// # Errors
     /// All mistakes of the Genfile, or what cannot be read.
     pub fn open(dir: &Path) -> Result<Project, Errors> {
-        Project::load(&Location::find(dir)?, &process_env(), None)
+        Project::load(&Location::find(dir)?, &Options::default().env, None)
     }
 
     /// Loads a project for a run: waits until no other run is under way in its root, so that what is loaded is what that run

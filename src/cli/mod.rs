@@ -8,6 +8,7 @@ mod explain;
 mod init;
 mod plan;
 mod prompt;
+mod prompt_file;
 mod starter;
 mod verdicts;
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
-use super::running::{Unfit, checked, conclude, journal};
+use super::running::{Unfit, checked, conclude};
 use super::{Report, Shared};
 use crate::digest::Digest;
 use crate::error::{Code, Error};
@@ -147,13 +147,12 @@ fn write(
         if let (Some(bytes), Some(digest)) = (&now, now_digest)
             && !is_ours(shared, path, digest)
         {
-            store::make_folder(&shared.root)?;
-            shared.store.put(bytes)?;
+            keep(shared, bytes)?;
         }
         records.push(Record { path: path.clone(), content: Some(digest), key });
         writes.push((path, bytes));
     }
-    journal(shared, &records)?;
+    shared.announce(&records)?;
     let mut written = Vec::with_capacity(writes.len());
     for (path, bytes) in writes {
         let stamp = store::write_output(&shared.root, path, bytes, mode)?;
@@ -161,6 +160,12 @@ fn write(
         written.push(path.clone());
     }
     Ok((content, written))
+}
+
+/// Keeps bytes that are about to be overwritten in the store.
+pub(super) fn keep(shared: &Shared, bytes: &[u8]) -> Result<(), Error> {
+    store::make_folder(&shared.root)?;
+    shared.store.put(bytes).map(drop)
 }
 
 /// Whether the lock or this machine's records know these bytes as genmake's.

@@ -12,9 +12,9 @@ mod settle;
 
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::{self, Receiver, Sender};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use rayon::{ThreadPool, ThreadPoolBuilder};
@@ -35,7 +35,7 @@ use crate::plan::{
 use crate::prompt::Message;
 use crate::provider::Provider;
 use crate::shell::Shell;
-use crate::store::{Journal, Store, WorkTree};
+use crate::store::{self, Journal, Record, Store, WorkTree};
 
 use asking::{Asked, Told};
 use making::Made;
@@ -115,6 +115,19 @@ impl Shared {
             wish: self.wish,
         }
     }
+
+    /// Says in the journal what is about to happen to outputs.
+    fn announce(&self, records: &[Record]) -> Result<(), Error> {
+        if records.is_empty() {
+            return Ok(());
+        }
+        let mut journal = self.journal.lock().unwrap_or_else(PoisonError::into_inner);
+        let journal = match &mut *journal {
+            Some(journal) => journal,
+            none => none.insert(Journal::open(&store::make_folder(&self.root)?)?),
+        };
+        journal.append(records)
+    }
 }
 
 /// What workers report.
@@ -183,7 +196,7 @@ struct Run<'a> {
     surprises: HashSet<TaskId>,
     send: Sender<Report>,
     receive: Receiver<Report>,
-    requests: Arc<std::sync::atomic::AtomicUsize>,
+    requests: Arc<AtomicUsize>,
     /// The outputs that were written.
     written: Vec<RelPath>,
     /// Targets that the lock is to forget.
@@ -395,10 +408,7 @@ impl Run<'_> {
                 let unchecked = judged.unchecked && !self.options.frozen;
                 self.spawn_local(task, move || making::restore(&shared, task, key, &digests, unchecked));
             }
-            (Verdict::Stale(_), Some(Making::Bytes(contents))) => {
-                self.spawn_local(task, move || Report::Made(task, making::render(&shared, task, key, contents)));
-            }
-            (Verdict::Stale(_), Some(Making::Unfiltered(contents))) => {
+            (Verdict::Stale(_), Some(Making::Bytes(contents) | Making::Unfiltered(contents))) => {
                 self.spawn_local(task, move || Report::Made(task, making::render(&shared, task, key, contents)));
             }
             (Verdict::Stale(_), Some(Making::Command(line))) => {

@@ -1,7 +1,7 @@
 //! What commands of the Genfile do in a run: they make outputs, filter content, and judge results.
 
 use std::path::Path;
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 
 use super::making::{self, Made};
 use super::{Report, Shared};
@@ -15,7 +15,7 @@ use crate::path::RelPath;
 use crate::plan::{self, bug};
 use crate::schema::Schema;
 use crate::shell::Failed;
-use crate::store::{self, Journal, Record};
+use crate::store::{self, Record};
 
 /// Contents on their way to outputs: held against the schema of a model's result, through the rule's filters, then before its checks.
 ///
@@ -195,17 +195,16 @@ pub(super) fn run(shared: &Shared, task: TaskId, key: Digest, line: &str) -> Res
             return Err(making::edited(shared, task, std::slice::from_ref(path)));
         }
         let is_half = shared.memory.half.contains(path);
-        if let Some(bytes) = &now
-            && (is_half || digest.is_some_and(|digest| !making::is_ours(shared, path, digest)))
+        if let (Some(bytes), Some(digest)) = (&now, digest)
+            && (is_half || !making::is_ours(shared, path, digest))
         {
-            store::make_folder(&shared.root)?;
-            shared.store.put(bytes)?;
+            making::keep(shared, bytes)?;
         }
         before.push(now.filter(|_| !is_half).map(|bytes| (bytes, store::mode(&shared.root, path))));
     }
     let records: Vec<Record> =
         outputs.iter().map(|output| Record { path: output.path.clone(), content: None, key }).collect();
-    journal(shared, &records)?;
+    shared.announce(&records)?;
     let make = || {
         for output in outputs {
             store::make_way(&shared.root, &output.path)?;
@@ -253,7 +252,7 @@ fn made_by_command(shared: &Shared, task: TaskId, key: Digest, line: &str) -> Re
         let stamp = store::sync_output(&shared.root, &record.path)?;
         shared.files.wrote(&record.path, record.content.unwrap_or(key), stamp);
     }
-    journal(shared, &records)?;
+    shared.announce(&records)?;
     let written = shared.graph.tasks[task].outputs.iter().map(|output| output.path.clone()).collect();
     Ok(Made { status: Status::Ran, written, ..made })
 }
@@ -293,17 +292,4 @@ fn put_back(shared: &Shared, path: &RelPath, before: Option<(Vec<u8>, Option<u32
         }
     }
     Ok(())
-}
-
-/// Says in the journal what is about to happen to outputs.
-pub(super) fn journal(shared: &Shared, records: &[Record]) -> Result<(), Error> {
-    if records.is_empty() {
-        return Ok(());
-    }
-    let mut journal = shared.journal.lock().unwrap_or_else(PoisonError::into_inner);
-    let journal = match &mut *journal {
-        Some(journal) => journal,
-        none => none.insert(Journal::open(&store::make_folder(&shared.root)?)?),
-    };
-    journal.append(records)
 }

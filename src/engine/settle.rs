@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use super::Run;
+use super::{Run, making};
 use crate::digest::Digest;
 use crate::error::{Code, Error};
 use crate::event::Event;
@@ -21,13 +21,14 @@ impl Run<'_> {
         let mut memory = self.shared.memory.clone();
         lock.settle(|path| self.shared.files.digest(path).ok().flatten());
         for left in std::mem::take(&mut self.left) {
-            let rule = self.shared.graph.rule(left.task).name.clone();
+            let rule = self.shared.graph.rule(left.task);
             let outputs = &self.shared.graph.tasks[left.task].outputs;
             for (output, content) in outputs.iter().zip(&left.content) {
                 let before = lock.get(&output.path, Some(*content)).filter(|entry| entry.key == left.key);
                 let stored = || self.shared.store.get_action(&left.key).and_then(|action| action.model);
-                let model = left.model.clone().or_else(|| before.and_then(|entry| entry.model.clone())).or_else(stored);
-                let entry = Entry { content: *content, key: left.key, rule: rule.clone(), model, base: None };
+                let known = || before.and_then(|entry| entry.model.clone()).or_else(stored);
+                let model = if rule.is_prompt() { left.model.clone().or_else(known) } else { None };
+                let entry = Entry { content: *content, key: left.key, rule: rule.name.clone(), model, base: None };
                 lock.set(output.path.clone(), entry);
                 remember(&mut memory, &output.path, (*content, left.key));
             }
@@ -89,8 +90,7 @@ impl Run<'_> {
                             (self.emit)(Event::Orphaned { orphan, deleted: false });
                             continue;
                         }
-                        store::make_folder(&self.shared.root)?;
-                        self.shared.store.put(bytes)?;
+                        making::keep(&self.shared, bytes)?;
                     }
                     store::remove(&self.shared.root, path)?;
                     self.shared.files.removed(path);

@@ -58,7 +58,7 @@ pub(super) fn register(registry: &mut Handlebars<'static>) {
     for &(name, least, most, function) in FUNCTIONS {
         registry.register_helper(name, Box::new(Registered { name, least, most, function }));
     }
-    registry.register_helper(UNIQUE_LINES, Box::new(UniqueLines));
+    registry.register_helper(UNIQUE_LINES, Box::new(unique_lines_block));
     registry.unregister_helper("log");
 }
 
@@ -180,23 +180,18 @@ fn contains(c: &Call) -> Result<Value, String> {
 }
 
 /// `{{#unique_lines}}…{{/unique_lines}}`: what is rendered inside, without the lines that stand above already.
-struct UniqueLines;
-
-impl HelperDef for UniqueLines {
-    fn call<'reg: 'rc, 'rc>(
-        &self,
-        h: &Helper<'rc>,
-        r: &'reg Handlebars<'reg>,
-        ctx: &'rc Context,
-        rc: &mut RenderContext<'reg, 'rc>,
-        out: &mut dyn Output,
-    ) -> HelperResult {
-        let Some(block) = h.template() else { return Ok(()) };
-        let mut inside = StringOutput::new();
-        block.render(r, ctx, rc, &mut inside)?;
-        out.write(&unique_lines(&inside.into_string()?))?;
-        Ok(())
-    }
+fn unique_lines_block<'reg, 'rc>(
+    h: &Helper<'rc>,
+    r: &'reg Handlebars<'reg>,
+    ctx: &'rc Context,
+    rc: &mut RenderContext<'reg, 'rc>,
+    out: &mut dyn Output,
+) -> HelperResult {
+    let Some(block) = h.template() else { return Ok(()) };
+    let mut inside = StringOutput::new();
+    block.render(r, ctx, rc, &mut inside)?;
+    out.write(&unique_lines(&inside.into_string()?))?;
+    Ok(())
 }
 
 /// Every line once. Blank lines and comments (`#`) part and explain the others: they may come again, but not twice in a row,
@@ -258,7 +253,7 @@ impl HelperDef for Registered {
     }
 }
 
-fn wrong_use(what: String) -> RenderError {
+pub(super) fn wrong_use(what: String) -> RenderError {
     RenderErrorReason::Other(what).into()
 }
 

@@ -41,9 +41,9 @@ pub(super) fn main(mut template: Template) -> Template {
 const STEPS: &str = "dotprompt-steps";
 
 pub(super) fn register(registry: &mut Handlebars<'static>) {
-    registry.register_helper(BLOCK, Box::new(OverInput));
+    registry.register_helper(BLOCK, Box::new(over_input));
     registry.register_helper(STEPS, Box::new(Steps));
-    registry.register_helper("blockHelperMissing", Box::new(Section));
+    registry.register_helper("blockHelperMissing", Box::new(bare_block));
 }
 
 /// Turns all paths of a template.
@@ -185,68 +185,68 @@ impl HelperDef for Steps {
 }
 
 /// `{{#name}}` without a helper of that name: over a list, within a map, or if it is true.
-struct Section;
-
-impl HelperDef for Section {
-    fn call<'reg: 'rc, 'rc>(
-        &self,
-        h: &Helper<'rc>,
-        registry: &'reg Handlebars<'reg>,
-        ctx: &'rc Context,
-        rc: &mut RenderContext<'reg, 'rc>,
-        out: &mut dyn Output,
-    ) -> HelperResult {
-        if !h.params().is_empty() || !h.hash().is_empty() {
-            return Err(RenderErrorReason::HelperNotFound(h.name().to_owned()).into());
+fn bare_block<'reg, 'rc>(
+    h: &Helper<'rc>,
+    registry: &'reg Handlebars<'reg>,
+    ctx: &'rc Context,
+    rc: &mut RenderContext<'reg, 'rc>,
+    out: &mut dyn Output,
+) -> HelperResult {
+    if !h.params().is_empty() || !h.hash().is_empty() {
+        return Err(RenderErrorReason::HelperNotFound(h.name().to_owned()).into());
+    }
+    let value = rc.evaluate(ctx, h.name())?.as_json().clone();
+    let branch = match &value {
+        Value::Null | Value::Bool(false) => h.inverse(),
+        Value::Array(items) if items.is_empty() => h.inverse(),
+        _ => h.template(),
+    };
+    let Some(template) = branch else { return Ok(()) };
+    let mut within = |value: Value, at: Option<(usize, usize)>| {
+        let mut block = BlockContext::new();
+        block.set_base_value(value);
+        if let Some((index, last)) = at {
+            block.set_local_var("index", index.into());
+            block.set_local_var("first", (index == 0).into());
+            block.set_local_var("last", (index == last).into());
         }
-        let value = rc.evaluate(ctx, h.name())?.as_json().clone();
-        let branch = match &value {
-            Value::Null | Value::Bool(false) => h.inverse(),
-            Value::Array(items) if items.is_empty() => h.inverse(),
-            _ => h.template(),
-        };
-        let Some(template) = branch else { return Ok(()) };
-        let mut within = |value: Value, at: Option<(usize, usize)>| {
-            let mut block = BlockContext::new();
-            block.set_base_value(value);
-            if let Some((index, last)) = at {
-                block.set_local_var("index", index.into());
-                block.set_local_var("first", (index == 0).into());
-                block.set_local_var("last", (index == last).into());
-            }
-            rc.push_block(block);
-            let result = template.render(registry, ctx, rc, out);
-            rc.pop_block();
-            result
-        };
-        match value {
-            Value::Array(items) if !items.is_empty() => {
-                let last = items.len() - 1;
-                items.into_iter().enumerate().try_for_each(|(index, item)| within(item, Some((index, last))))
-            }
-            value @ (Value::Object(_) | Value::String(_) | Value::Number(_)) => within(value, None),
-            _ => template.render(registry, ctx, rc, out),
+        in_block(block, template, registry, ctx, rc, out)
+    };
+    match value {
+        Value::Array(items) if !items.is_empty() => {
+            let last = items.len() - 1;
+            items.into_iter().enumerate().try_for_each(|(index, item)| within(item, Some((index, last))))
         }
+        value @ (Value::Object(_) | Value::String(_) | Value::Number(_)) => within(value, None),
+        _ => template.render(registry, ctx, rc, out),
     }
 }
 
-struct OverInput;
+/// The template itself, with the input as `this`.
+fn over_input<'reg, 'rc>(
+    h: &Helper<'rc>,
+    registry: &'reg Handlebars<'reg>,
+    ctx: &'rc Context,
+    rc: &mut RenderContext<'reg, 'rc>,
+    out: &mut dyn Output,
+) -> HelperResult {
+    let Some(template) = h.template() else { return Ok(()) };
+    let mut block = BlockContext::new();
+    *block.base_path_mut() = vec![INPUT.to_owned()];
+    in_block(block, template, registry, ctx, rc, out)
+}
 
-impl HelperDef for OverInput {
-    fn call<'reg: 'rc, 'rc>(
-        &self,
-        h: &Helper<'rc>,
-        registry: &'reg Handlebars<'reg>,
-        ctx: &'rc Context,
-        rc: &mut RenderContext<'reg, 'rc>,
-        out: &mut dyn Output,
-    ) -> HelperResult {
-        let Some(template) = h.template() else { return Ok(()) };
-        let mut block = BlockContext::new();
-        *block.base_path_mut() = vec![INPUT.to_owned()];
-        rc.push_block(block);
-        let result = template.render(registry, ctx, rc, out);
-        rc.pop_block();
-        result
-    }
+/// Renders with a block around it that changes what names mean.
+fn in_block<'reg, 'rc>(
+    block: BlockContext<'rc>,
+    template: &'rc Template,
+    registry: &'reg Handlebars<'reg>,
+    ctx: &'rc Context,
+    rc: &mut RenderContext<'reg, 'rc>,
+    out: &mut dyn Output,
+) -> HelperResult {
+    rc.push_block(block);
+    let result = template.render(registry, ctx, rc, out);
+    rc.pop_block();
+    result
 }

@@ -191,31 +191,8 @@ impl Template {
             Mode::Prompt => placed::register(&mut registry),
             Mode::Lenient => lenient::register(&mut registry),
         }
-        let main = compile(text, None)?;
-        let called = names::partials(&main).map_err(|why| ExprError { why, partial: None, at: None })?;
-        // Only what is included, directly or not, must parse: other templates stand in the same folder.
-        let mut calls: HashMap<String, Vec<String>> = HashMap::new();
-        let mut queue = called;
-        while let Some(name) = queue.pop() {
-            let of_project = partials.iter().find(|(other, _)| *other == name).map(|(_, text)| text.as_str());
-            let builtin = || BUILTIN.iter().find(|(other, _)| *other == name).map(|(_, text)| *text);
-            if calls.contains_key(&name) {
-                continue;
-            }
-            // One of the project's own takes the place of one that ships; one that is not there is found when it is rendered.
-            let Some(text) = of_project.or_else(builtin) else { continue };
-            let mut compiled = compile(text, Some(&name))?;
-            let called = names::partials(&compiled).map_err(|why| in_partial(why, &name))?;
-            queue.extend(called.iter().cloned());
-            if mode == Mode::Lenient {
-                lenient::turn(&mut compiled);
-            }
-            registry.register_template(&name, compiled);
-            calls.insert(name, called);
-        }
-        if let Some(name) = names::recursive(&calls) {
-            return Err(in_partial(Why::Use(format!("partial `{name}` includes itself")), name));
-        }
+        let main = parse(text, None)?;
+        register_partials(&mut registry, &main, partials, mode)?;
         let (main, names) = match mode {
             Mode::Lenient => (lenient::main(main), Vec::new()),
             _ => {
@@ -263,6 +240,38 @@ impl Template {
     }
 }
 
+/// Registers the partials that `main` includes, directly or not. Only those must parse: other templates stand in the same folder.
+fn register_partials(
+    registry: &mut Handlebars<'static>,
+    main: &Compiled,
+    partials: &[(String, String)],
+    mode: Mode,
+) -> Result<(), ExprError> {
+    let mut calls: HashMap<String, Vec<String>> = HashMap::new();
+    let mut queue = names::partials(main).map_err(|why| ExprError { why, partial: None, at: None })?;
+    while let Some(name) = queue.pop() {
+        let of_project = partials.iter().find(|(other, _)| *other == name).map(|(_, text)| text.as_str());
+        let builtin = || BUILTIN.iter().find(|(other, _)| *other == name).map(|(_, text)| *text);
+        if calls.contains_key(&name) {
+            continue;
+        }
+        // One of the project's own takes the place of one that ships; one that is not there is found when it is rendered.
+        let Some(text) = of_project.or_else(builtin) else { continue };
+        let mut compiled = parse(text, Some(&name))?;
+        let called = names::partials(&compiled).map_err(|why| in_partial(why, &name))?;
+        queue.extend(called.iter().cloned());
+        if mode == Mode::Lenient {
+            lenient::turn(&mut compiled);
+        }
+        registry.register_template(&name, compiled);
+        calls.insert(name, called);
+    }
+    match names::recursive(&calls) {
+        Some(name) => Err(in_partial(Why::Use(format!("partial `{name}` includes itself")), name)),
+        None => Ok(()),
+    }
+}
+
 /// A value as one word of a POSIX shell. What needs no quotes gets none, so that `"{{x}}"` is read as a person would.
 fn quoted(value: &str) -> String {
     let is_plain = |c: char| c.is_ascii_alphanumeric() || "_-./:=@%+,".contains(c);
@@ -276,7 +285,8 @@ fn in_partial(why: Why, name: &str) -> ExprError {
     ExprError { why, partial: Some(name.to_owned()), at: None }
 }
 
-fn compile(text: &str, partial: Option<&str>) -> Result<Compiled, ExprError> {
+/// Compiles a text alone, or a partial of that name.
+fn parse(text: &str, partial: Option<&str>) -> Result<Compiled, ExprError> {
     limits::within(text).map_err(|(what, at)| {
         let at = Some(line_column(text, at));
         ExprError { why: Why::Use(what), partial: partial.map(str::to_owned), at }

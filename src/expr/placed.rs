@@ -1,6 +1,6 @@
 //! `{{context}}` in a prompt: the value of that name as JSON, where Handlebars would write `[object]`.
 
-use handlebars::{Context, Handlebars, Helper, HelperDef, Output, RenderContext, RenderError};
+use handlebars::{Context, Handlebars, Helper, HelperResult, Output, RenderContext, RenderError};
 use serde_json::Value;
 
 /// The name of what a prompt is shown of a specification.
@@ -11,41 +11,36 @@ const LEFT_OUT: &str = "context_left_out";
 
 pub(super) fn register(registry: &mut Handlebars<'static>) {
     for name in [NAME.to_owned(), format!("@root.{NAME}")] {
-        registry.register_helper(&name.clone(), Box::new(Placed(name)));
+        registry.register_helper(&name, Box::new(placed));
     }
 }
 
 /// Writes what a plain variable of this name is, seen from the block that it stands in.
-struct Placed(String);
-
-impl HelperDef for Placed {
-    fn call<'reg: 'rc, 'rc>(
-        &self,
-        _: &Helper<'rc>,
-        _: &'reg Handlebars<'reg>,
-        ctx: &'rc Context,
-        rc: &mut RenderContext<'reg, 'rc>,
-        out: &mut dyn Output,
-    ) -> Result<(), RenderError> {
-        let found = rc.evaluate(ctx, &self.0)?;
-        if found.is_missing() {
-            return Err(RenderError::strict_error(Some(&self.0)));
-        }
-        match found.as_json() {
-            Value::String(text) => out.write(text)?,
-            value => out.write(&value.to_string())?,
-        }
-        // A field of data may have the same name; the line goes with ours.
-        let data = ctx.data();
-        if let Some(Value::String(line)) = data.get(LEFT_OUT)
-            && !line.is_empty()
-            && data.get(NAME) == Some(found.as_json())
-        {
-            out.write("\n")?;
-            out.write(line)?;
-        }
-        Ok(())
+fn placed<'reg, 'rc>(
+    h: &Helper<'rc>,
+    _: &'reg Handlebars<'reg>,
+    ctx: &'rc Context,
+    rc: &mut RenderContext<'reg, 'rc>,
+    out: &mut dyn Output,
+) -> HelperResult {
+    let found = rc.evaluate(ctx, h.name())?;
+    if found.is_missing() {
+        return Err(RenderError::strict_error(Some(&h.name().to_owned())));
     }
+    match found.as_json() {
+        Value::String(text) => out.write(text)?,
+        value => out.write(&value.to_string())?,
+    }
+    // A field of data may have the same name; the line goes with ours.
+    let data = ctx.data();
+    if let Some(Value::String(line)) = data.get(LEFT_OUT)
+        && !line.is_empty()
+        && data.get(NAME) == Some(found.as_json())
+    {
+        out.write("\n")?;
+        out.write(line)?;
+    }
+    Ok(())
 }
 
 #[cfg(test)]

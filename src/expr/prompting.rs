@@ -1,11 +1,12 @@
 //! The helpers of prompts, as Dotprompt has them: marks, and two blocks that compare.
 
 use handlebars::{
-    Context, Handlebars, Helper, HelperDef, HelperResult, Output, PathAndJson, RenderContext, RenderError,
-    RenderErrorReason, Renderable, ScopedJson,
+    Context, Handlebars, Helper, HelperDef, HelperResult, Output, PathAndJson, RenderContext, RenderError, Renderable,
+    ScopedJson,
 };
 use serde_json::Value;
 
+use super::helpers::wrong_use;
 use super::marks::Mark;
 
 /// Their names.
@@ -65,7 +66,7 @@ impl HelperDef for Marks {
         }
         match (self.mark)(h) {
             Ok(mark) => Ok(ScopedJson::Derived(mark.write().into())),
-            Err(what) => Err(RenderErrorReason::Other(format!("`{}` {what}", self.name)).into()),
+            Err(what) => Err(wrong_use(format!("`{}` {what}", self.name))),
         }
     }
 }
@@ -85,7 +86,7 @@ impl HelperDef for Compares {
         out: &mut dyn Output,
     ) -> HelperResult {
         let [a, b] = h.params().as_slice() else {
-            return Err(RenderErrorReason::Other(format!("`{}` takes two values", h.name())).into());
+            return Err(wrong_use(format!("`{}` takes two values", h.name())));
         };
         let equal = match (a.is_value_missing(), b.is_value_missing()) {
             (false, false) => equal(a.value(), b.value()),

@@ -8,7 +8,7 @@ use super::state::Stamp;
 use super::unwritable;
 use crate::digest::Digest;
 use crate::error::{Code, Error};
-use crate::path::RelPath;
+use crate::path::{RelPath, is_reserved};
 
 /// Writes a file by way of a temporary one in the same folder: fsync, then rename. The temporary file's name is a function of
 /// the file's, so that what a killed run left behind is overwritten by the next.
@@ -248,10 +248,7 @@ pub(super) fn leaves(root: &Path, path: &RelPath) -> bool {
     let Some(link) = path.parents().find(is_link) else { return false };
     match (root.canonicalize(), root.join(link).canonicalize()) {
         (Ok(root), Ok(target)) => match target.strip_prefix(&root) {
-            Ok(inside) => inside.iter().any(|part| {
-                part.to_str()
-                    .is_some_and(|part| part.eq_ignore_ascii_case(".git") || part.eq_ignore_ascii_case(".genmake"))
-            }),
+            Ok(inside) => inside.iter().any(|part| part.to_str().is_some_and(is_reserved)),
             Err(_) => true,
         },
         _ => true,
