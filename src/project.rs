@@ -16,8 +16,11 @@ use crate::manifest;
 use crate::path::RelPath;
 use crate::plan::{self, Memory, Plan, Recipes, Wish};
 use crate::report::Summary;
-use crate::shell::Shell;
+use crate::shell::{self, Shell};
 use crate::store::{self, Guard, Journal, State, Store, WorkTree};
+
+/// The file in `.genmake` that names a run which may have commands under way.
+const RUNNING: &str = "running";
 
 /// The names of a Genfile, in the order in which they are sought.
 pub const GENFILES: [&str; 3] = ["Genfile", "Genfile.yaml", "Genfile.yml"];
@@ -102,7 +105,12 @@ impl Project {
     pub fn open_to_run(location: &Location, env: &Env, waits: impl FnOnce()) -> Result<Project, Errors> {
         // Nothing is written before the guard is held: two first runs may begin at once.
         let guard = Guard::take(&location.root.join(store::FOLDER), waits)?;
-        store::make_folder(&location.root)?;
+        let folder = store::make_folder(&location.root)?;
+        // What a killed run's commands are still writing would pass for an edit, or get into what this run makes.
+        if let Ok(token) = fs_err::read_to_string(folder.join(RUNNING)) {
+            shell::end_left(&token);
+            store::forget(&folder.join(RUNNING))?;
+        }
         Project::load(location, env, Some(guard))
     }
 
@@ -189,7 +197,7 @@ impl Project {
         let location = Location { root: self.root.clone(), name: self.name.clone() };
         let keys = self.graph.manifest.providers.values().filter_map(|provider| provider.key_env.clone());
         let shared = Shared {
-            shell: Shell::new(self.root.clone(), keys.collect()),
+            shell: Shell::new(self.root.clone(), keys.collect(), format!("{}-{}", std::process::id(), State::now())),
             root: self.root,
             lock_name: location.lock_name(),
             graph: self.graph,
@@ -278,7 +286,7 @@ impl Planned {
     /// # Errors
     /// What failed beside tasks; what failed in tasks stands in the summary and was told by events.
     pub fn run(self, options: &Options, events: &mut dyn FnMut(Event)) -> Result<Summary, Errors> {
-        let Some(_guard) = self.guard else {
+        let Some(_guard) = &self.guard else {
             let waits = || events(Event::WaitsForOther);
             let project = Project::open_to_run(&self.location, &options.env, waits)?;
             return project.plan_as(&self.targets, options.wish, options.jobs)?.run(options, events);
@@ -301,13 +309,29 @@ impl Planned {
             requests: self.plan.batches.len(),
         });
         let whole = self.targets.is_empty();
-        let outcome = engine::run(self.shared, self.plan, &self.needed, whole, options, &mut emit)?;
+        let running = self.shared.root.join(store::FOLDER).join(RUNNING);
+        if self.may_run_commands() {
+            store::put(&running, self.shared.shell.token().as_bytes())?;
+        }
+        let outcome = engine::run(self.shared, self.plan, &self.needed, whole, options, &mut emit);
+        store::forget(&running)?;
+        let outcome = outcome?;
         summary.phases = self.phases;
         summary.phases.push(("run", begun.elapsed()));
         summary.took = summary.phases.iter().map(|(_, took)| *took).sum();
         summary.written = outcome.written;
         summary.interrupted = outcome.interrupted;
         Ok(summary)
+    }
+
+    /// Whether something is to do for a rule that has a command: a recipe, a filter or a check.
+    fn may_run_commands(&self) -> bool {
+        let graph = self.graph();
+        let tasks = self.plan.tasks.iter().enumerate();
+        tasks.filter_map(|(task, judged)| Some((task, judged.as_ref()?.as_ref().ok()?))).any(|(task, judged)| {
+            let is_done = judged.verdict == plan::Verdict::Fresh && !judged.unchecked;
+            !is_done && graph.rule(task).has_commands()
+        })
     }
 }
 

@@ -19,11 +19,16 @@ const LINGER: Duration = Duration::from_secs(1);
 /// How much of what a failed command said is kept, in bytes.
 const TAIL: usize = 4096;
 
+/// The environment variable that holds a run's token.
+const TOKEN: &str = "GENMAKE_RUN";
+
 /// Runs commands in one root.
 pub struct Shell {
     root: PathBuf,
     /// Environment variables that no command gets.
     without: Vec<String>,
+    /// What tells this run's commands from any other's.
+    token: String,
     state: Arc<Mutex<State>>,
 }
 
@@ -50,9 +55,15 @@ pub enum Failed {
 }
 
 impl Shell {
-    /// A shell in `root`. Commands get the environment but for the variables `without`, which hold secrets that are not theirs.
-    pub fn new(root: PathBuf, without: Vec<String>) -> Shell {
-        Shell { root, without, state: Arc::default() }
+    /// A shell in `root`. Commands get the environment but for the variables `without`, which hold secrets that are not theirs,
+    /// and `token` as `GENMAKE_RUN`, by which [`end_left`] knows them.
+    pub fn new(root: PathBuf, without: Vec<String>, token: String) -> Shell {
+        Shell { root, without, token, state: Arc::default() }
+    }
+
+    /// What tells this run's commands from any other's.
+    pub fn token(&self) -> &str {
+        &self.token
     }
 
     /// Ends what runs, and lets nothing more begin. What does not end when asked to is killed after a while.
@@ -81,6 +92,7 @@ impl Shell {
         for name in &self.without {
             process.env_remove(name);
         }
+        process.env(TOKEN, &self.token);
         process.stdin(if stdin.is_some() { Stdio::piped() } else { Stdio::null() });
         process.stdout(Stdio::piped()).stderr(Stdio::piped());
         let child = {
@@ -200,6 +212,39 @@ pub fn command(line: &str, root: &Path) -> Command {
     process
 }
 
+/// Kills what the commands of a killed run left running, so that it writes nothing any more. On systems that do not show the
+/// environment of processes nothing is found.
+#[cfg(target_os = "linux")]
+pub fn end_left(token: &str) {
+    use rustix::process::{Pid, Signal, kill_process};
+    const ROUNDS: usize = 1000;
+    let variable = format!("{TOKEN}={token}");
+    let is_left = |process: &Path| {
+        let environ = fs_err::read(process.join("environ")).unwrap_or_default();
+        environ.split(|byte| *byte == 0).any(|entry| entry == variable.as_bytes())
+    };
+    // What is killed is gone in a moment, and may have begun something in that moment.
+    for _ in 0..ROUNDS {
+        let all = fs_err::read_dir("/proc").into_iter().flatten().flatten();
+        let left: Vec<Pid> = all
+            .filter_map(|entry| Some((entry.file_name().to_str()?.parse().ok()?, entry.path())))
+            .filter(|(_, path)| is_left(path))
+            .filter_map(|(id, _)| Pid::from_raw(id))
+            .collect();
+        if left.is_empty() {
+            return;
+        }
+        for id in left {
+            let _ = kill_process(id, Signal::KILL);
+        }
+        std::thread::yield_now();
+    }
+}
+
+/// Without a way to find them nothing is ended.
+#[cfg(not(target_os = "linux"))]
+pub fn end_left(_: &str) {}
+
 /// Ends a process group: asks it to, or kills it.
 #[cfg(unix)]
 pub fn signal(id: u32, kill: bool) {
@@ -223,7 +268,7 @@ mod tests {
 
     fn run(line: &str, stdin: Option<&[u8]>) -> Result<String, Failed> {
         let dir = tempfile::tempdir().unwrap();
-        let shell = Shell::new(dir.path().to_path_buf(), vec!["HOME".to_owned()]);
+        let shell = Shell::new(dir.path().to_path_buf(), vec!["HOME".to_owned()], "t".to_owned());
         shell.run(line, stdin).map(|out| String::from_utf8(out).unwrap())
     }
 
@@ -255,7 +300,7 @@ mod tests {
     #[test]
     fn what_leaves_the_group_is_not_waited_for() {
         let dir = tempfile::tempdir().unwrap();
-        let shell = Shell::new(dir.path().to_path_buf(), Vec::new());
+        let shell = Shell::new(dir.path().to_path_buf(), Vec::new(), "t".to_owned());
         let left = "rm -f up; setsid sh -c 'echo $$ > up; exec sleep 1000' & while ! test -s up; do :; done; echo done";
         let end =
             || assert!(Command::new("sh").args(["-c", "kill $(cat up)"]).current_dir(&dir).status().unwrap().success());
@@ -270,7 +315,7 @@ mod tests {
     #[test]
     fn one_that_ends_well_when_interrupted_has_done_nothing() {
         let dir = tempfile::tempdir().unwrap();
-        let shell = Shell::new(dir.path().to_path_buf(), Vec::new());
+        let shell = Shell::new(dir.path().to_path_buf(), Vec::new(), "t".to_owned());
         let fifo = dir.path().join("up");
         assert!(Command::new("mkfifo").arg(&fifo).status().unwrap().success());
         std::thread::scope(|scope| {
@@ -284,7 +329,7 @@ mod tests {
     #[test]
     fn an_interrupted_command_is_ended() {
         let dir = tempfile::tempdir().unwrap();
-        let shell = Shell::new(dir.path().to_path_buf(), Vec::new());
+        let shell = Shell::new(dir.path().to_path_buf(), Vec::new(), "t".to_owned());
         let fifo = dir.path().join("up");
         assert!(Command::new("mkfifo").arg(&fifo).status().unwrap().success());
         std::thread::scope(|scope| {

@@ -231,6 +231,12 @@ impl Rule {
         })
     }
 
+    /// Whether a command is a part of it: as its recipe, a filter or a check.
+    pub fn has_commands(&self) -> bool {
+        let is_run = |check: &Check| matches!(check, Check::Run(_));
+        matches!(self.recipe, Some(Recipe::Run(_))) || !self.filters.is_empty() || self.checks.iter().any(is_run)
+    }
+
     /// Whether its results are known by rendering alone: no model, no command.
     pub fn is_rendered(&self) -> bool {
         matches!(self.recipe, Some(Recipe::Template(_))) && self.filters.is_empty()

@@ -56,6 +56,17 @@ pub fn sweep(root: &Path, lock_name: &str, store: &Store, records: &[Record]) {
     }
 }
 
+/// Deletes one of genmake's own files, if it is there.
+///
+/// # Errors
+/// [`Code::Unwritable`], naming the path.
+pub fn forget(path: &Path) -> Result<(), Error> {
+    match fs_err::remove_file(path) {
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(unwritable(&e)),
+        _ => Ok(()),
+    }
+}
+
 fn unwritable(error: &std::io::Error) -> Error {
     Error::new(Code::Unwritable, error.to_string())
 }

@@ -185,7 +185,7 @@ fn a_command_gets_no_key_of_a_provider() {
 #[cfg(unix)]
 #[test]
 fn what_a_killed_command_left_never_counts() {
-    let p = project("  a: {inputs: [in], output: x.txt, run: \"if test -e slow; then echo half > x.txt; echo > up; sleep 1000; fi; cp in x.txt\"}\n  b: {output: y.txt, template: t.hbs}\n")
+    let p = project("  a: {inputs: [in], output: x.txt, run: \"if test -e slow; then echo $$ > pid; echo half > x.txt; echo > up; sleep 1000; fi; cp in x.txt\"}\n  b: {output: y.txt, template: t.hbs}\n")
         .file("t.hbs", "")
         .file("in", "whole\n")
         .file("slow", "");
@@ -197,11 +197,17 @@ fn what_a_killed_command_left_never_counts() {
     child.wait().unwrap();
     p.remove("up").remove("slow");
     assert_eq!(p.read("x.txt"), "half\n");
+    #[cfg(target_os = "linux")]
+    let left = p.read("pid");
     // Neither fresh nor edited: it is to be made, also after a run that had other things to do.
     p.edit("t.hbs", "t\n").run(["y.txt"]).exits(0);
     p.run(["check"]).stdout_has("x.txt").exits(1);
     p.run([]).stderr_has("run  x.txt").exits(0);
     assert_eq!(p.read("x.txt"), "whole\n");
+    // It does not go on writing beside the one that took its place.
+    #[cfg(target_os = "linux")]
+    assert_eq!(fs_err::read(format!("/proc/{}/environ", left.trim())).unwrap_or_default(), b"");
+    assert!(!p.exists(".genmake/running"));
     p.run([]).stderr_has("nothing to do").exits(0);
     p.edit("x.txt", "mine\n").run([]).stderr_has("was edited by hand").exits(2);
 }
