@@ -11,7 +11,7 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use crate::project::Project;
 use crate::server::{Act, Gate, Server};
-use crate::shop::{asked_after, has_no_temporary_file, is_built, page, pages, shop_with, spec};
+use crate::shop::{answer, asked_after, has_no_temporary_file, is_built, page, pages, shop_with, spec};
 
 /// How long a process that was told to end may take.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -131,6 +131,53 @@ fn after_sigkill_a_reply_that_was_saved_and_not_written_is_used() {
     p.run([]).exits(0);
     assert_eq!(asked_after(&server, 2), ["e3 e4", "e5 e6"]);
     is_built(&p, 6, &[]);
+}
+
+/// A build of every kind: two templates, one of them filtered and checked; a command with two outputs and one after it; two
+/// pages in one request; and, once `old` is left out, an orphan to delete.
+fn of_all_kinds(server: &Server, old: &str) -> Project {
+    let genfile = format!(
+        r#"version: 1
+provider: p
+providers: {{p: {{api: openai, model: m, base_url: "{{base_url}}"}}}}
+rules:
+  index: {{inputs: [in], template: t.hbs, output: docs/index.md, filter: [cat], check: {{run: "test -s {{{{output}}}}"}}}}
+  script: {{inputs: [in], template: t.hbs, output: bin/s.sh, file_mode: "0755"}}
+  pair: {{inputs: [in], outputs: {{x: gen/x, y: gen/y}}, run: "cat in > gen/x; echo more >> gen/x; cp gen/x gen/y"}}
+  after: {{inputs: [gen/x, docs/index.md], output: gen/after, run: "cat gen/x docs/index.md > {{{{output}}}}"}}
+  pages: {{foreach: [e1, e2], inputs: {{in: in}}, prompt: p.prompt, output: "docs/{{{{item}}}}.md"}}
+{old}"#
+    );
+    let p = Project::new().genfile_for(server, &genfile).file("in", "1\n").file("t.hbs", "{{inputs.[0].text}}");
+    p.file("p.prompt", "Write about {{item}}: {{inputs.in.text}}\n")
+}
+
+#[test]
+fn after_sigkill_at_any_line_the_next_run_is_a_clean_build() {
+    const OLD: &str = "  old: {template: t.hbs, inputs: [in], output: docs/old/o.md}\n";
+    let server = Server::start();
+    server.reply(answer);
+    let clean = of_all_kinds(&server, "").file("in", "2\n");
+    clean.run([]).exits(0);
+    let words =
+        ["delete  ", "render  docs", "render  bin", "run  gen/x", "run  gen/after", "ask  ", "answer  ", "generate  "];
+    for word in words {
+        let p = of_all_kinds(&server, OLD);
+        p.run([]).exits(0);
+        let genfile = p.read("Genfile").replace(OLD, "");
+        p.edit("Genfile", &genfile).edit("in", "2\n");
+        let before = server.count();
+        let mut child = p.spawn([]);
+        p.wait_for_line(&mut child, word);
+        send(Signal::KILL, &child);
+        drop(p.finish(child));
+        p.run([]).exits(0);
+        assert_eq!(p.tree(), clean.tree(), "killed at {word:?}");
+        has_no_temporary_file(&p);
+        assert!(!p.exists(".genmake/stage") && !p.exists(".genmake/journal") && !p.exists("docs/old"));
+        assert!(server.count() - before <= 2, "only what was in flight is asked for again");
+        p.run([]).stderr_has("nothing to do").exits(0);
+    }
 }
 
 // ---- SIGINT ----
