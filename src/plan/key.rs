@@ -1,8 +1,9 @@
 //! What goes into a task's keys. One walk feeds the hash and the explanation.
 //!
-//! The *input key* covers what a task names, and is cheap: nothing is rendered. It is a list of labelled parts:
-//! the recipe file and the partials beside it, the item, the inputs as selected, what the prompt is shown of a specification, `vars`, the parameters, provider-given model,
-//! the outputs. If they are as they were, so is the action key.
+//! The *input key* covers what a task names, and is cheap: nothing is rendered. It is a list of labelled parts: the recipe, which is
+//! a file and the partials beside it or a command's text; the item; the inputs as selected; what the prompt is shown of a
+//! specification; `vars`; the environment variables that the rule names; the parameters; the model that rule or provider name; the
+//! outputs with rule, kind of recipe, filters and file mode. If they are as they were, so is the action key.
 //!
 //! The *action key* covers what can change the result. For an LLM task: the messages as they would be if the task travelled
 //! alone, model, parameters, output paths, the result's schema where there is one. For a template: the rendered bytes and the

@@ -1,6 +1,6 @@
 //! A step machine for a run: what to do next, given what is done. Pure: no thread, no clock.
 //!
-//! A task's life: blocked → ready → running → (asked →) done, failed or skipped. Only [`Schedule`] moves it.
+//! A task's life: blocked → ready → running → (asked →) done, failed, held or skipped. Only [`Schedule`] moves it.
 
 use crate::batch::{Batch, Batcher, Shape};
 use crate::graph::TaskId;
