@@ -1,7 +1,7 @@
 //! Related context: of all entities of a specification the one that a prompt is about, and those it refers to.
 //!
 //! Pure: values in, a choice out. Knows no file, no task and no prompt; where the choice is placed is decided in `plan`.
-//! Which words are references is in [`references`].
+//! Which words are references is in `references`.
 //!
 //! A [`Spec`] is made once of a selection, in time linear in its size, and kept in a [`Specs`]; a choice then costs what is
 //! near, not what there is.

@@ -1,7 +1,7 @@
 //! Handlebars, strict: the one expression language of Genfile strings, templates and prompts.
 //!
-//! Pure: text and values in, text out. Every helper is registered in [`helpers`] or, for prompts, in [`prompting`]; what
-//! `{{context}}` writes in a prompt is in [`placed`].
+//! Pure: text and values in, text out. Every helper is registered in `helpers` or, for prompts, in `prompting`; what
+//! `{{context}}` writes in a prompt is in `placed`.
 //!
 //! Unknown variables are errors, in `{{#if}}` too where the name is one that genmake gives (`vars.x`, `inputs.x`); below
 //! `item.value`, `env` and other data a name may be missing in `{{#if}}` and `{{default}}`, because data has optional fields.

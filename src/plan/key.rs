@@ -62,7 +62,7 @@ pub enum PartKind {
 ///
 /// # Errors
 /// A file that cannot be read, or a selector that finds nothing.
-pub fn parts(graph: &Graph, id: TaskId, files: &dyn Files) -> Result<Vec<Part>, Error> {
+pub(super) fn parts(graph: &Graph, id: TaskId, files: &dyn Files) -> Result<Vec<Part>, Error> {
     let task = &graph.tasks[id];
     let rule = graph.rule(id);
     let mut parts = Vec::with_capacity(5 + task.partials.len() + task.inputs.len());
@@ -111,7 +111,7 @@ pub fn parts(graph: &Graph, id: TaskId, files: &dyn Files) -> Result<Vec<Part>, 
 ///
 /// # Errors
 /// An input of a command that cannot be read.
-pub fn action_key(
+pub(super) fn action_key(
     graph: &Graph,
     id: TaskId,
     making: &Making,

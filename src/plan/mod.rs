@@ -27,12 +27,13 @@ use crate::path::RelPath;
 
 use checks::Checked;
 use overlay::Overlay;
+use stale::OutputFacts;
 
 pub use checks::{passed, tests};
 pub use key::{Part, PartKind};
 pub use making::{Making, Recipes, commands, defaults, make};
 pub use schedule::{End, Schedule, Step};
-pub use stale::{Memory, OutputFacts, Reason, Remembered, Verdict, Wish};
+pub use stale::{Memory, Reason, Remembered, Verdict, Wish};
 
 /// What the store can say without being read through.
 pub trait Stored: Sync {

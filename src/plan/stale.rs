@@ -73,7 +73,7 @@ pub struct Remembered {
 
 /// What is known of one output.
 #[derive(Debug, Clone)]
-pub struct OutputFacts<'a> {
+pub(super) struct OutputFacts<'a> {
     /// Where.
     pub path: &'a RelPath,
     /// What is on disk.
@@ -98,7 +98,7 @@ pub struct Wish {
 }
 
 /// Judges a task whose action key is `key`. `stored` is the store's result for this key, if it holds one.
-pub fn judge(
+pub(super) fn judge(
     key: Digest,
     outputs: &[OutputFacts],
     stored: Option<Vec<Digest>>,
@@ -162,7 +162,7 @@ fn last_key(output: &OutputFacts) -> Option<Digest> {
 }
 
 /// What changed between two sets of parts, in words' data. Empty if nothing did.
-pub fn changed(before: &[Part], now: &[Part]) -> Vec<Reason> {
+pub(super) fn changed(before: &[Part], now: &[Part]) -> Vec<Reason> {
     let mut reasons = Vec::new();
     let find = |parts: &[Part], part: &Part| {
         parts.iter().find(|p| p.kind == part.kind && p.name == part.name).map(|p| p.digest)

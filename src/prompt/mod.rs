@@ -14,7 +14,6 @@ mod picoschema;
 pub use dotprompt::{Data, Dotprompt};
 pub use front::{Input, OutputSchema, PromptFile, parse};
 pub use messages::{Media, messages};
-pub use picoschema::{PicoError, json_schema};
 
 /// Who speaks a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 
 /// What is wrong with a schema.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct PicoError {
+pub(super) struct PicoError {
     /// The keys that lead to it.
     pub path: Vec<String>,
     /// In words.
@@ -23,7 +23,7 @@ const KEYWORDS: &[&str] = &["allOf", "anyOf", "enum", "oneOf", "required", "type
 ///
 /// # Errors
 /// The first thing that is no Picoschema.
-pub fn json_schema(schema: &Value, named: &Map<String, Value>) -> Result<Value, PicoError> {
+pub(super) fn json_schema(schema: &Value, named: &Map<String, Value>) -> Result<Value, PicoError> {
     match schema {
         Value::Object(map) if is_json_schema(map) => {
             let mut schema = map.clone();

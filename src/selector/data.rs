@@ -67,7 +67,7 @@ pub fn write(path: &RelPath, value: &Value) -> String {
     }
 }
 
-/// The value of what [`write`] wrote. All but YAML and TOML is JSON to both of them, also what [`parse`] reads as a table.
+/// The value of what [`write()`] wrote. All but YAML and TOML is JSON to both of them, also what [`parse`] reads as a table.
 ///
 /// # Errors
 /// Why the text holds none, in words.
