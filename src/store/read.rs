@@ -1,14 +1,15 @@
 //! The working tree: digests by stamp where that is safe, by content where it is not.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
-
-use ignore::WalkBuilder;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::blobs::Store;
+use super::folders::Tree;
+use super::observed::Observed;
+use super::snapshot::Listed as Names;
 use super::state::{Stamp, State};
-use super::{FOLDER, write};
+use super::write;
 use crate::digest::Digest;
 use crate::error::{Code, Error};
 use crate::files::Files;
@@ -20,22 +21,68 @@ pub struct WorkTree {
     root: PathBuf,
     /// What the last run saw, and when.
     before: HashMap<RelPath, (Stamp, Digest)>,
-    taken: i128,
+    taken: i64,
     store: Arc<Store>,
     seen: Mutex<HashMap<RelPath, Seen>>,
+    /// Of which files it was asked whether they are there, beside those that were seen.
+    asked: Mutex<HashMap<RelPath, bool>>,
     listed: Mutex<HashMap<Listed, Arc<[RelPath]>>>,
+    /// The folders that were listed.
+    folders: Mutex<BTreeMap<String, Option<Names>>>,
+    /// What was read before there were tasks: it decides which there are.
+    loaded: Mutex<HashSet<RelPath>>,
 }
 
 /// What a run knows of a file: nothing is there, or its digest, and its stamp if that can be trusted later.
-type Seen = Option<(Option<Stamp>, Digest)>;
+pub(super) type Seen = Option<(Option<Stamp>, Digest)>;
 
 /// A folder and how deep below it was looked.
 type Listed = (String, Option<usize>);
 
 impl WorkTree {
     /// The tree below `root`, with the stamps of an earlier run that were taken at `taken`.
-    pub fn new(root: PathBuf, before: HashMap<RelPath, (Stamp, Digest)>, taken: i128, store: Arc<Store>) -> WorkTree {
-        WorkTree { root, before, taken, store, seen: Mutex::default(), listed: Mutex::default() }
+    pub fn new(root: PathBuf, before: HashMap<RelPath, (Stamp, Digest)>, taken: i64, store: Arc<Store>) -> WorkTree {
+        WorkTree {
+            root,
+            before,
+            taken,
+            store,
+            seen: Mutex::default(),
+            asked: Mutex::default(),
+            listed: Mutex::default(),
+            folders: Mutex::default(),
+            loaded: Mutex::default(),
+        }
+    }
+
+    /// Says that there are tasks now: whatever was read until here decided which.
+    pub fn is_loaded(&self) {
+        *locked(&self.loaded) = self.lock_seen().keys().cloned().collect();
+    }
+
+    /// What verdicts of this run rested on, so that it can be asked of each whether it moved. `outputs` are those of all tasks;
+    /// beside them only `own` and what is `gone` may have come or gone in folders since they were listed. `None` where something
+    /// else has, or where it cannot be told.
+    pub fn observed(&self, outputs: &HashSet<&RelPath>, own: &RelPath, gone: &[RelPath]) -> Option<Observed> {
+        let mut folders = locked(&self.folders).clone();
+        for ((base, depth), before) in locked(&self.listed).iter() {
+            let tree = Tree::walk(&self.root, base, *depth).ok()?;
+            if tree.folders.iter().all(|(path, names)| folders.get(path) == Some(names)) {
+                continue;
+            }
+            let (was, is): (HashSet<&RelPath>, HashSet<&RelPath>) =
+                (before.iter().collect(), tree.files.iter().collect());
+            let is_explained = is.difference(&was).all(|path| outputs.contains(*path) || *path == own)
+                && was.difference(&is).all(|path| gone.contains(path));
+            if !is_explained {
+                return None;
+            }
+            locked(&self.asked).extend(tree.links);
+            folders.extend(tree.folders);
+        }
+        let (seen, mut asked) = (self.lock_seen().clone(), locked(&self.asked).clone());
+        asked.retain(|path, _| !seen.contains_key(path));
+        Observed::new(&self.root, seen, asked, folders, &locked(&self.loaded), outputs)
     }
 
     /// The folder.
@@ -79,9 +126,9 @@ impl WorkTree {
         self.lock_seen().get(path).copied().flatten().map(|(_, digest)| digest)
     }
 
-    /// Whether an earlier run left exactly these stamps.
-    pub fn knew(&self, stamps: &HashMap<RelPath, (Stamp, Digest)>) -> bool {
-        *stamps == self.before
+    /// The files that were seen, as they are by now.
+    pub fn seen(&self) -> HashMap<RelPath, (Option<Stamp>, Digest)> {
+        self.lock_seen().iter().filter_map(|(path, seen)| Some((path.clone(), (*seen)?))).collect()
     }
 
     /// The stamps for the next run: what was seen in this one, and of an earlier one what is still to be trusted. An entry
@@ -99,8 +146,8 @@ impl WorkTree {
         stamps
     }
 
-    fn lock_seen(&self) -> std::sync::MutexGuard<'_, HashMap<RelPath, Seen>> {
-        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock_seen(&self) -> MutexGuard<'_, HashMap<RelPath, Seen>> {
+        locked(&self.seen)
     }
 
     /// A file's stamp, `None` if there is no file.
@@ -129,6 +176,10 @@ impl WorkTree {
         }
         Err(moved(path))
     }
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn is_absent(error: &std::io::Error) -> bool {
@@ -200,7 +251,7 @@ impl Files for WorkTree {
         }
         match self.lock_seen().get(path) {
             Some(seen) => seen.is_some(),
-            None => self.root.join(path).is_file(),
+            None => *locked(&self.asked).entry(path.clone()).or_insert_with(|| self.root.join(path).is_file()),
         }
     }
 
@@ -209,12 +260,15 @@ impl Files for WorkTree {
             return Ok(packs::paths().into_iter().filter(|path| pattern.matches(path)).collect());
         }
         let key = (pattern.base().to_owned(), pattern.depth());
-        let known = self.listed.lock().unwrap_or_else(PoisonError::into_inner).get(&key).cloned();
+        let known = locked(&self.listed).get(&key).cloned();
         let listed = match known {
             Some(listed) => listed,
             None => {
-                let listed: Arc<[RelPath]> = walk(&self.root, &key)?.into();
-                self.listed.lock().unwrap_or_else(PoisonError::into_inner).insert(key, Arc::clone(&listed));
+                let tree = Tree::walk(&self.root, &key.0, key.1)?;
+                locked(&self.folders).extend(tree.folders);
+                locked(&self.asked).extend(tree.links);
+                let listed: Arc<[RelPath]> = tree.files.into();
+                locked(&self.listed).insert(key, Arc::clone(&listed));
                 listed
             }
         };
@@ -226,39 +280,11 @@ impl Files for WorkTree {
     }
 }
 
-/// All files below a folder, in byte order. Links to files count as files; links to folders are not followed.
-fn walk(root: &Path, (base, depth): &Listed) -> Result<Vec<RelPath>, Error> {
-    let top = root.join(base);
-    let is_reserved = base.split('/').any(|part| part == ".git" || part == FOLDER);
-    if is_reserved || !top.is_dir() {
-        return Ok(Vec::new());
-    }
-    let mut builder = WalkBuilder::new(&top);
-    builder.standard_filters(false).max_depth(depth.map(|depth| depth + 1));
-    builder.filter_entry(|entry| !matches!(entry.file_name().to_str(), Some(".git" | FOLDER)));
-    let mut found = Vec::new();
-    for entry in builder.build() {
-        let entry = entry.map_err(|e| Error::new(Code::Unreadable, e.to_string()))?;
-        let is_file = match entry.file_type() {
-            Some(kind) if kind.is_symlink() => entry.path().is_file(),
-            Some(kind) => kind.is_file(),
-            None => false,
-        };
-        // A name that is not Unicode cannot be written in a Genfile, so no pattern of one can mean it.
-        let relative = entry.path().strip_prefix(root).ok().and_then(Path::to_str);
-        if let (true, Some(path)) = (is_file, relative.and_then(|text| RelPath::new(text).ok())) {
-            found.push(path);
-        }
-    }
-    found.sort();
-    Ok(found)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn tree(root: &Path, before: HashMap<RelPath, (Stamp, Digest)>, taken: i128) -> WorkTree {
+    fn tree(root: &Path, before: HashMap<RelPath, (Stamp, Digest)>, taken: i64) -> WorkTree {
         WorkTree::new(root.to_path_buf(), before, taken, Arc::new(Store::new(root.join(".genmake/store"))))
     }
 
