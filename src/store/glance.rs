@@ -89,9 +89,10 @@ impl Glance {
         self.table.meta.settled.as_ref().map_or(0, |settled| settled.tasks)
     }
 
-    /// Whether so many stamps moved that noting them saves more than it costs.
+    /// Whether so many stamps moved, and can be trusted by now, that noting them saves more than it costs.
     pub fn is_worth_noting(&self) -> bool {
-        self.again.len() >= WORTH_NOTING && self.again.len() >= self.table.len() / 64
+        let count = self.again.iter().filter(|(_, stamp)| !stamp.is_racy(self.began)).count();
+        count >= WORTH_NOTING && count >= self.table.len() / 64
     }
 
     /// Whether the state is still the one that was looked at: the guard was not held meanwhile.
