@@ -384,6 +384,8 @@ mod tests {
   over: {foreach: "spec.yaml#/entities/Order", template: t.hbs, output: "{{item.path}}"}
   dyn: {foreach: "made.yaml#/x/*", template: t.hbs, output: "d{{item.key}}"}
   made: {template: t.hbs, output: made.yaml}
+  plain: {foreach: nope.md, template: t.hbs, output: "p{{item.stem}}"}
+  ours: {foreach: made.yaml, template: t.hbs, output: "q{{item.stem}}"}
 "#,
             &[SPEC, T, ("bad.yaml", "x: [")],
             expect![[r#"
@@ -409,6 +411,7 @@ mod tests {
                 genmake::bad_path: Genfile:23:3: rule `over`: output `spec.yaml` is also what it is made from
                 genmake::dynamic_foreach: Genfile:23:19: rule `over`: it runs over the content of `spec.yaml`, which rule `over` makes (what a foreach runs over must exist before the run: commit it, or run over its source)
                 genmake::dynamic_foreach: Genfile:24:18: rule `dyn`: it runs over the content of `made.yaml`, which rule `made` makes (what a foreach runs over must exist before the run: commit it, or run over its source)
+                genmake::missing_input: Genfile:26:20: rule `plain`: it runs over `nope.md`, which is not there and which no rule makes (paths are relative to the Genfile's folder; an input that may be missing is written `{path: PATH, optional: true}`)
                 genmake::unreadable: bad.yaml:1:4: rule `bad`: `bad.yaml` is not YAML: unclosed bracket '['
             "#]],
         );

@@ -8,12 +8,12 @@ use ignore::WalkBuilder;
 
 use super::blobs::Store;
 use super::state::{Stamp, State};
-use super::{FOLDER, write};
+use super::write;
 use crate::digest::Digest;
 use crate::error::{Code, Error};
 use crate::files::Files;
 use crate::packs;
-use crate::path::{Pattern, RelPath};
+use crate::path::{Pattern, RelPath, is_reserved};
 
 /// The tree below a root, as it is during one run.
 pub struct WorkTree {
@@ -229,13 +229,12 @@ impl Files for WorkTree {
 /// All files below a folder, in byte order. Links to files count as files; links to folders are not followed.
 fn walk(root: &Path, (base, depth): &Listed) -> Result<Vec<RelPath>, Error> {
     let top = root.join(base);
-    let is_reserved = base.split('/').any(|part| part == ".git" || part == FOLDER);
-    if is_reserved || !top.is_dir() {
+    if base.split('/').any(is_reserved) || !top.is_dir() {
         return Ok(Vec::new());
     }
     let mut builder = WalkBuilder::new(&top);
     builder.standard_filters(false).max_depth(depth.map(|depth| depth + 1));
-    builder.filter_entry(|entry| !matches!(entry.file_name().to_str(), Some(".git" | FOLDER)));
+    builder.filter_entry(|entry| !entry.file_name().to_str().is_some_and(is_reserved));
     let mut found = Vec::new();
     for entry in builder.build() {
         let entry = entry.map_err(|e| Error::new(Code::Unreadable, e.to_string()))?;

@@ -18,6 +18,7 @@ mod killed;
 mod language;
 mod modules;
 mod packs;
+mod paths;
 mod project;
 mod prompts;
 mod providers;
