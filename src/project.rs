@@ -37,6 +37,7 @@ pub struct Project {
     lock_text: String,
     guard: Option<Guard>,
     journal_left: bool,
+    assumed: BTreeSet<RelPath>,
     /// Whether `.genmake/state` was damaged.
     pub state_damaged: bool,
     load_took: Duration,
@@ -168,6 +169,7 @@ impl Project {
             lock_text,
             guard,
             journal_left,
+            assumed: BTreeSet::new(),
             state_damaged,
             load_took: begun.elapsed(),
         })
@@ -176,6 +178,13 @@ impl Project {
     /// The tasks.
     pub fn graph(&self) -> &Graph {
         &self.graph
+    }
+
+    /// Takes files as changed, whatever is in them: `-W`.
+    #[must_use]
+    pub fn assume_changed(mut self, files: impl IntoIterator<Item = RelPath>) -> Project {
+        self.assumed.extend(files);
+        self
     }
 
     /// Judges the targets and all they wait for; all tasks if there are no targets.
@@ -208,6 +217,7 @@ impl Project {
             lock: self.lock,
             lock_text: self.lock_text,
             wish,
+            assumed: self.assumed,
             stopped: AtomicBool::new(false),
             journal_left: self.journal_left,
             journal: Mutex::new(None),
@@ -289,6 +299,7 @@ impl Planned {
         let Some(_guard) = &self.guard else {
             let waits = || events(Event::WaitsForOther);
             let project = Project::open_to_run(&self.location, &options.env, waits)?;
+            let project = project.assume_changed(self.shared.assumed.iter().cloned());
             return project.plan_as(&self.targets, options.wish, options.jobs)?.run(options, events);
         };
         let begun = Instant::now();

@@ -32,6 +32,8 @@ pub enum Command {
     Plan(Targets),
     /// Say why a target is or is not up to date, input by input
     Explain(Targets),
+    /// Print the graph of files, tasks and rules, of everything or of what targets need; as dot, without `--format`
+    Graph(Targets),
     /// Show what would be sent for a target, whether it is up to date or not; with `--file F` and no target, render a prompt file
     Prompt(Prompt),
     /// Delete the outputs that genmake made and nobody edited; their texts are kept in the store
@@ -93,6 +95,9 @@ pub struct Options {
     /// Take every target for stale, and ask for it anew
     #[arg(short = 'B', long, global = true)]
     pub always_make: bool,
+    /// Take FILE as changed; with `-n`, what an edit of it would cost
+    #[arg(short = 'W', long = "what-if", value_name = "FILE", global = true)]
+    pub what_if: Vec<PathBuf>,
     /// Say nothing and do nothing; exit 1 if anything is not up to date
     #[arg(short = 'q', long, global = true)]
     pub question: bool,
@@ -144,4 +149,8 @@ pub enum Format {
     Text,
     /// For programs.
     Json,
+    /// For Graphviz: `graph` only.
+    Dot,
+    /// For Mermaid: `graph` only.
+    Mermaid,
 }

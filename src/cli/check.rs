@@ -21,7 +21,7 @@ pub(super) fn run(context: &Context, names: &[String]) -> Result<Exit, Errors> {
             let report = json!({"version": 1, "up_to_date": targets.is_empty(), "targets": targets});
             ui::out(&format!("{report:#}\n"));
         }
-        Format::Text => {
+        _ => {
             let mut lines: Vec<[String; 3]> =
                 rows.iter().map(|row| [row.status.to_owned(), row.name(), row.reasons.join("; ")]).collect();
             lines.extend(
@@ -63,5 +63,6 @@ pub(super) fn question(context: &Context, names: &[String]) -> Result<Exit, Erro
 fn judged(context: &Context, names: &[String]) -> Result<Planned, Errors> {
     let location = context.location()?;
     let targets = targets(names, &location)?;
-    Project::open_at(&location, &context.env)?.plan_as(&targets, context.wish(), context.options.jobs)
+    let project = context.assume(Project::open_at(&location, &context.env)?, &location)?;
+    project.plan_as(&targets, context.wish(), context.options.jobs)
 }

@@ -5,6 +5,7 @@ mod build;
 mod check;
 mod clean;
 mod explain;
+mod graph;
 mod init;
 mod plan;
 mod prompt;
@@ -12,6 +13,7 @@ mod prompt_file;
 mod starter;
 mod verdicts;
 
+use std::collections::HashSet;
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
@@ -19,13 +21,14 @@ use clap::Parser;
 
 use crate::cancel::Cancel;
 use crate::engine::Env;
-use crate::error::{Code, Error, Errors};
-use crate::graph::Target;
+use crate::error::{Code, Error, Errors, did_you_mean};
+use crate::graph::{Target, Task};
+use crate::path::RelPath;
 use crate::plan::Wish;
-use crate::project::Location;
+use crate::project::{Location, Project};
 use crate::ui;
 
-use args::{Cli, Command};
+use args::{Cli, Command, Format};
 
 /// What a command came to, as make's: 0 done, 1 not up to date (only `check` and `-q`), 2 failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -75,9 +78,17 @@ impl Context {
                 .map_err(|e| Error::new(Code::Usage, format!("cannot stand in `{}`: {e}", directory.display())))?;
         }
         let targets = match &command {
-            Some(Command::Build(t) | Command::Check(t) | Command::Plan(t) | Command::Explain(t)) => t.targets.clone(),
+            Some(
+                Command::Build(t) | Command::Check(t) | Command::Plan(t) | Command::Explain(t) | Command::Graph(t),
+            ) => t.targets.clone(),
             _ => targets,
         };
+        let is_of_graph = matches!(self.options.format, Format::Dot | Format::Mermaid);
+        if is_of_graph && !matches!(command, Some(Command::Graph(_))) {
+            return Err(Error::new(Code::Usage, "only `graph` prints as `dot` or `mermaid`")
+                .hint("`--format text` or `--format json`")
+                .into());
+        }
         if self.options.question && matches!(command, Some(Command::Clean { .. } | Command::Init { .. })) {
             return Err(Error::new(
                 Code::Usage,
@@ -90,6 +101,7 @@ impl Context {
             Some(Command::Check(_)) => check::run(self, &targets),
             Some(Command::Plan(_)) => plan::run(self, &targets),
             Some(Command::Explain(_)) => explain::run(self, &targets),
+            Some(Command::Graph(_)) => graph::run(self, &targets),
             Some(Command::Prompt(args)) => prompt::run(self, &args),
             Some(Command::Clean { orphans }) => clean::run(self, orphans),
             Some(Command::Schema) => {
@@ -112,6 +124,29 @@ impl Context {
 
     fn wish(&self) -> Wish {
         Wish { rebuild: self.options.always_make, force: self.options.force }
+    }
+
+    /// The project with what `-W` names taken as changed; says which of that no task is made from.
+    fn assume(&self, project: Project, location: &Location) -> Result<Project, Error> {
+        if self.options.what_if.is_empty() {
+            return Ok(project);
+        }
+        let here = here()?;
+        let sources: HashSet<&str> = project.graph().tasks.iter().flat_map(Task::sources).collect();
+        let mut files = Vec::new();
+        for file in &self.options.what_if {
+            let path = relative(&here.join(file), &location.root).and_then(|path| RelPath::new(&path).ok());
+            match path.filter(|path| sources.contains(path.as_str())) {
+                Some(path) => files.push(path),
+                None => {
+                    let near = did_you_mean(&file.to_string_lossy(), sources.iter().copied());
+                    let near = near.map(|near| format!("; {near}")).unwrap_or_default();
+                    let name = file.display();
+                    ui::say(&ui::sanitize(&format!("   notice  -W {name}: nothing is made from that file{near}")));
+                }
+            }
+        }
+        Ok(project.assume_changed(files))
     }
 
     fn trusted_hosts(&self) -> Vec<String> {
@@ -139,10 +174,15 @@ impl Context {
 
 /// Targets as typed, relative to where one stands, as paths relative to the root.
 fn targets(texts: &[String], location: &Location) -> Result<Vec<Target>, Error> {
-    let here = std::env::current_dir().and_then(fs_err::canonicalize);
-    let here = here.map_err(|e| Error::new(Code::Usage, format!("cannot tell where this is: {e}")))?;
+    let here = here()?;
     let target = |text: &String| Target { text: text.clone(), path: relative(&here.join(text), &location.root) };
     Ok(texts.iter().map(target).collect())
+}
+
+/// Where one stands.
+fn here() -> Result<PathBuf, Error> {
+    let here = std::env::current_dir().and_then(fs_err::canonicalize);
+    here.map_err(|e| Error::new(Code::Usage, format!("cannot tell where this is: {e}")))
 }
 
 /// A path without `.` and `..`, relative to the root; `None` if it lies outside.

@@ -10,7 +10,7 @@ mod making;
 mod running;
 mod settle;
 
-use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::{self, Receiver, Sender};
@@ -94,6 +94,8 @@ pub struct Shared {
     pub lock_text: String,
     /// What was asked for that changes verdicts.
     pub wish: Wish,
+    /// Files that are taken as changed.
+    pub assumed: BTreeSet<RelPath>,
     /// Whether nothing that costs is begun any more, because something has failed.
     pub stopped: AtomicBool,
     /// Whether a killed run left a journal.
@@ -113,6 +115,7 @@ impl Shared {
             store: &*self.store,
             recipes: &self.recipes,
             wish: self.wish,
+            assumed: &self.assumed,
         }
     }
 
@@ -431,7 +434,8 @@ impl Run<'_> {
                 self.underway.entry(task).or_default().ask = Some(Arc::clone(&ask));
                 // A reply that a killed run left is paid for: it is used if it passes. Without one the task asks at once, so
                 // that tasks come to their requests in the order of the plan.
-                if self.options.wish.rebuild || !shared.store.has_reply(&key) {
+                let is_new_wanted = self.options.wish.rebuild || !shared.ground().assumed(task).is_empty();
+                if is_new_wanted || !shared.store.has_reply(&key) {
                     return self.needs_model(task);
                 }
                 self.spawn_local(task, move || making::resume(&shared, task, key, &ask));

@@ -87,6 +87,13 @@ impl Task {
     }
 }
 
+impl Task {
+    /// The files that it is made from, and those of which its items are parts.
+    pub fn sources(&self) -> impl Iterator<Item = &str> {
+        self.reads().map(RelPath::as_str).chain(self.item.iter().flat_map(Item::part_of))
+    }
+}
+
 /// An item of a foreach.
 #[derive(Debug, Clone)]
 pub struct Item {
@@ -99,6 +106,13 @@ pub struct Item {
 }
 
 impl Item {
+    /// The files of which it is a part, as an item of a selector is.
+    pub fn part_of(&self) -> impl Iterator<Item = &str> {
+        let axes = self.value.as_object().into_iter().flat_map(|map| map.values());
+        let parts = std::iter::once(&self.value).chain(axes).filter(|item| item.get("index").is_some());
+        parts.filter_map(|item| item.get("path")?.as_str())
+    }
+
     /// Whether it stands for this file or for a part of it.
     fn stands_for(&self, path: &RelPath) -> bool {
         let is = |value: &Value| value.get("path").and_then(Value::as_str) == Some(path.as_str());

@@ -79,6 +79,11 @@ impl WorkTree {
         self.lock_seen().get(path).copied().flatten().map(|(_, digest)| digest)
     }
 
+    /// The digest that the last run knew a file by.
+    pub fn digest_before(&self, path: &RelPath) -> Option<Digest> {
+        self.before.get(path).map(|(_, digest)| *digest)
+    }
+
     /// Whether an earlier run left exactly these stamps.
     pub fn knew(&self, stamps: &HashMap<RelPath, (Stamp, Digest)>) -> bool {
         *stamps == self.before

@@ -12,6 +12,7 @@ mod dotprompt;
 mod errors;
 mod examples;
 mod genfile;
+mod graph;
 mod keys;
 #[cfg(unix)]
 mod killed;
@@ -29,3 +30,4 @@ mod selectors;
 mod server;
 mod shop;
 mod staleness;
+mod why;
