@@ -1,6 +1,7 @@
 //! The command line, as typed.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
@@ -41,6 +42,12 @@ pub enum Command {
         /// Only those that no rule makes any more
         #[arg(long)]
         orphans: bool,
+    },
+    /// Prune the store of what neither the lock nor a target needs and is older than DURATION
+    Gc {
+        /// How long what nothing needs is kept: 30d, 12h, 0s
+        #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration, default_value = "30d")]
+        keep: Duration,
     },
     /// Print the JSON Schema of a Genfile, for editors
     Schema,

@@ -5,6 +5,7 @@ mod build;
 mod check;
 mod clean;
 mod explain;
+mod gc;
 mod graph;
 mod init;
 mod plan;
@@ -89,12 +90,13 @@ impl Context {
                 .hint("`--format text` or `--format json`")
                 .into());
         }
-        if self.options.question && matches!(command, Some(Command::Clean { .. } | Command::Init { .. })) {
+        let is_no_question = matches!(command, Some(Command::Clean { .. } | Command::Init { .. } | Command::Gc { .. }));
+        if self.options.question && is_no_question {
             return Err(Error::new(
                 Code::Usage,
                 "`-q` asks whether targets are up to date, and goes with no other command",
             )
-            .hint("`-n` says what `clean` and `init` would do")
+            .hint("`-n` says what `clean`, `gc` and `init` would do")
             .into());
         }
         match command {
@@ -104,6 +106,7 @@ impl Context {
             Some(Command::Graph(_)) => graph::run(self, &targets),
             Some(Command::Prompt(args)) => prompt::run(self, &args),
             Some(Command::Clean { orphans }) => clean::run(self, orphans),
+            Some(Command::Gc { keep }) => gc::run(self, keep),
             Some(Command::Schema) => {
                 ui::out(&format!("{:#}\n", crate::manifest::schema()));
                 Ok(Exit(0))

@@ -3,6 +3,7 @@
 //! Knows nothing of rules and verdicts. Nothing is written outside the root, and nothing half.
 
 mod blobs;
+mod gc;
 mod guard;
 mod journal;
 mod read;
@@ -10,6 +11,7 @@ mod state;
 mod write;
 
 pub use blobs::{Action, Store};
+pub use gc::{Freed, Needed};
 pub use guard::Guard;
 pub use journal::{Journal, Record};
 pub use read::WorkTree;

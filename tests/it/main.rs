@@ -11,6 +11,7 @@ mod docs;
 mod dotprompt;
 mod errors;
 mod examples;
+mod gc;
 mod genfile;
 mod graph;
 mod keys;
