@@ -43,6 +43,8 @@ pub enum Command {
         #[arg(long)]
         orphans: bool,
     },
+    /// Build on every change, until a signal ends it; models that are not on this machine are asked with `--yes` only
+    Watch(Targets),
     /// Prune the store of what neither the lock nor a target needs and is older than DURATION
     Gc {
         /// How long what nothing needs is kept: 30d, 12h, 0s

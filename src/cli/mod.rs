@@ -13,6 +13,7 @@ mod prompt;
 mod prompt_file;
 mod starter;
 mod verdicts;
+mod watch;
 
 use std::collections::HashSet;
 use std::path::{Component, Path, PathBuf};
@@ -60,15 +61,20 @@ pub fn run(args: impl IntoIterator<Item = std::ffi::OsString>, env: Env, cancel:
     match context.dispatch(cli.command, cli.targets) {
         Ok(exit) => exit,
         Err(errors) => {
-            let (count, shown) = (errors.0.len(), errors.0.len().min(MOST_MISTAKES));
-            errors.0.iter().take(shown).for_each(ui::complain);
-            match count {
-                0 | 1 => {}
-                _ if count == shown => ui::say(&format!("{count} mistakes")),
-                _ => ui::say(&format!("{count} mistakes, of which these are the first {shown}")),
-            }
+            complain(&errors);
             Exit(2)
         }
+    }
+}
+
+/// Shows what is wrong, as much of it as anybody reads.
+fn complain(errors: &Errors) {
+    let (count, shown) = (errors.0.len(), errors.0.len().min(MOST_MISTAKES));
+    errors.0.iter().take(shown).for_each(ui::complain);
+    match count {
+        0 | 1 => {}
+        _ if count == shown => ui::say(&format!("{count} mistakes")),
+        _ => ui::say(&format!("{count} mistakes, of which these are the first {shown}")),
     }
 }
 
@@ -80,7 +86,12 @@ impl Context {
         }
         let targets = match &command {
             Some(
-                Command::Build(t) | Command::Check(t) | Command::Plan(t) | Command::Explain(t) | Command::Graph(t),
+                Command::Build(t)
+                | Command::Check(t)
+                | Command::Plan(t)
+                | Command::Explain(t)
+                | Command::Graph(t)
+                | Command::Watch(t),
             ) => t.targets.clone(),
             _ => targets,
         };
@@ -90,7 +101,14 @@ impl Context {
                 .hint("`--format text` or `--format json`")
                 .into());
         }
-        let is_no_question = matches!(command, Some(Command::Clean { .. } | Command::Init { .. } | Command::Gc { .. }));
+        let is_watch = matches!(command, Some(Command::Watch(_)));
+        if is_watch && self.options.dry_run {
+            return Err(Error::new(Code::Usage, "`watch` builds, and `-n` makes nothing")
+                .hint("`genmake plan` says what would be done now")
+                .into());
+        }
+        let is_no_question =
+            is_watch || matches!(command, Some(Command::Clean { .. } | Command::Init { .. } | Command::Gc { .. }));
         if self.options.question && is_no_question {
             return Err(Error::new(
                 Code::Usage,
@@ -107,6 +125,7 @@ impl Context {
             Some(Command::Prompt(args)) => prompt::run(self, &args),
             Some(Command::Clean { orphans }) => clean::run(self, orphans),
             Some(Command::Gc { keep }) => gc::run(self, keep),
+            Some(Command::Watch(_)) => watch::run(self, &targets),
             Some(Command::Schema) => {
                 ui::out(&format!("{:#}\n", crate::manifest::schema()));
                 Ok(Exit(0))
@@ -165,6 +184,7 @@ impl Context {
             wish: self.wish(),
             frozen: self.options.frozen,
             offline: self.options.offline,
+            free_only: false,
             batch: !self.options.no_batch,
             yes: self.options.yes,
             keep_orphans: self.options.keep_orphans,

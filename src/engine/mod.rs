@@ -56,6 +56,8 @@ pub struct Options {
     pub frozen: bool,
     /// `--offline`: no network at all.
     pub offline: bool,
+    /// Only models on this machine are asked; what needs another fails.
+    pub free_only: bool,
     /// Whether tasks may share requests.
     pub batch: bool,
     /// `--yes`: what would be asked is answered with yes.

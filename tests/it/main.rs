@@ -31,4 +31,6 @@ mod selectors;
 mod server;
 mod shop;
 mod staleness;
+#[cfg(unix)]
+mod watch;
 mod why;
