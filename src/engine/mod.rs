@@ -392,7 +392,8 @@ impl Run<'_> {
         let underway = self.underway.entry(task).or_default();
         underway.key = Some(key);
         underway.parts = judged.parts;
-        underway.unjudged = judged.unchecked && self.options.frozen;
+        let is_to_be_made = matches!(judged.verdict, Verdict::Stale(_));
+        underway.unjudged = self.options.frozen && (judged.unchecked || is_to_be_made);
         underway.checked = judged.checked.filter(|_| !underway.unjudged);
         if let Verdict::Stale(reasons) | Verdict::Restorable(reasons, _) = &judged.verdict {
             underway.reasons = reasons.clone();
@@ -414,7 +415,10 @@ impl Run<'_> {
                 self.spawn_local(task, move || making::restore(&shared, task, key, &digests, unchecked));
             }
             (Verdict::Stale(_), Some(Making::Bytes(contents) | Making::Unfiltered(contents))) => {
-                self.spawn_local(task, move || Report::Made(task, making::render(&shared, task, key, contents)));
+                let frozen = self.options.frozen;
+                self.spawn_local(task, move || {
+                    Report::Made(task, making::render(&shared, task, key, contents, frozen))
+                });
             }
             (Verdict::Stale(_), Some(Making::Command(line))) => {
                 let stops = !self.options.keep_going && shared.graph.rule(task).on_error == OnError::Fail;

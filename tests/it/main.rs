@@ -31,6 +31,7 @@ mod selectors;
 mod server;
 mod shop;
 mod staleness;
+mod trust;
 #[cfg(unix)]
 mod watch;
 mod why;
