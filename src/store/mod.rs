@@ -2,6 +2,7 @@
 //!
 //! Knows nothing of rules and verdicts. Nothing is written outside the root, and nothing half.
 
+mod beneath;
 mod blobs;
 mod gc;
 mod guard;
@@ -24,6 +25,7 @@ pub use write::{
 use std::path::{Path, PathBuf};
 
 use crate::error::{Code, Error};
+use crate::path::RelPath;
 
 /// The folder of everything that can be deleted at any time.
 pub const FOLDER: &str = ".genmake";
@@ -69,6 +71,10 @@ pub fn forget(path: &Path) -> Result<(), Error> {
     }
 }
 
+fn outside(path: &RelPath) -> Error {
+    Error::new(Code::BadPath, format!("`{path}` leads outside the root through a symlink"))
+}
+
 fn unwritable(error: &std::io::Error) -> Error {
     Error::new(Code::Unwritable, error.to_string())
 }
@@ -77,7 +83,6 @@ fn unwritable(error: &std::io::Error) -> Error {
 mod tests {
     use super::*;
     use crate::digest::Digest;
-    use crate::path::RelPath;
 
     #[test]
     fn what_a_killed_run_was_writing_is_taken_away_and_nothing_else() {
