@@ -72,6 +72,7 @@ impl Default for Options {
             wish: plan::Wish::default(),
             frozen: false,
             offline: false,
+            free_only: false,
             batch: true,
             yes: false,
             keep_orphans: false,

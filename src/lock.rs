@@ -18,6 +18,13 @@ pub fn file_name(genfile: &str) -> String {
 
 const HEADER: &str = "genmake-lock 1";
 
+/// Whether a text is a lock, in order or not: a `NAME.lock` may be another tool's.
+pub fn is_lock(text: &str) -> bool {
+    text.lines()
+        .take_while(|line| is_marker(line.trim_end()) || line.trim_end() == HEADER)
+        .any(|line| line.trim_end() == HEADER)
+}
+
 /// A parsed lock.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Lock {
@@ -156,6 +163,11 @@ impl Lock {
             }
         }
         self.conflicted = false;
+    }
+
+    /// All entries, also the several that a merge left for one path.
+    pub fn all(&self) -> impl Iterator<Item = (&RelPath, &Entry)> {
+        self.entries.iter().flat_map(|(path, entries)| entries.iter().map(move |entry| (path, entry)))
     }
 
     /// All targets in byte order.

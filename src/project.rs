@@ -40,6 +40,7 @@ pub struct Project {
     journal_left: bool,
     origin: Origin,
     part_of: Option<PartOf>,
+    assumed: BTreeSet<RelPath>,
     /// Whether `.genmake/state` was damaged.
     pub state_damaged: bool,
     load_took: Duration,
@@ -172,6 +173,7 @@ impl Project {
             journal_left: false,
             origin: Origin::default(),
             part_of: Some(PartOf { tasks: part.tasks, glance }),
+            assumed: BTreeSet::new(),
             state_damaged: false,
             load_took: Duration::ZERO,
         })
@@ -245,6 +247,7 @@ impl Project {
             journal_left,
             origin,
             part_of: None,
+            assumed: BTreeSet::new(),
             state_damaged,
             load_took: begun.elapsed(),
         })
@@ -253,6 +256,13 @@ impl Project {
     /// The tasks.
     pub fn graph(&self) -> &Graph {
         &self.graph
+    }
+
+    /// Takes files as changed, whatever is in them: `-W`.
+    #[must_use]
+    pub fn assume_changed(mut self, files: impl IntoIterator<Item = RelPath>) -> Project {
+        self.assumed.extend(files);
+        self
     }
 
     /// Judges the targets and all they wait for; all tasks if there are no targets.
@@ -286,6 +296,7 @@ impl Project {
             lock: self.lock,
             lock_text: self.lock_text,
             wish,
+            assumed: self.assumed,
             stopped: AtomicBool::new(false),
             journal_left: self.journal_left,
             origin: self.origin,
@@ -372,6 +383,7 @@ impl Planned {
         let Some(_guard) = &self.guard else {
             let waits = || events(Event::WaitsForOther);
             let project = Project::open_to_run(&self.location, &options.env, waits)?;
+            let project = project.assume_changed(self.shared.assumed.iter().cloned());
             return project.plan_as(&self.targets, options.wish, options.jobs)?.run(options, events);
         };
         let begun = Instant::now();

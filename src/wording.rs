@@ -15,6 +15,7 @@ pub fn reason(reason: &Reason) -> String {
         Reason::EditDiscarded(path) => format!("edit discarded: {path}"),
         Reason::CheckFailed(what) => format!("check failed: {what}"),
         Reason::Forced => "asked for".to_owned(),
+        Reason::Assumed(path) => format!("as if changed: {path}"),
     }
 }
 
@@ -29,6 +30,7 @@ pub fn reason_name(reason: &Reason) -> &'static str {
         Reason::EditDiscarded(_) => "edit discarded",
         Reason::CheckFailed(_) => "check failed",
         Reason::Forced => "forced",
+        Reason::Assumed(_) => "assumed",
     }
 }
 
@@ -38,7 +40,7 @@ pub fn reason_subject(reason: &Reason) -> Option<String> {
         Reason::InputChanged(name) => name.clone(),
         Reason::RecipeChanged(name) | Reason::CheckFailed(name) => Some(name.clone()),
         Reason::ModelChanged { from, to } => Some(format!("{from} to {to}")),
-        Reason::OutputMissing(path) | Reason::EditDiscarded(path) => Some(path.to_string()),
+        Reason::OutputMissing(path) | Reason::EditDiscarded(path) | Reason::Assumed(path) => Some(path.to_string()),
         Reason::New | Reason::Forced => None,
     }
 }

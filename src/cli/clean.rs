@@ -10,7 +10,10 @@ use crate::ui;
 
 pub(super) fn run(context: &Context, orphans_only: bool) -> Result<Exit, Errors> {
     let location = context.location()?;
-    let project = Project::open_to_run(&location, &context.env, || ui::say("     wait  another genmake runs here"))?;
+    let project = match context.options.dry_run {
+        true => Project::open_at(&location, &context.env)?,
+        false => Project::open_to_run(&location, &context.env, || ui::say("     wait  another genmake runs here"))?,
+    };
     let planned = project.plan_as(&[], context.wish(), context.options.jobs)?;
     let tree = planned.files();
     let found = orphans(planned.graph(), tree, planned.lock())?;

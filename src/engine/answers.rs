@@ -12,7 +12,7 @@ use crate::event::{Event, Status};
 use crate::graph::TaskId;
 use crate::llm::{self, Ask, Complaint, Shortfall, Usage};
 use crate::plan::{self, End, bug};
-use crate::provider::{FailureKind, Provider};
+use crate::provider::{FailureKind, Provider, is_loopback};
 use crate::wording;
 
 impl Run<'_> {
@@ -24,6 +24,11 @@ impl Run<'_> {
         };
         if self.options.offline {
             let error = refuse(Code::Offline, "`--offline` allows none", "run without `--offline`");
+            return self.fail(task, Status::Failed, error);
+        }
+        let provider = graph.manifest.provider_of(graph.rule(task)).ok();
+        if self.options.free_only && provider.is_none_or(|provider| !is_loopback(&provider.base_url)) {
+            let error = refuse(Code::NeedsYes, "only those on this machine are asked", "say `--yes` if that is meant");
             return self.fail(task, Status::Failed, error);
         }
         let Some(ask) = self.underway.get(&task).and_then(|u| u.ask.clone()) else {

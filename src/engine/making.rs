@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
-use super::running::{Unfit, checked, conclude};
+use super::running::{Unfit, checked, checked_by_reading, conclude};
 use super::{Report, Shared};
 use crate::digest::Digest;
 use crate::error::{Code, Error};
@@ -27,10 +27,21 @@ pub(super) struct Made {
     pub saved: u64,
 }
 
-/// Writes what a template rendered. What filters made of it is kept in the store: no verdict runs a command.
-pub(super) fn render(shared: &Shared, task: TaskId, key: Digest, contents: Vec<Arc<[u8]>>) -> Result<Made, Error> {
+/// Writes what a template rendered. What filters made of it is kept in the store: no verdict runs a command. `frozen` runs none
+/// either, and has come here only with what goes through no filter.
+pub(super) fn render(
+    shared: &Shared,
+    task: TaskId,
+    key: Digest,
+    contents: Vec<Arc<[u8]>>,
+    frozen: bool,
+) -> Result<Made, Error> {
     let is_filtered = !shared.graph.rule(task).filters.is_empty();
-    let contents = conclude(shared, task, None, contents).map_err(|unfit| unfit.into_error(shared, task))?;
+    let contents = match frozen {
+        true => checked_by_reading(shared, task, &contents).map(|()| contents),
+        false => conclude(shared, task, None, contents),
+    };
+    let contents = contents.map_err(|unfit| unfit.into_error(shared, task))?;
     let saved = contents.iter().map(|bytes| tokens::estimate(&String::from_utf8_lossy(bytes))).sum();
     if is_filtered {
         let made = finish(shared, task, key, &contents, None, Usage::default())?;

@@ -10,7 +10,7 @@ mod making;
 mod running;
 mod settle;
 
-use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::{self, Receiver, Sender};
@@ -58,6 +58,8 @@ pub struct Options {
     pub frozen: bool,
     /// `--offline`: no network at all.
     pub offline: bool,
+    /// Only models on this machine are asked; what needs another fails.
+    pub free_only: bool,
     /// Whether tasks may share requests.
     pub batch: bool,
     /// `--yes`: what would be asked is answered with yes.
@@ -96,6 +98,8 @@ pub struct Shared {
     pub lock_text: String,
     /// What was asked for that changes verdicts.
     pub wish: Wish,
+    /// Files that are taken as changed.
+    pub assumed: BTreeSet<RelPath>,
     /// Whether nothing that costs is begun any more, because something has failed.
     pub stopped: AtomicBool,
     /// Whether a killed run left a journal.
@@ -119,6 +123,7 @@ impl Shared {
             store: &*self.store,
             recipes: &self.recipes,
             wish: self.wish,
+            assumed: &self.assumed,
         }
     }
 
@@ -396,7 +401,8 @@ impl Run<'_> {
         let underway = self.underway.entry(task).or_default();
         underway.key = Some(key);
         underway.parts = judged.parts;
-        underway.unjudged = judged.unchecked && self.options.frozen;
+        let is_to_be_made = matches!(judged.verdict, Verdict::Stale(_));
+        underway.unjudged = self.options.frozen && (judged.unchecked || is_to_be_made);
         underway.checked = judged.checked.filter(|_| !underway.unjudged);
         if let Verdict::Stale(reasons) | Verdict::Restorable(reasons, _) = &judged.verdict {
             underway.reasons = reasons.clone();
@@ -418,7 +424,10 @@ impl Run<'_> {
                 self.spawn_local(task, move || making::restore(&shared, task, key, &digests, unchecked));
             }
             (Verdict::Stale(_), Some(Making::Bytes(contents) | Making::Unfiltered(contents))) => {
-                self.spawn_local(task, move || Report::Made(task, making::render(&shared, task, key, contents)));
+                let frozen = self.options.frozen;
+                self.spawn_local(task, move || {
+                    Report::Made(task, making::render(&shared, task, key, contents, frozen))
+                });
             }
             (Verdict::Stale(_), Some(Making::Command(line))) => {
                 let stops = !self.options.keep_going && shared.graph.rule(task).on_error == OnError::Fail;
@@ -440,7 +449,8 @@ impl Run<'_> {
                 self.underway.entry(task).or_default().ask = Some(Arc::clone(&ask));
                 // A reply that a killed run left is paid for: it is used if it passes. Without one the task asks at once, so
                 // that tasks come to their requests in the order of the plan.
-                if self.options.wish.rebuild || !shared.store.has_reply(&key) {
+                let is_new_wanted = self.options.wish.rebuild || !shared.ground().assumed(task).is_empty();
+                if is_new_wanted || !shared.store.has_reply(&key) {
                     return self.needs_model(task);
                 }
                 self.spawn_local(task, move || making::resume(&shared, task, key, &ask));

@@ -105,15 +105,21 @@ fn failure(failed: Failed, line: &str) -> Error {
     }
 }
 
+/// The rule's checks on all outputs of a task that only read.
+pub(super) fn checked_by_reading(shared: &Shared, task: TaskId, contents: &[Arc<[u8]>]) -> Result<(), Unfit> {
+    let tests = plan::tests(&shared.graph, task, &shared.files, &shared.recipes)?;
+    for (output, bytes) in shared.graph.tasks[task].outputs.iter().zip(contents) {
+        let text = String::from_utf8_lossy(bytes);
+        llm::verify(&output.path, &text, &tests).map_err(Unfit::Not)?;
+    }
+    Ok(())
+}
+
 /// The rule's checks on all outputs of a task: those that only read first.
 pub(super) fn checked(shared: &Shared, task: TaskId, contents: &[Arc<[u8]>]) -> Result<(), Unfit> {
     let rule = shared.graph.rule(task);
     let outputs = || shared.graph.tasks[task].outputs.iter().zip(contents);
-    let tests = plan::tests(&shared.graph, task, &shared.files, &shared.recipes)?;
-    for (output, bytes) in outputs() {
-        let text = String::from_utf8_lossy(bytes);
-        llm::verify(&output.path, &text, &tests).map_err(Unfit::Not)?;
-    }
+    checked_by_reading(shared, task, contents)?;
     if rule.check_commands().next().is_none() {
         return Ok(());
     }

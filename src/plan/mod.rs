@@ -12,7 +12,7 @@ mod overlay;
 mod schedule;
 mod stale;
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 
 use rayon::prelude::*;
 
@@ -60,6 +60,20 @@ pub struct Ground<'a> {
     pub recipes: &'a Recipes,
     /// What a person asked for.
     pub wish: Wish,
+    /// Files that are taken as changed: `-W`.
+    pub assumed: &'a BTreeSet<RelPath>,
+}
+
+impl Ground<'_> {
+    /// Of the files that are taken as changed those that a task is made from.
+    pub fn assumed(&self, id: TaskId) -> Vec<RelPath> {
+        if self.assumed.is_empty() {
+            return Vec::new();
+        }
+        let assumed: BTreeSet<&RelPath> =
+            self.graph.tasks[id].sources().filter_map(|path| self.assumed.get(path)).collect();
+        assumed.into_iter().cloned().collect()
+    }
 }
 
 /// A task, judged.
@@ -151,7 +165,8 @@ fn is_open(judged: Option<&Result<Judged, Error>>) -> bool {
     match judged {
         Some(Ok(judged)) => match (&judged.verdict, &judged.making) {
             (Verdict::Fresh | Verdict::Restorable(..), _) => false,
-            (Verdict::Stale(_), Some(Making::Bytes(_))) => false,
+            // What is only taken as changed says nothing of what an edit would make of it.
+            (Verdict::Stale(why), Some(Making::Bytes(_))) => why.iter().any(|why| matches!(why, Reason::Assumed(_))),
             (Verdict::Stale(_) | Verdict::Edited(_) | Verdict::Waiting(_), _) => true,
         },
         _ => true,
@@ -210,7 +225,9 @@ pub fn judge(ground: &Ground, id: TaskId, files: &dyn Files) -> Result<Judged, E
     let stored = if is_rendered { None } else { stored(ground, key, &facts) };
     let locked_model = facts.iter().find_map(|fact| fact.locked.and_then(|entry| entry.model.clone()));
     let why = || why_key_moved(remembered, &parts, locked_model.clone());
-    let mut verdict = stale::judge(key, &facts, stored.clone(), why, ground.wish);
+    let assumed = ground.assumed(id);
+    let wish = Wish { rebuild: ground.wish.rebuild || !assumed.is_empty(), ..ground.wish };
+    let mut verdict = stale::judge(key, &facts, stored.clone(), why, wish);
     if is_rendered && !matches!(verdict, Verdict::Fresh) {
         // What stands there may be just what would be written.
         if let Making::Bytes(bytes) = render()? {
@@ -218,7 +235,11 @@ pub fn judge(ground: &Ground, id: TaskId, files: &dyn Files) -> Result<Judged, E
                 fact.would_be = Some(Digest::of(bytes));
             }
         }
-        verdict = stale::judge(key, &facts, None, why, ground.wish);
+        verdict = stale::judge(key, &facts, None, why, wish);
+    }
+    if let (Verdict::Stale(why), false) = (&mut verdict, assumed.is_empty()) {
+        why.retain(|why| *why != Reason::Forced || ground.wish.rebuild);
+        why.extend(assumed.into_iter().map(Reason::Assumed));
     }
     let mut of_checks = Checked::default();
     if let Some(there) = result_there(&verdict, &facts) {

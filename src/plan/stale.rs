@@ -47,6 +47,8 @@ pub enum Reason {
     CheckFailed(String),
     /// It was asked for.
     Forced,
+    /// A file that it is made from is taken as changed, because that was asked for.
+    Assumed(RelPath),
 }
 
 /// What the last runs on this machine left: a help, never the truth. Losing it costs time and words only.

@@ -1,7 +1,8 @@
 //! The content-addressed store: blobs by sha256, results by action key, raw replies by action key and attempt.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use super::unwritable;
 use super::write::{put_shared, sync_folder};
@@ -41,6 +42,11 @@ impl Store {
         let _ = std::fs::remove_dir_all(self.folder.join(BEGUN));
     }
 
+    /// Where it is.
+    pub(super) fn folder(&self) -> &Path {
+        &self.folder
+    }
+
     fn blob_path(&self, digest: &Digest) -> PathBuf {
         let name = digest.to_string();
         self.folder.join("cas").join(&name[..2]).join(&name[2..])
@@ -55,6 +61,10 @@ impl Store {
         let path = self.blob_path(&digest);
         if self.get(&digest).is_none() {
             self.write(&path, bytes)?;
+        } else {
+            // It is put anew, and so is young again: `gc` goes by that.
+            let file = fs_err::OpenOptions::new().append(true).open(&path);
+            let _ = file.and_then(|file| file.file().set_modified(SystemTime::now()));
         }
         Ok(digest)
     }
@@ -111,7 +121,7 @@ impl Store {
         serde_json::from_slice(&text).ok()
     }
 
-    fn write(&self, path: &std::path::Path, bytes: &[u8]) -> Result<(), Error> {
+    fn write(&self, path: &Path, bytes: &[u8]) -> Result<(), Error> {
         let Some(folder) = path.parent() else { return Ok(()) };
         let begun = self.folder.join(BEGUN);
         for folder in [folder, &begun] {

@@ -2,8 +2,10 @@
 //!
 //! Knows nothing of rules and verdicts. Nothing is written outside the root, and nothing half.
 
+mod beneath;
 mod blobs;
 mod folders;
+mod gc;
 mod glance;
 mod guard;
 mod journal;
@@ -14,6 +16,7 @@ mod state;
 mod write;
 
 pub use blobs::{Action, Store};
+pub use gc::{Freed, Needed};
 pub use glance::{Glance, Part};
 pub use guard::Guard;
 pub use journal::{Journal, Record};
@@ -28,6 +31,7 @@ pub use write::{
 use std::path::{Path, PathBuf};
 
 use crate::error::{Code, Error};
+use crate::path::RelPath;
 
 /// The folder of everything that can be deleted at any time.
 pub const FOLDER: &str = ".genmake";
@@ -73,6 +77,10 @@ pub fn forget(path: &Path) -> Result<(), Error> {
     }
 }
 
+fn outside(path: &RelPath) -> Error {
+    Error::new(Code::BadPath, format!("`{path}` leads outside the root through a symlink"))
+}
+
 fn unwritable(error: &std::io::Error) -> Error {
     Error::new(Code::Unwritable, error.to_string())
 }
@@ -81,7 +89,6 @@ fn unwritable(error: &std::io::Error) -> Error {
 mod tests {
     use super::*;
     use crate::digest::Digest;
-    use crate::path::RelPath;
 
     #[test]
     fn what_a_killed_run_was_writing_is_taken_away_and_nothing_else() {

@@ -28,6 +28,8 @@ pub enum Progress {
 pub struct Display {
     bar: Option<ProgressBar>,
     silent: bool,
+    /// Whether lines of tasks are left out, and only errors and the end are shown.
+    brief: bool,
     verbose: bool,
     /// Requests under way.
     waiting: BTreeSet<usize>,
@@ -47,7 +49,13 @@ impl Display {
             bar
         });
         let silent = progress == Progress::None;
-        Display { bar, silent, verbose, waiting: BTreeSet::new(), tokens: (0, 0), last_error: None }
+        Display { bar, silent, brief: false, verbose, waiting: BTreeSet::new(), tokens: (0, 0), last_error: None }
+    }
+
+    /// Shows only errors, and one line at the end.
+    #[must_use]
+    pub fn brief(self) -> Display {
+        Display { brief: true, bar: None, ..self }
     }
 
     /// Shows an event.
@@ -143,7 +151,7 @@ impl Display {
     }
 
     fn line(&self, verb: &str, text: &str) {
-        if self.silent {
+        if self.silent || self.brief {
             return;
         }
         let verb = match verb {

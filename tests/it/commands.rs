@@ -495,6 +495,7 @@ fn explain_goes_through_the_inputs() {
           output   docs/e2.md                               [DIGEST]      as it was
           recipe   prompts/page.prompt                      [DIGEST]      as it was
           item     spec.yaml#/entities/e2                   [DIGEST]      changed, was [DIGEST]
+            file     spec.yaml                              [DIGEST]      changed, was [DIGEST]
           vars     vars                                     [DIGEST]      as it was
           params   params                                   [DIGEST]      as it was
           model    m                                        [DIGEST]      as it was
@@ -568,7 +569,16 @@ fn explain_as_json() {
                   "name": "spec.yaml#/entities/e2",
                   "digest": "[DIGEST]",
                   "before": "[DIGEST]",
-                  "changed": true
+                  "changed": true,
+                  "files": [
+                    {
+                      "kind": "file",
+                      "name": "spec.yaml",
+                      "digest": "[DIGEST]",
+                      "before": "[DIGEST]",
+                      "changed": true
+                    }
+                  ]
                 },
                 {
                   "kind": "vars",
@@ -608,6 +618,7 @@ fn explain_as_json() {
                   "changed": false
                 }
               ],
+              "because": [],
               "locked_key": "[DIGEST]"
             }
           ]

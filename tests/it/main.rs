@@ -11,14 +11,17 @@ mod docs;
 mod dotprompt;
 mod errors;
 mod examples;
+mod gc;
 mod genfile;
 mod glance;
+mod graph;
 mod keys;
 #[cfg(unix)]
 mod killed;
 mod language;
 mod modules;
 mod packs;
+mod paths;
 mod project;
 mod prompts;
 mod providers;
@@ -29,3 +32,7 @@ mod selectors;
 mod server;
 mod shop;
 mod staleness;
+mod trust;
+#[cfg(unix)]
+mod watch;
+mod why;
