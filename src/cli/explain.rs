@@ -60,6 +60,8 @@ struct Named {
     before: Option<Digest>,
     /// Whether it is known what it was.
     known: bool,
+    /// The generated content below an accepted edit.
+    base: Option<Digest>,
 }
 
 fn explained(planned: &Planned, row: &Row, judged: &Judged) -> Result<Explained, Error> {
@@ -69,8 +71,10 @@ fn explained(planned: &Planned, row: &Row, judged: &Judged) -> Result<Explained,
     let mut outputs = Vec::new();
     for output in &task.outputs {
         let now = planned.files().digest(&output.path)?;
-        let before = planned.lock().get(&output.path, now).map(|entry| entry.content);
-        outputs.push(Named { kind: "output", name: output.path.to_string(), now, before, known: before.is_some() });
+        let entry = planned.lock().get(&output.path, now);
+        let before = entry.map(|entry| entry.content);
+        let (name, known) = (output.path.to_string(), before.is_some());
+        outputs.push(Named { kind: "output", name, now, before, known, base: entry.and_then(|entry| entry.base) });
     }
     let part = |part: &crate::plan::Part| {
         let old = remembered.and_then(|task| {
@@ -85,6 +89,7 @@ fn explained(planned: &Planned, row: &Row, judged: &Judged) -> Result<Explained,
             now: Some(part.digest),
             before: old.map(|old| old.digest),
             known: remembered.is_some(),
+            base: None,
         }
     };
     let locked = planned.lock().get(graph.name(row.task), None).map(|entry| entry.key);
@@ -117,7 +122,10 @@ impl Named {
         match (self.now, self.before) {
             (None, Some(_)) => "missing".to_owned(),
             (Some(now), Some(before)) if now != before => format!("changed, was {}", before.short()),
-            (Some(_), Some(_)) => "as it was".to_owned(),
+            (Some(_), Some(_)) => match self.base {
+                Some(base) => format!("an accepted edit, generated was {}", base.short()),
+                None => "as it was".to_owned(),
+            },
             (_, None) if self.known => "new".to_owned(),
             (_, None) => "no record of what it was".to_owned(),
         }
@@ -125,10 +133,14 @@ impl Named {
 
     fn to_json(&self) -> Value {
         let text = |digest: Option<Digest>| digest.map(|digest| digest.to_string());
-        json!({
+        let mut json = json!({
             "kind": self.kind, "name": self.name, "digest": text(self.now), "before": text(self.before),
             "changed": self.now != self.before && (self.known || self.before.is_some()),
-        })
+        });
+        if self.base.is_some() {
+            json["base"] = text(self.base).into();
+        }
+        json
     }
 }
 

@@ -1,9 +1,11 @@
 //! The command: arguments in, exit status out. One file a command.
 
+mod accept;
 mod args;
 mod build;
 mod check;
 mod clean;
+mod diff;
 mod explain;
 mod init;
 mod plan;
@@ -78,7 +80,11 @@ impl Context {
             Some(Command::Build(t) | Command::Check(t) | Command::Plan(t) | Command::Explain(t)) => t.targets.clone(),
             _ => targets,
         };
-        if self.options.question && matches!(command, Some(Command::Clean { .. } | Command::Init { .. })) {
+        let has_own_answer = matches!(
+            command,
+            Some(Command::Clean { .. } | Command::Init { .. } | Command::Diff(_) | Command::Accept(_))
+        );
+        if self.options.question && has_own_answer {
             return Err(Error::new(
                 Code::Usage,
                 "`-q` asks whether targets are up to date, and goes with no other command",
@@ -90,6 +96,8 @@ impl Context {
             Some(Command::Check(_)) => check::run(self, &targets),
             Some(Command::Plan(_)) => plan::run(self, &targets),
             Some(Command::Explain(_)) => explain::run(self, &targets),
+            Some(Command::Diff(args)) => diff::run(self, &args.targets),
+            Some(Command::Accept(args)) => accept::run(self, &args.targets),
             Some(Command::Prompt(args)) => prompt::run(self, &args),
             Some(Command::Clean { orphans }) => clean::run(self, orphans),
             Some(Command::Schema) => {

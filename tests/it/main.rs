@@ -9,6 +9,7 @@ mod commands;
 mod context;
 mod docs;
 mod dotprompt;
+mod edits;
 mod errors;
 mod examples;
 mod genfile;
