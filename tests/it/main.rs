@@ -17,6 +17,7 @@ mod keys;
 #[cfg(unix)]
 mod killed;
 mod language;
+mod locks;
 mod modules;
 mod packs;
 mod project;
