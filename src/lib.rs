@@ -34,6 +34,7 @@ pub mod graph;
 pub mod llm;
 pub mod lock;
 pub mod manifest;
+pub mod merge;
 pub mod packs;
 pub mod params;
 pub mod path;

@@ -198,17 +198,33 @@ impl Project {
         let mut memory = state.memory;
         let records = Journal::read(&folder);
         let journal_left = !records.is_empty();
-        let store = Arc::new(Store::new(folder.join("store")));
+        let store = Arc::new(Store::new(folder.join("store")).with_history(root.clone()));
         if guard.is_some() {
             store::sweep(&root, &location.lock_name(), &store, &records);
         }
+        let mut taken = BTreeMap::new();
         for record in records {
-            match record.content {
-                Some(content) => {
+            match (record.content, record.stood) {
+                (Some(content), None) => {
                     memory.half.remove(&record.path);
                     memory.outputs.entry(record.path).or_default().push((content, record.key));
                 }
-                None => drop(memory.half.insert(record.path)),
+                // Nobody but the lock says that a person's bytes are an output's content.
+                (Some(_), Some(_)) => {
+                    memory.half.remove(&record.path);
+                    taken.remove(&record.path);
+                }
+                (None, stood) => {
+                    taken.extend(stood.map(|stood| (record.path.clone(), (stood, record.key))));
+                    memory.half.insert(record.path);
+                }
+            }
+        }
+        if guard.is_some() {
+            for (path, (stood, key)) in taken {
+                if store::put_back(&root, &store, &path, stood, key)? {
+                    memory.half.remove(&path);
+                }
             }
         }
         let files = WorkTree::new(root.clone(), state.stamps, state.taken, Arc::clone(&store));
@@ -372,6 +388,29 @@ impl Planned {
     /// What cannot be read or rendered.
     pub fn making(&self, task: TaskId) -> Result<plan::Making, Error> {
         plan::making(&self.shared.ground(), &self.plan, task)
+    }
+
+    /// The outputs that the targets name, each with its task.
+    pub fn outputs(&self) -> Vec<(TaskId, RelPath)> {
+        self.graph().outputs(&self.targets).into_iter().map(|(task, path)| (task, path.clone())).collect()
+    }
+
+    /// Whether an output holds an edit that the lock has as accepted for what it is made from.
+    pub fn is_accepted(&self, path: &RelPath) -> bool {
+        let judged = self.plan.tasks.iter().flatten().flatten();
+        judged.flat_map(|judged| &judged.edits).any(|edit| edit.path == *path && edit.fate == plan::Fate::Accepted)
+    }
+
+    /// Accepts the edits by hand of the targets' outputs, and gives those that had any. The project was opened for a run.
+    ///
+    /// # Errors
+    /// What cannot be accepted; then nothing is. With `anyway` conflicts that nobody resolved are.
+    pub fn accept(mut self, anyway: bool) -> Result<Vec<RelPath>, Errors> {
+        let wanted = self.outputs();
+        match (Arc::get_mut(&mut self.shared), &self.guard) {
+            (Some(shared), Some(_)) => engine::accept_by_hand(shared, &mut self.plan, &self.needed, &wanted, anyway),
+            _ => Err(plan::bug("accepting while something runs, or without the guard").into()),
+        }
     }
 
     /// Brings everything up to date. A project that was opened for reading is loaded and judged anew first, once no other run

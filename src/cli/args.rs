@@ -37,6 +37,10 @@ pub enum Command {
     Graph(Targets),
     /// Show what would be sent for a target, whether it is up to date or not; with `--file F` and no target, render a prompt file
     Prompt(Prompt),
+    /// Show hand edits against what was generated; without a target, those that are not accepted
+    Diff(Targets),
+    /// Take hand edits for the outputs' content, until what they are made from changes
+    Accept(Accept),
     /// Delete the outputs that genmake made and nobody edited; their texts are kept in the store
     Clean {
         /// Only those that no rule makes any more
@@ -65,6 +69,14 @@ pub enum Command {
 #[derive(Debug, Args)]
 pub struct Targets {
     /// A path, a glob, a rule's name or a group's; everything if there is none
+    #[arg(value_name = "TARGET")]
+    pub targets: Vec<String>,
+}
+
+/// Arguments of `accept`.
+#[derive(Debug, Args)]
+pub struct Accept {
+    /// A path, a glob, a rule's name or a group's
     #[arg(value_name = "TARGET")]
     pub targets: Vec<String>,
 }

@@ -83,6 +83,8 @@ struct Named {
     known: bool,
     /// Of several files that it stands for, or is a part of, those that are not as the last run knew them.
     files: Vec<Named>,
+    /// The generated content below an accepted edit.
+    base: Option<Digest>,
 }
 
 fn explained(planned: &Planned, rows: &[Row], row: &Row, judged: &Judged) -> Result<Explained, Error> {
@@ -91,7 +93,8 @@ fn explained(planned: &Planned, rows: &[Row], row: &Row, judged: &Judged) -> Res
     let mut outputs = Vec::new();
     for output in &task.outputs {
         let now = planned.files().digest(&output.path)?;
-        let before = planned.lock().get(&output.path, now).map(|entry| entry.content);
+        let entry = planned.lock().get(&output.path, now);
+        let before = entry.map(|entry| entry.content);
         outputs.push(Named {
             kind: "output",
             name: output.path.to_string(),
@@ -99,6 +102,7 @@ fn explained(planned: &Planned, rows: &[Row], row: &Row, judged: &Judged) -> Res
             before,
             known: before.is_some(),
             files: Vec::new(),
+            base: entry.and_then(|entry| entry.base),
         });
     }
     let locked = planned.lock().get(graph.name(row.task), None).map(|entry| entry.key);
@@ -128,6 +132,7 @@ fn parts(planned: &Planned, task: TaskId, judged: &Judged) -> Result<Vec<Named>,
             before: old.map(|old| old.digest),
             known: remembered.is_some(),
             files: Vec::new(),
+            base: None,
         };
         if named.is_changed() {
             named.files = changed_files(planned, task, part)?;
@@ -143,6 +148,7 @@ fn parts(planned: &Planned, task: TaskId, judged: &Judged) -> Result<Vec<Named>,
         before: Some(old.digest),
         known: true,
         files: Vec::new(),
+        base: None,
     }));
     Ok(parts)
 }
@@ -168,7 +174,7 @@ fn changed_files(planned: &Planned, task: TaskId, part: &Part) -> Result<Vec<Nam
         let (now, before) = (planned.files().digest(&path)?, planned.files().digest_before(&path));
         if now != before {
             let name = path.to_string();
-            changed.push(Named { kind: "file", name, now, before, known: true, files: Vec::new() });
+            changed.push(Named { kind: "file", name, now, before, known: true, files: Vec::new(), base: None });
         }
     }
     Ok(changed)
@@ -233,7 +239,10 @@ impl Named {
             (None, Some(before)) if self.kind != "output" => format!("gone, was {}", before.short()),
             (None, Some(_)) => "missing".to_owned(),
             (Some(now), Some(before)) if now != before => format!("changed, was {}", before.short()),
-            (Some(_), Some(_)) => "as it was".to_owned(),
+            (Some(_), Some(_)) => match self.base {
+                Some(base) => format!("an accepted edit, generated was {}", base.short()),
+                None => "as it was".to_owned(),
+            },
             (_, None) if self.known => "new".to_owned(),
             (_, None) => "no record of what it was".to_owned(),
         }
@@ -247,6 +256,9 @@ impl Named {
         });
         if !self.files.is_empty() {
             json["files"] = self.files.iter().map(Named::to_json).collect::<Vec<_>>().into();
+        }
+        if self.base.is_some() {
+            json["base"] = text(self.base).into();
         }
         json
     }

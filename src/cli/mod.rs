@@ -1,9 +1,11 @@
 //! The command: arguments in, exit status out. One file a command.
 
+mod accept;
 mod args;
 mod build;
 mod check;
 mod clean;
+mod diff;
 mod explain;
 mod gc;
 mod graph;
@@ -108,9 +110,17 @@ impl Context {
                 .hint("`genmake plan` says what would be done now")
                 .into());
         }
-        let is_no_question =
-            is_watch || matches!(command, Some(Command::Clean { .. } | Command::Init { .. } | Command::Gc { .. }));
-        if self.options.question && is_no_question {
+        let has_own_answer = matches!(
+            command,
+            Some(
+                Command::Clean { .. }
+                    | Command::Init { .. }
+                    | Command::Gc { .. }
+                    | Command::Diff(_)
+                    | Command::Accept(_)
+            )
+        );
+        if self.options.question && (is_watch || has_own_answer) {
             return Err(Error::new(
                 Code::Usage,
                 "`-q` asks whether targets are up to date, and goes with no other command",
@@ -123,6 +133,8 @@ impl Context {
             Some(Command::Plan(_)) => plan::run(self, &targets),
             Some(Command::Explain(_)) => explain::run(self, &targets),
             Some(Command::Graph(_)) => graph::run(self, &targets),
+            Some(Command::Diff(args)) => diff::run(self, &args.targets),
+            Some(Command::Accept(args)) => accept::run(self, &args.targets),
             Some(Command::Prompt(args)) => prompt::run(self, &args),
             Some(Command::Clean { orphans }) => clean::run(self, orphans),
             Some(Command::Gc { keep }) => gc::run(self, keep),

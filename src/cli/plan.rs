@@ -130,6 +130,7 @@ fn to_text(context: &Context, planned: &Planned, requests: &[Estimate]) {
         (count("render"), "to render"),
         (count("run"), "to run"),
         (count("restore"), "to restore"),
+        (count("accept"), "to accept"),
         (count("generate"), "to generate"),
     ] {
         if n > 0 {

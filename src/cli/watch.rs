@@ -272,7 +272,7 @@ fn state(judged: &Result<Judged, Error>) -> Option<String> {
     match &judged.verdict {
         Verdict::Fresh if judged.unchecked => Some(format!("unchecked {key}")),
         Verdict::Fresh => None,
-        Verdict::Stale(_) => Some(format!("stale {key}")),
+        Verdict::Stale(_) | Verdict::Kept(_) => Some(format!("stale {key}")),
         Verdict::Restorable(..) => Some(format!("restorable {key}")),
         Verdict::Edited(paths) => Some(format!("edited {key} {paths:?}")),
         Verdict::Waiting(_) => Some("waiting".to_owned()),

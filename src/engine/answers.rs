@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::asking::{self, Asked, Failed, Origin};
 use super::running::Unfit;
-use super::{Pooled, Report, Run, making, pool};
+use super::{Pooled, Report, Run, Underway, making, pool};
 use crate::batch::Batch;
 use crate::error::{Code, Error};
 use crate::event::{Event, Status};
@@ -164,14 +164,16 @@ impl Run<'_> {
 
     /// A good result: stored, then written.
     fn finish(&mut self, task: TaskId, contents: Vec<Arc<[u8]>>) {
-        let Some((key, model, usage)) =
-            self.underway.get(&task).and_then(|u| Some((u.key?, u.ask.as_ref().map(|ask| ask.model.clone()), u.usage)))
-        else {
+        let of =
+            |u: &Underway| Some((u.key?, u.ask.as_ref().map(|ask| ask.model.clone()), u.usage, Arc::clone(&u.edits)));
+        let Some((key, model, usage, edits)) = self.underway.get(&task).and_then(of) else {
             return self.fail(task, Status::Failed, bug("a result without a key"));
         };
         self.schedule.resumes(task);
         let shared = Arc::clone(&self.shared);
-        self.spawn_local(task, move || Report::Made(task, making::finish(&shared, task, key, &contents, model, usage)));
+        self.spawn_local(task, move || {
+            Report::Made(task, making::finish(&shared, task, key, &contents, model, usage, &edits))
+        });
     }
 
     /// A result that fails a check goes back to the model with the check's words, once for each retry.

@@ -18,6 +18,8 @@ pub struct Record {
     pub content: Option<Digest>,
     /// The action key that made it.
     pub key: Digest,
+    /// What of a person's stands there and is in the store: it is merged into what is written, or put back after a command.
+    pub stood: Option<Digest>,
 }
 
 /// An open journal.
@@ -76,10 +78,11 @@ impl Journal {
 /// What stands for a content that nobody knows yet.
 const UNKNOWN: &str = "-";
 
-/// Length and checksum, then path, content and key with line breaks between; a path holds none.
+/// Length and checksum, then path, content, key and perhaps what stood there, with line breaks between; a path holds none.
 fn bytes_of(record: &Record) -> Vec<u8> {
     let content = record.content.map_or_else(|| UNKNOWN.to_owned(), |digest| digest.to_string());
-    let body = format!("{}\n{content}\n{}", record.path, record.key);
+    let stood = record.stood.map_or_else(String::new, |digest| format!("\n{digest}"));
+    let body = format!("{}\n{content}\n{}{stood}", record.path, record.key);
     let mut bytes = Vec::with_capacity(body.len() + 8);
     bytes.extend((body.len() as u32).to_le_bytes());
     bytes.extend(crc32fast::hash(body.as_bytes()).to_le_bytes());
@@ -101,7 +104,12 @@ fn frame(bytes: &[u8]) -> Option<(Record, &[u8])> {
         UNKNOWN => None,
         text => Some(Digest::parse(text)?),
     };
-    let record = Record { path, content, key: Digest::parse(lines.next()?)? };
+    let key = Digest::parse(lines.next()?)?;
+    let stood = match lines.next() {
+        None => None,
+        Some(text) => Some(Digest::parse(text)?),
+    };
+    let record = Record { path, content, key, stood };
     Some((record, &rest[length..]))
 }
 
@@ -116,6 +124,7 @@ mod tests {
             path: RelPath::new(name).unwrap(),
             content: (name != "b").then(|| Digest::of(name)),
             key: Digest::of("key"),
+            stood: (name != "a").then(|| Digest::of("stood")),
         };
         let mut journal = Journal::open(dir.path()).unwrap();
         journal.append(&[record("a"), record("b")]).unwrap();

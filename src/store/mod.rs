@@ -8,6 +8,7 @@ mod folders;
 mod gc;
 mod glance;
 mod guard;
+mod history;
 mod journal;
 mod observed;
 mod read;
@@ -15,7 +16,7 @@ mod snapshot;
 mod state;
 mod write;
 
-pub use blobs::{Action, Store};
+pub use blobs::{Action, Store, blob_name};
 pub use gc::{Freed, Needed};
 pub use glance::{Glance, Part};
 pub use guard::Guard;
@@ -30,6 +31,7 @@ pub use write::{
 
 use std::path::{Path, PathBuf};
 
+use crate::digest::Digest;
 use crate::error::{Code, Error};
 use crate::path::RelPath;
 
@@ -66,6 +68,28 @@ pub fn sweep(root: &Path, lock_name: &str, store: &Store, records: &[Record]) {
     }
 }
 
+/// Puts back what of a person's a killed run's command was to be merged with, and keeps what stands there instead. `false` where
+/// the store has lost it. Only for who holds the guard.
+///
+/// # Errors
+/// [`Code::Unwritable`] or [`Code::Unreadable`], naming the path.
+pub fn put_back(root: &Path, store: &Store, path: &RelPath, stood: Digest, key: Digest) -> Result<bool, Error> {
+    let Some(bytes) = store.get(&stood) else { return Ok(false) };
+    match fs_err::read(root.join(path)) {
+        Ok(now) if now == *bytes => {}
+        Ok(now) => {
+            store.put(&now)?;
+            write_output(root, path, &bytes, None)?;
+        }
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => drop(write_output(root, path, &bytes, None)?),
+        Err(e) => return Err(Error::new(Code::Unreadable, e.to_string())),
+    }
+    // Said, so that it is done once: what a person does there from now on is another edit.
+    let record = Record { path: path.clone(), content: Some(stood), key, stood: Some(stood) };
+    Journal::open(&root.join(FOLDER))?.append(&[record])?;
+    Ok(true)
+}
+
 /// Deletes one of genmake's own files, if it is there.
 ///
 /// # Errors
@@ -88,7 +112,6 @@ fn unwritable(error: &std::io::Error) -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::digest::Digest;
 
     #[test]
     fn what_a_killed_run_was_writing_is_taken_away_and_nothing_else() {
@@ -99,7 +122,7 @@ mod tests {
         let digest = store.put(b"text").unwrap();
         let path = RelPath::new("docs/a.md").unwrap();
         write_output(root, &path, b"a", None).unwrap();
-        let record = Record { path: path.clone(), content: None, key: Digest::of("key") };
+        let record = Record { path: path.clone(), content: None, key: Digest::of("key"), stood: None };
         let leftover = |name: &str| {
             root.join(name)
                 .with_file_name(format!(".genmake-{}.tmp", Digest::of(name.rsplit('/').next().unwrap()).short()))

@@ -224,7 +224,7 @@ fn s_says_nothing_but_errors() {
             genmake::edited
 
               x `docs/index.md` was edited by hand
-              help: move the edit into `templates/index.hbs` or its inputs, or overwrite it with `--force` (the edited text is kept in the store)
+              help: `genmake diff docs/index.md` shows the edit, `genmake accept docs/index.md` keeps it until its inputs change, and `--force` overwrites it (the edited text is kept in the store); or move it into `templates/index.hbs` or its inputs
         "#]])
         .exits(2);
     p.run(["--progress", "none", "docs/e1.md"]).stdout(expect![[""]]).stderr(expect![[""]]).exits(0);
@@ -1146,7 +1146,9 @@ fn the_report_has_every_field_with_the_right_numbers() {
           "embedded": 0,
           "failed": 0,
           "skipped": 0,
-          "edited": 1
+          "edited": 1,
+          "accepted": 0,
+          "merged": 0
         }
     "#]]
     .assert_eq(&format!("{:#}\n", report["targets"]));

@@ -9,6 +9,7 @@ mod commands;
 mod context;
 mod docs;
 mod dotprompt;
+mod edits;
 mod errors;
 mod examples;
 mod gc;
@@ -19,6 +20,7 @@ mod keys;
 #[cfg(unix)]
 mod killed;
 mod language;
+mod locks;
 mod modules;
 mod packs;
 mod paths;
