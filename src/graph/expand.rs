@@ -57,6 +57,8 @@ struct Expander<'a> {
     matched: RefCell<HashMap<(usize, String), Paths>>,
     /// The parts of files that were looked for, by rule and place of the input: ten thousand tasks may name the same.
     selectable: RefCell<HashSet<(usize, usize, RelPath, String)>>,
+    /// Whether what lies in a folder lies outside the root: ten thousand outputs may be in one.
+    leaves_root: RefCell<HashMap<String, bool>>,
     /// The outputs of rules that are named without an expression, for what runs before all outputs are known.
     plain: HashMap<RelPath, usize>,
     /// The files whose content a foreach runs over, by rule.
@@ -93,6 +95,7 @@ pub(super) fn expand(
         partials: HashMap::new(),
         matched: RefCell::default(),
         selectable: RefCell::default(),
+        leaves_root: RefCell::default(),
         plain,
         run_over: RefCell::default(),
         run_over_globs: RefCell::default(),
@@ -241,26 +244,35 @@ impl<'a> Expander<'a> {
         }
     }
 
-    /// A file that a rule names beside its recipe: relative to the file in which the rule is written.
+    /// A file that a rule names beside its recipe, which is there or will be.
     fn project_file(&self, rule: &Rule, file: &Expr, what: &str, scope: &Value) -> Result<RelPath, Error> {
-        let text = file.render(scope)?;
-        let path = match rule.base.as_str() {
-            base if !base.is_empty() && !packs::is_shipped(&text) => {
-                input_path(&format!("{base}/{text}"), &file.place)?
-            }
-            _ => input_path(&text, &file.place)?,
-        };
+        let path = project_path(rule, file, scope)?;
+        self.is_there(path, file, what)
+    }
+
+    fn is_there(&self, path: RelPath, file: &Expr, what: &str) -> Result<RelPath, Error> {
         if !self.files.exists(&path) && !self.declared.contains_key(&path) {
             return Err(self.missing(&path, what, &file.place));
         }
         Ok(path)
     }
 
+    /// Whether a file would lie outside the root: the folders above it say.
+    fn leaves_root(&self, path: &RelPath) -> bool {
+        let known = self.leaves_root.borrow().get(path.dir()).copied();
+        known.unwrap_or_else(|| {
+            let leaves = self.files.leaves_root(path);
+            self.leaves_root.borrow_mut().insert(path.dir().to_owned(), leaves);
+            leaves
+        })
+    }
+
     fn recipe(&mut self, rule: usize, file: &Expr, scope: &Value) -> Result<(RelPath, Partials), Error> {
-        let path = self.project_file(&self.manifest.rules[rule], file, "its recipe is", scope)?;
+        let path = project_path(&self.manifest.rules[rule], file, scope)?;
         if let Some(partials) = self.partials.get(&(rule, path.clone())) {
             return Ok((path, Arc::clone(partials)));
         }
+        let path = self.is_there(path, file, "its recipe is")?;
         let mut partials = Vec::new();
         for pattern in ["*.hbs", "_*.prompt"] {
             let pattern = Pattern::in_folder(path.dir(), pattern).map_err(|e| Error::new(Code::Bug, e))?;
@@ -336,6 +348,15 @@ pub(crate) fn file_names(path: &RelPath) -> Value {
     json!({
         "path": path.as_str(), "dir": path.dir(), "name": path.name(), "stem": path.stem(), "ext": path.ext(),
     })
+}
+
+/// A file's path as a rule names it: relative to the file in which the rule is written.
+fn project_path(rule: &Rule, file: &Expr, scope: &Value) -> Result<RelPath, Error> {
+    let text = file.render(scope)?;
+    match rule.base.as_str() {
+        base if !base.is_empty() && !packs::is_shipped(&text) => input_path(&format!("{base}/{text}"), &file.place),
+        _ => input_path(&text, &file.place),
+    }
 }
 
 fn input_path(text: &str, place: &Place) -> Result<RelPath, Error> {

@@ -218,7 +218,7 @@ impl Expander<'_> {
         if path.as_str() == genfile || path.as_str() == lock::file_name(genfile) {
             return Err(bad(format!("output `{path}` is genmake's own")));
         }
-        if self.files.leaves_root(&path) {
+        if self.leaves_root(&path) {
             let error = bad(format!("output `{path}` leads outside the root through a symlink"));
             return Err(error.hint("outputs are written below the Genfile's folder only"));
         }
