@@ -13,8 +13,8 @@ use crate::files::Files;
 use crate::graph::TaskId;
 use crate::llm::{Ask, Usage};
 use crate::path::RelPath;
-use crate::plan::{self, Making, Verdict};
-use crate::store::{self, Action, Record};
+use crate::plan::{self, Making, Verdict, bug};
+use crate::store::{self, Action, Record, Write};
 use crate::tokens;
 
 /// A task whose outputs are as they should be.
@@ -27,17 +27,38 @@ pub(super) struct Made {
     pub saved: u64,
 }
 
-/// Writes what a template rendered. What filters made of it is kept in the store: no verdict runs a command.
-pub(super) fn render(shared: &Shared, task: TaskId, key: Digest, contents: Vec<Arc<[u8]>>) -> Result<Made, Error> {
-    let is_filtered = !shared.graph.rule(task).filters.is_empty();
-    let contents = conclude(shared, task, None, contents).map_err(|unfit| unfit.into_error(shared, task))?;
-    let saved = contents.iter().map(|bytes| tokens::estimate(&String::from_utf8_lossy(bytes))).sum();
-    if is_filtered {
-        let made = finish(shared, task, key, &contents, None, Usage::default())?;
-        return Ok(Made { status: Status::Rendered, saved, ..made });
-    }
-    let (content, written) = write(shared, task, key, &contents)?;
-    Ok(Made { content, status: Status::Rendered, written, saved })
+/// A task's result on its way to its outputs.
+pub(super) struct Ready {
+    pub task: TaskId,
+    pub key: Digest,
+    pub contents: Vec<Arc<[u8]>>,
+}
+
+/// Writes what templates rendered. What filters make of it is kept in the store: no verdict runs a command.
+pub(super) fn render_all(shared: &Shared, group: Vec<Ready>) -> Vec<Result<Made, Error>> {
+    let concluded = group.into_iter().map(|ready| {
+        let Ready { task, key, contents } = ready;
+        let contents = conclude(shared, task, None, contents).map_err(|unfit| unfit.into_error(shared, task))?;
+        if !shared.graph.rule(task).filters.is_empty() {
+            store(shared, key, &contents, None, Usage::default())?;
+        }
+        Ok(Ready { task, key, contents })
+    });
+    let concluded: Vec<Result<Ready, Error>> = concluded.collect();
+    let ready: Vec<&Ready> = concluded.iter().flatten().collect();
+    let mut written = write_all(shared, &ready).into_iter();
+    let made = concluded.iter().map(|ready| {
+        let contents = &ready.as_ref().map_err(Clone::clone)?.contents;
+        let (content, written) = written.next().unwrap_or_else(|| Err(bug("a result is lost")))?;
+        let saved = contents.iter().map(|bytes| tokens::estimate(&String::from_utf8_lossy(bytes))).sum();
+        Ok(Made { content, status: Status::Rendered, written, saved })
+    });
+    made.collect()
+}
+
+/// As [`render_all`], for one task.
+pub(super) fn render(shared: &Shared, ready: Ready) -> Result<Made, Error> {
+    render_all(shared, vec![ready]).pop().unwrap_or_else(|| Err(bug("a result is lost")))
 }
 
 /// Writes what the store holds for the task's key. What turns out to be damaged is a miss: a model is asked.
@@ -97,12 +118,23 @@ pub(super) fn finish(
     model: Option<String>,
     usage: Usage,
 ) -> Result<Made, Error> {
+    store(shared, key, contents, model, usage)?;
+    let (content, written) = write(shared, task, key, contents)?;
+    Ok(Made { content, status: Status::Generated, written, saved: 0 })
+}
+
+/// Enters a good result in the store under its key.
+fn store(
+    shared: &Shared,
+    key: Digest,
+    contents: &[Arc<[u8]>],
+    model: Option<String>,
+    usage: Usage,
+) -> Result<(), Error> {
     store::make_folder(&shared.root)?;
     let outputs = contents.iter().map(|bytes| shared.store.put(bytes)).collect::<Result<Vec<_>, _>>()?;
     let action = Action { outputs, model, input_tokens: usage.input, output_tokens: usage.output };
-    shared.store.put_action(&key, &action)?;
-    let (content, written) = write(shared, task, key, contents)?;
-    Ok(Made { content, status: Status::Generated, written, saved: 0 })
+    shared.store.put_action(&key, &action)
 }
 
 /// Writes what the rule says that stands for a result where none could be had. It is not entered in the store: it is no
@@ -113,53 +145,86 @@ pub(super) fn default(shared: &Shared, task: TaskId, key: Digest, value: &Value)
     Ok(Made { content, status: Status::Defaulted, written, saved: 0 })
 }
 
-/// Writes a task's outputs: journal first, then each whole; what holds these bytes already is left alone.
-fn write(
-    shared: &Shared,
-    task: TaskId,
-    key: Digest,
-    contents: &[Arc<[u8]>],
-) -> Result<(Vec<Digest>, Vec<RelPath>), Error> {
-    let outputs = &shared.graph.tasks[task].outputs;
-    let mode = shared.graph.rule(task).file_mode;
-    let mut content = Vec::with_capacity(contents.len());
-    let mut records = Vec::new();
-    let mut writes = Vec::new();
-    for (output, bytes) in outputs.iter().zip(contents) {
-        let path = &output.path;
-        let digest = Digest::of(bytes);
-        content.push(digest);
-        let now = shared.files.look(path)?;
-        let now_digest = now.as_deref().map(Digest::of);
-        if now_digest == Some(digest) {
-            if let Some(mode) = mode
-                && store::set_mode(&shared.root, path, mode)?
-            {
-                shared.files.wrote(path, digest, None);
+/// The outputs' digests, and those outputs that were written.
+type Written = (Vec<Digest>, Vec<RelPath>);
+
+/// Writes one task's outputs, as [`write_all`].
+fn write(shared: &Shared, task: TaskId, key: Digest, contents: &[Arc<[u8]>]) -> Result<Written, Error> {
+    let ready = Ready { task, key, contents: contents.to_vec() };
+    write_all(shared, &[&ready]).pop().unwrap_or_else(|| Err(bug("a result is lost")))
+}
+
+/// Writes the outputs of tasks: journal first, then each whole; what holds these bytes already is left alone.
+fn write_all(shared: &Shared, group: &[&Ready]) -> Vec<Result<Written, Error>> {
+    let mut planned: Vec<Result<Planned, Error>> = group.iter().map(|ready| Planned::new(shared, ready)).collect();
+    let records = planned.iter().flatten().flat_map(|planned| &planned.records).cloned().collect::<Vec<_>>();
+    if let Err(error) = shared.announce(&records) {
+        let is_to_write = |planned: &&mut Result<Planned, Error>| planned.as_ref().is_ok_and(|p| !p.records.is_empty());
+        planned.iter_mut().filter(is_to_write).for_each(|planned| *planned = Err(error.clone()));
+    }
+    let writes: Vec<Write> = planned.iter().flatten().flat_map(|planned| &planned.writes).copied().collect();
+    let mut stamps = store::write_outputs(&shared.root, &writes).into_iter();
+    let written = planned.into_iter().map(|planned| {
+        let planned = planned?;
+        let mut failed = None;
+        let mut written = Vec::with_capacity(planned.records.len());
+        for (record, stamp) in planned.records.into_iter().zip(stamps.by_ref()) {
+            match (stamp, record.content) {
+                (Ok(stamp), Some(digest)) => {
+                    shared.files.wrote(&record.path, digest, stamp);
+                    written.push(record.path);
+                }
+                (Ok(_), None) => {}
+                (Err(error), _) => drop(failed.get_or_insert(error)),
             }
-            continue;
         }
-        // Somebody may have changed it since it was judged, for instance while a model was writing.
-        if now_digest != shared.files.digest(path)? {
-            return Err(edited(shared, task, std::slice::from_ref(path)));
+        failed.map_or(Ok((planned.content, written)), Err)
+    });
+    written.collect()
+}
+
+/// What a task's outputs are to hold, and which of them are to be written for that.
+struct Planned<'a> {
+    content: Vec<Digest>,
+    records: Vec<Record>,
+    writes: Vec<Write<'a>>,
+}
+
+impl<'a> Planned<'a> {
+    fn new(shared: &'a Shared, ready: &'a Ready) -> Result<Planned<'a>, Error> {
+        let outputs = &shared.graph.tasks[ready.task].outputs;
+        let mode = shared.graph.rule(ready.task).file_mode;
+        let mut planned =
+            Planned { content: Vec::with_capacity(outputs.len()), records: Vec::new(), writes: Vec::new() };
+        for (output, bytes) in outputs.iter().zip(&ready.contents) {
+            let path = &output.path;
+            let digest = Digest::of(bytes);
+            planned.content.push(digest);
+            let now = shared.files.look(path)?;
+            let now_digest = now.as_deref().map(Digest::of);
+            if now_digest == Some(digest) {
+                if let Some(mode) = mode
+                    && store::set_mode(&shared.root, path, mode)?
+                {
+                    shared.files.wrote(path, digest, None);
+                }
+                continue;
+            }
+            // Somebody may have changed it since it was judged, for instance while a model was writing.
+            if now_digest != shared.files.digest(path)? {
+                return Err(edited(shared, ready.task, std::slice::from_ref(path)));
+            }
+            // Whatever made it be overwritten: bytes that genmake did not write are kept.
+            if let (Some(bytes), Some(digest)) = (&now, now_digest)
+                && !is_ours(shared, path, digest)
+            {
+                keep(shared, bytes)?;
+            }
+            planned.records.push(Record { path: path.clone(), content: Some(digest), key: ready.key });
+            planned.writes.push(Write { path, bytes, mode });
         }
-        // Whatever made it be overwritten: bytes that genmake did not write are kept.
-        if let (Some(bytes), Some(digest)) = (&now, now_digest)
-            && !is_ours(shared, path, digest)
-        {
-            keep(shared, bytes)?;
-        }
-        records.push(Record { path: path.clone(), content: Some(digest), key });
-        writes.push((path, bytes));
+        Ok(planned)
     }
-    shared.announce(&records)?;
-    let mut written = Vec::with_capacity(writes.len());
-    for (path, bytes) in writes {
-        let stamp = store::write_output(&shared.root, path, bytes, mode)?;
-        shared.files.wrote(path, Digest::of(bytes), stamp);
-        written.push(path.clone());
-    }
-    Ok((content, written))
 }
 
 /// Keeps bytes that are about to be overwritten in the store.

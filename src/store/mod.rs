@@ -5,6 +5,7 @@
 mod blobs;
 mod guard;
 mod journal;
+mod outputs;
 mod read;
 mod state;
 mod write;
@@ -12,11 +13,12 @@ mod write;
 pub use blobs::{Action, Store};
 pub use guard::Guard;
 pub use journal::{Journal, Record};
+pub use outputs::{Write, write_output, write_outputs};
 pub use read::WorkTree;
 pub use state::{Damaged, Stamp, State};
 pub use write::{
     make_way, mode, no_file, prune, put, remove, set_mode, sync_folder, sync_folders, sync_output, take_away,
-    write_output, write_staged,
+    write_staged,
 };
 
 use std::path::{Path, PathBuf};
