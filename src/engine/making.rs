@@ -14,11 +14,12 @@ use crate::graph::TaskId;
 use crate::llm::{Ask, Usage};
 use crate::manifest::OnEdit;
 use crate::path::RelPath;
-use crate::plan::{self, Edit, Making, Verdict};
-use crate::store::{self, Action, Record};
+use crate::plan::{self, Edit, Making, Verdict, bug};
+use crate::store::{self, Action, Record, Write};
 use crate::tokens;
 
 /// A task whose outputs are as they should be.
+#[derive(Clone)]
 pub(super) struct Made {
     pub content: Vec<Digest>,
     /// For each the generated content below it, where it is a person's.
@@ -45,32 +46,51 @@ impl Made {
     }
 }
 
-/// Writes what a template rendered. What filters made of it is kept in the store: no verdict runs a command. So is what edits may
+/// A task's result on its way to its outputs.
+pub(super) struct Ready {
+    pub task: TaskId,
+    pub key: Digest,
+    pub contents: Vec<Arc<[u8]>>,
+    /// What becomes of a person's edits of them.
+    pub edits: Arc<[Edit]>,
+}
+
+/// Writes what templates rendered. What filters made of it is kept in the store: no verdict runs a command. So is what edits may
 /// have to be merged with later. `frozen` runs none either, and has come here only with what goes through no filter.
-pub(super) fn render(
-    shared: &Shared,
-    task: TaskId,
-    key: Digest,
-    contents: Vec<Arc<[u8]>>,
-    edits: &[Edit],
-    frozen: bool,
-) -> Result<Made, Error> {
+pub(super) fn render_all(shared: &Shared, group: Vec<Ready>, frozen: bool) -> Vec<Result<Made, Error>> {
+    let concluded: Vec<Result<Ready, Error>> =
+        group.into_iter().map(|ready| concluded(shared, ready, frozen)).collect();
+    let ready: Vec<&Ready> = concluded.iter().flatten().collect();
+    let mut written = write_all(shared, &ready).into_iter();
+    let made = concluded.iter().map(|ready| {
+        let contents = &ready.as_ref().map_err(Clone::clone)?.contents;
+        let made = written.next().unwrap_or_else(|| Err(bug("a result is lost")))?;
+        let saved = contents.iter().map(|bytes| tokens::estimate(&String::from_utf8_lossy(bytes))).sum();
+        Ok(Made { saved, ..made.by(Status::Rendered) })
+    });
+    made.collect()
+}
+
+/// As [`render_all`], for one task.
+pub(super) fn render(shared: &Shared, ready: Ready, frozen: bool) -> Result<Made, Error> {
+    render_all(shared, vec![ready], frozen).pop().unwrap_or_else(|| Err(bug("a result is lost")))
+}
+
+/// What a template rendered, as it is to be written.
+fn concluded(shared: &Shared, ready: Ready, frozen: bool) -> Result<Ready, Error> {
+    let Ready { task, key, contents, edits } = ready;
     let rule = shared.graph.rule(task);
     let contents = match frozen {
         true => checked_by_reading(shared, task, &contents).map(|()| contents),
         false => conclude(shared, task, None, contents),
     };
     let contents = contents.map_err(|unfit| unfit.into_error(shared, task))?;
-    let saved = contents.iter().map(|bytes| tokens::estimate(&String::from_utf8_lossy(bytes))).sum();
-    let made = if rule.filters.is_empty() {
-        if rule.on_edit == OnEdit::Merge {
-            contents.iter().try_for_each(|bytes| edits::keep(shared, bytes))?;
-        }
-        write(shared, task, key, &contents, edits)?
-    } else {
-        finish(shared, task, key, &contents, None, Usage::default(), edits)?
-    };
-    Ok(Made { saved, ..made.by(Status::Rendered) })
+    if !rule.filters.is_empty() {
+        store(shared, key, &contents, None, Usage::default())?;
+    } else if rule.on_edit == OnEdit::Merge {
+        contents.iter().try_for_each(|bytes| edits::keep(shared, bytes))?;
+    }
+    Ok(Ready { task, key, contents, edits })
 }
 
 /// Writes what the store holds for the task's key. What turns out to be damaged is a miss: a model is asked.
@@ -139,11 +159,22 @@ pub(super) fn finish(
     usage: Usage,
     edits: &[Edit],
 ) -> Result<Made, Error> {
+    store(shared, key, contents, model, usage)?;
+    Ok(write(shared, task, key, contents, edits)?.by(Status::Generated))
+}
+
+/// Enters a good result in the store under its key.
+fn store(
+    shared: &Shared,
+    key: Digest,
+    contents: &[Arc<[u8]>],
+    model: Option<String>,
+    usage: Usage,
+) -> Result<(), Error> {
     store::make_folder(&shared.root)?;
     let outputs = contents.iter().map(|bytes| shared.store.put(bytes)).collect::<Result<Vec<_>, _>>()?;
     let action = Action { outputs, model, input_tokens: usage.input, output_tokens: usage.output };
-    shared.store.put_action(&key, &action)?;
-    Ok(write(shared, task, key, contents, edits)?.by(Status::Generated))
+    shared.store.put_action(&key, &action)
 }
 
 /// Writes what the rule says that stands for a result where none could be had. It is not entered in the store: it is no
@@ -159,57 +190,97 @@ pub(super) fn default(
     Ok(write(shared, task, key, &contents, edits)?.by(Status::Defaulted))
 }
 
-/// Writes a task's outputs: journal first, then each whole; what holds these bytes already is left alone, and so is what a
-/// person's bytes are to stay in.
+/// Writes one task's outputs, as [`write_all`].
 fn write(shared: &Shared, task: TaskId, key: Digest, contents: &[Arc<[u8]>], edits: &[Edit]) -> Result<Made, Error> {
-    let outputs = &shared.graph.tasks[task].outputs;
-    let mode = shared.graph.rule(task).file_mode;
-    let mut made = Made::new(Status::Fresh);
-    let mut records = Vec::new();
-    let mut writes = Vec::new();
-    for (output, bytes) in outputs.iter().zip(contents) {
-        let path = &output.path;
-        let place = edits::place(shared, task, path, bytes, edits)?;
-        made.content.push(place.content);
-        made.bases.push(place.base);
-        if place.stood.is_some() {
-            made.status = Status::Merged;
-        }
-        if place.is_conflicted && made.unresolved.is_none() {
-            made.unresolved = Some(edits::unresolved(path, place.stood));
-        }
-        let Some(bytes) = place.bytes else { continue };
-        let digest = Digest::of(&bytes);
-        let now = shared.files.look(path)?;
-        let now_digest = now.as_deref().map(Digest::of);
-        if now_digest == Some(digest) {
-            if let Some(mode) = mode
-                && store::set_mode(&shared.root, path, mode)?
-            {
-                shared.files.wrote(path, digest, None);
+    let ready = Ready { task, key, contents: contents.to_vec(), edits: edits.into() };
+    write_all(shared, &[&ready]).pop().unwrap_or_else(|| Err(bug("a result is lost")))
+}
+
+/// Writes the outputs of tasks: journal first, then each whole; what holds these bytes already is left alone, and so is what a
+/// person's bytes are to stay in.
+fn write_all(shared: &Shared, group: &[&Ready]) -> Vec<Result<Made, Error>> {
+    let mut planned: Vec<Result<Planned, Error>> = group.iter().map(|ready| Planned::new(shared, ready)).collect();
+    let records = planned.iter().flatten().flat_map(|planned| &planned.records).cloned().collect::<Vec<_>>();
+    if let Err(error) = shared.announce(&records) {
+        let is_to_write = |planned: &&mut Result<Planned, Error>| planned.as_ref().is_ok_and(|p| !p.records.is_empty());
+        planned.iter_mut().filter(is_to_write).for_each(|planned| *planned = Err(error.clone()));
+    }
+    let to_write = planned.iter().flatten().flat_map(|planned| &planned.writes);
+    let writes: Vec<Write> = to_write.map(|(path, bytes, mode)| Write { path, bytes, mode: *mode }).collect();
+    let mut stamps = store::write_outputs(&shared.root, &writes).into_iter();
+    let made = planned.iter().map(|planned| {
+        let Planned { made, writes, .. } = planned.as_ref().map_err(Clone::clone)?;
+        let mut failed = None;
+        let mut written = Vec::with_capacity(writes.len());
+        for ((path, bytes, _), stamp) in writes.iter().zip(stamps.by_ref()) {
+            match stamp {
+                Ok(stamp) => {
+                    shared.files.wrote(path, Digest::of(bytes), stamp);
+                    written.push((*path).clone());
+                }
+                Err(error) => drop(failed.get_or_insert(error)),
             }
-            continue;
         }
-        // Somebody may have changed it since it was judged, for instance while a model was writing.
-        if now_digest != shared.files.digest(path)? {
-            return Err(edits::edited(shared, task, std::slice::from_ref(path)));
+        failed.map_or(Ok(Made { written, ..made.clone() }), Err)
+    });
+    made.collect()
+}
+
+/// What a task's outputs are to hold, and which of them are to be written for that.
+struct Planned<'a> {
+    made: Made,
+    records: Vec<Record>,
+    writes: Vec<ToWrite<'a>>,
+}
+
+/// Where, what, and with which permissions.
+type ToWrite<'a> = (&'a RelPath, Arc<[u8]>, Option<u32>);
+
+impl<'a> Planned<'a> {
+    fn new(shared: &'a Shared, ready: &Ready) -> Result<Planned<'a>, Error> {
+        let Ready { task, key, contents, edits } = ready;
+        let outputs = &shared.graph.tasks[*task].outputs;
+        let mode = shared.graph.rule(*task).file_mode;
+        let mut planned = Planned { made: Made::new(Status::Fresh), records: Vec::new(), writes: Vec::new() };
+        let made = &mut planned.made;
+        for (output, bytes) in outputs.iter().zip(contents) {
+            let path = &output.path;
+            let place = edits::place(shared, *task, path, bytes, edits)?;
+            made.content.push(place.content);
+            made.bases.push(place.base);
+            if place.stood.is_some() {
+                made.status = Status::Merged;
+            }
+            if place.is_conflicted && made.unresolved.is_none() {
+                made.unresolved = Some(edits::unresolved(path, place.stood));
+            }
+            let Some(bytes) = place.bytes else { continue };
+            let digest = Digest::of(&bytes);
+            let now = shared.files.look(path)?;
+            let now_digest = now.as_deref().map(Digest::of);
+            if now_digest == Some(digest) {
+                if let Some(mode) = mode
+                    && store::set_mode(&shared.root, path, mode)?
+                {
+                    shared.files.wrote(path, digest, None);
+                }
+                continue;
+            }
+            // Somebody may have changed it since it was judged, for instance while a model was writing.
+            if now_digest != shared.files.digest(path)? {
+                return Err(edits::edited(shared, *task, std::slice::from_ref(path)));
+            }
+            // Whatever made it be overwritten: bytes that genmake did not write are kept.
+            if let (Some(bytes), Some(digest)) = (&now, now_digest)
+                && !edits::is_ours(shared, path, digest)
+            {
+                edits::keep(shared, bytes)?;
+            }
+            planned.records.push(Record { path: path.clone(), content: Some(digest), key: *key, stood: place.stood });
+            planned.writes.push((path, bytes, mode));
         }
-        // Whatever made it be overwritten: bytes that genmake did not write are kept.
-        if let (Some(bytes), Some(digest)) = (&now, now_digest)
-            && !edits::is_ours(shared, path, digest)
-        {
-            edits::keep(shared, bytes)?;
-        }
-        records.push(Record { path: path.clone(), content: Some(digest), key, stood: place.stood });
-        writes.push((path, bytes));
+        Ok(planned)
     }
-    shared.announce(&records)?;
-    for (path, bytes) in writes {
-        let stamp = store::write_output(&shared.root, path, &bytes, mode)?;
-        shared.files.wrote(path, Digest::of(&bytes), stamp);
-        made.written.push(path.clone());
-    }
-    Ok(made)
 }
 
 /// What a task is made by: its recipe's file, or its rule's command.

@@ -7,6 +7,7 @@
 mod answers;
 mod asking;
 mod edits;
+mod local;
 mod making;
 mod running;
 mod settle;
@@ -41,7 +42,7 @@ use crate::store::{self, Journal, Origin, Record, Store, WorkTree};
 pub use edits::accept_by_hand;
 
 use asking::{Asked, Told};
-use making::Made;
+use making::{Made, Ready};
 
 pub use settle::PartOf;
 
@@ -204,6 +205,8 @@ struct Run<'a> {
     plan: Plan,
     schedule: Schedule,
     underway: HashMap<TaskId, Underway>,
+    /// What templates rendered and is to be written, many at once.
+    rendered: Vec<Ready>,
     left: Vec<Left>,
     cpu: ThreadPool,
     providers: BTreeMap<String, Pooled>,
@@ -273,6 +276,7 @@ pub fn run(
         plan,
         schedule,
         underway: HashMap::new(),
+        rendered: Vec::new(),
         left: Vec::new(),
         cpu: pool("genmake-local", options.jobs)?,
         providers: BTreeMap::new(),
@@ -316,6 +320,7 @@ impl Run<'_> {
                 Step::Run(task) if self.interrupted => self.schedule.ended(task, End::Skipped),
                 Step::Run(task) => self.begin(task),
                 Step::Request(batch) => self.request(batch),
+                Step::Wait if !self.rendered.is_empty() => self.write_rendered(),
                 Step::Wait if self.interrupted && self.only_requests_left() => break,
                 Step::Wait => match self.receive.recv() {
                     Ok(message) => self.take(message),
@@ -382,25 +387,6 @@ impl Run<'_> {
         }
     }
 
-    /// Judges a task by the files as they are now.
-    fn judge(&self, task: TaskId) {
-        let shared = Arc::clone(&self.shared);
-        self.spawn_local(task, move || {
-            let judged = plan::judge(&shared.ground(), task, &shared.files);
-            Report::Judged(task, Box::new(judged))
-        });
-    }
-
-    /// Runs a local job; a panic in it is the task's failure.
-    fn spawn_local(&self, task: TaskId, job: impl FnOnce() -> Report + Send + 'static) {
-        let send = self.send.clone();
-        self.cpu.spawn(move || {
-            let message = std::panic::catch_unwind(std::panic::AssertUnwindSafe(job))
-                .unwrap_or_else(|_| Report::Made(task, Err(bug("a job panicked"))));
-            let _ = send.send(message);
-        });
-    }
-
     fn judged(&mut self, task: TaskId, judged: Result<Judged, Error>) {
         let judged = match judged {
             Ok(judged) => judged,
@@ -437,10 +423,7 @@ impl Run<'_> {
                 self.spawn_local(task, move || making::restore(&shared, task, key, &digests, unchecked, &edits));
             }
             (Verdict::Stale(_), Some(Making::Bytes(contents) | Making::Unfiltered(contents))) => {
-                let frozen = self.options.frozen;
-                self.spawn_local(task, move || {
-                    Report::Made(task, making::render(&shared, task, key, contents, &edits, frozen))
-                });
+                self.render(Ready { task, key, contents, edits });
             }
             (Verdict::Stale(_), Some(Making::Command(line))) => {
                 let stops = !self.options.keep_going && shared.graph.rule(task).on_error == OnError::Fail;

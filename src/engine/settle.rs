@@ -85,7 +85,7 @@ impl Run<'_> {
         };
         let is_new = shared.lock_text.is_empty() && lock == Lock::default();
         if !self.options.frozen && text != shared.lock_text && !is_new {
-            let stamp = store::put_stamped(&shared.root.join(&shared.lock_name), text.as_bytes(), None)?;
+            let stamp = store::put_stamped(&shared.root.join(&shared.lock_name), text.as_bytes())?;
             store::sync_folder(&shared.root)?;
             if let Ok(path) = RelPath::new(&shared.lock_name) {
                 shared.files.wrote(&path, Digest::of(&text), stamp);

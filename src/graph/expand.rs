@@ -61,6 +61,7 @@ struct Expander<'a> {
     matched: RefCell<HashMap<(usize, String), Paths>>,
     /// The parts of files that were looked for, by rule and place of the input: ten thousand tasks may name the same.
     selectable: RefCell<HashSet<(usize, usize, RelPath, String)>>,
+    /// Whether what lies in a folder lies outside the root: ten thousand outputs may be in one.
     /// The outputs of rules that are named without an expression, for what runs before all outputs are known.
     plain: HashMap<RelPath, usize>,
     /// The files whose content a foreach runs over, by rule.
@@ -249,15 +250,24 @@ impl<'a> Expander<'a> {
         }
     }
 
-    /// A file that a rule names beside its recipe: relative to the file in which the rule is written.
+    /// A file that a rule names beside its recipe, which is there or will be.
     fn project_file(&self, rule: &Rule, file: &Expr, what: &str, scope: &Value) -> Result<RelPath, Error> {
+        let path = self.project_path(rule, file, scope)?;
+        self.is_there(path, file, what)
+    }
+
+    /// A file's path as a rule names it: relative to the file in which the rule is written.
+    fn project_path(&self, rule: &Rule, file: &Expr, scope: &Value) -> Result<RelPath, Error> {
         let text = file.render(scope)?;
-        let path = match rule.base.as_str() {
+        match rule.base.as_str() {
             base if !base.is_empty() && !packs::is_shipped(&text) => {
-                self.input_path(&format!("{base}/{text}"), &file.place)?
+                self.input_path(&format!("{base}/{text}"), &file.place)
             }
-            _ => self.input_path(&text, &file.place)?,
-        };
+            _ => self.input_path(&text, &file.place),
+        }
+    }
+
+    fn is_there(&self, path: RelPath, file: &Expr, what: &str) -> Result<RelPath, Error> {
         if !self.files.exists(&path) && !self.declared.contains_key(&path) {
             return Err(self.missing(&path, what, &file.place));
         }
@@ -265,10 +275,11 @@ impl<'a> Expander<'a> {
     }
 
     fn recipe(&mut self, rule: usize, file: &Expr, scope: &Value) -> Result<(RelPath, Partials), Error> {
-        let path = self.project_file(&self.manifest.rules[rule], file, "its recipe is", scope)?;
+        let path = self.project_path(&self.manifest.rules[rule], file, scope)?;
         if let Some(partials) = self.partials.get(&(rule, path.clone())) {
             return Ok((path, Arc::clone(partials)));
         }
+        let path = self.is_there(path, file, "its recipe is")?;
         let mut partials = Vec::new();
         for pattern in ["*.hbs", "_*.prompt"] {
             let pattern = Pattern::in_folder(path.dir(), pattern).map_err(|e| Error::new(Code::Bug, e))?;

@@ -65,7 +65,7 @@ pub enum PartKind {
 pub(super) fn parts(graph: &Graph, id: TaskId, files: &dyn Files) -> Result<Vec<Part>, Error> {
     let task = &graph.tasks[id];
     let rule = graph.rule(id);
-    let mut parts = Vec::with_capacity(5 + task.partials.len() + task.inputs.len());
+    let mut parts = Vec::with_capacity(6 + task.partials.len() + task.inputs.len() + rule.env.len());
     let mut add = |kind, name: &str, digest| parts.push(Part { kind, name: name.to_owned(), digest });
     let partials = task.partials.iter().map(|(_, path)| path);
     for path in task.recipe.iter().chain(partials) {

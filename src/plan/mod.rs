@@ -217,7 +217,6 @@ pub fn judge(ground: &Ground, id: TaskId, files: &dyn Files) -> Result<Judged, E
         let rule = graph.rule(id);
         e.in_rule(&rule.name).at(rule.place.clone())
     };
-    let parts = key::parts(graph, id, files).map_err(in_rule)?;
     let mut making = None;
     let mut render = || -> Result<Making, Error> {
         match &making {
@@ -226,6 +225,11 @@ pub fn judge(ground: &Ground, id: TaskId, files: &dyn Files) -> Result<Judged, E
         }
     };
     let remembered = ground.memory.tasks.get(graph.name(id));
+    if remembered.is_none() && graph.rule(id).is_rendered() {
+        // It will be rendered whatever its parts are: what that reads is not read once more for a digest.
+        render()?;
+    }
+    let parts = key::parts(graph, id, files).map_err(in_rule)?;
     let key = match remembered {
         Some(task) if task.parts == parts => task.key,
         _ => {

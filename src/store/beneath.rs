@@ -155,7 +155,8 @@ mod steps {
     }
 }
 
-#[cfg(all(test, target_os = "linux"))]
+#[cfg(target_os = "linux")]
+#[cfg(test)]
 mod tests {
     use super::super::{remove, take_away, write_output};
     use super::*;

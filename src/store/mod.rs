@@ -11,6 +11,7 @@ mod guard;
 mod history;
 mod journal;
 mod observed;
+mod outputs;
 mod read;
 mod snapshot;
 mod state;
@@ -22,11 +23,12 @@ pub use glance::{Glance, Part};
 pub use guard::Guard;
 pub use journal::{Journal, Record};
 pub use observed::Observed;
+pub use outputs::{Write, write_output, write_outputs};
 pub use read::WorkTree;
 pub use state::{Basis, BasisTask, Damaged, Origin, Stamp, State};
 pub use write::{
     make_way, mode, no_file, prune, put, put_stamped, remove, set_mode, sync_folder, sync_folders, sync_output,
-    take_away, write_output, write_staged,
+    take_away, write_staged,
 };
 
 use std::path::{Path, PathBuf};

@@ -333,7 +333,7 @@ mod tests {
     fn lists_what_patterns_can_mean() {
         let dir = tempfile::tempdir().unwrap();
         for name in ["a.md", "d/b.md", "d/e/c.md", ".git/x.md", "d/.genmake/y.md", ".hidden/z.md"] {
-            write::write_output(dir.path(), &RelPath::new(name).unwrap(), b"", None).unwrap();
+            super::super::write_output(dir.path(), &RelPath::new(name).unwrap(), b"", None).unwrap();
         }
         let tree = tree(dir.path(), HashMap::new(), 0);
         let list = |pattern: &str| -> Vec<String> {

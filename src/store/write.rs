@@ -16,12 +16,15 @@ use crate::path::{RelPath, is_reserved};
 /// # Errors
 /// [`Code::Unwritable`], naming the path.
 pub fn put(path: &Path, bytes: &[u8]) -> Result<(), Error> {
-    put_stamped(path, bytes, None).map(drop)
+    put_stamped(path, bytes).map(drop)
 }
 
 /// As [`put`], and gives the stamp of what was written: `None` if somebody touched the file at once.
-pub fn put_stamped(path: &Path, bytes: &[u8], mode: Option<u32>) -> Result<Option<Stamp>, Error> {
-    put_by(path, bytes, mode, &temporary(path))
+///
+/// # Errors
+/// As [`put`].
+pub fn put_stamped(path: &Path, bytes: &[u8]) -> Result<Option<Stamp>, Error> {
+    put_by(path, bytes, temporary(path))
 }
 
 /// As [`put`], for what may be lost in a crash of the machine: nothing waits until it is on the disk.
@@ -31,7 +34,7 @@ pub fn put_stamped(path: &Path, bytes: &[u8], mode: Option<u32>) -> Result<Optio
 pub(super) fn put_unsynced<'a>(path: &Path, parts: impl Iterator<Item = &'a Vec<u8>>) -> Result<(), Error> {
     let temporary = temporary(path);
     let written = || -> std::io::Result<()> {
-        let mut file = fs_err::File::create(&temporary)?;
+        let mut file = anew(&temporary)?;
         for part in parts {
             file.write_all(part)?;
         }
@@ -45,7 +48,7 @@ pub(super) fn put_unsynced<'a>(path: &Path, parts: impl Iterator<Item = &'a Vec<
 }
 
 /// The temporary file by which a file is written.
-fn temporary(path: &Path) -> PathBuf {
+pub(super) fn temporary(path: &Path) -> PathBuf {
     let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
     path.with_file_name(format!(".genmake-{}.tmp", Digest::of(name).short()))
 }
@@ -61,45 +64,113 @@ pub(super) fn sweep(path: &Path) {
 /// As [`put`].
 pub(super) fn put_shared(path: &Path, bytes: &[u8], folder: &Path) -> Result<(), Error> {
     static NEXT: AtomicU64 = AtomicU64::new(0);
-    put_by(path, bytes, None, &folder.join(NEXT.fetch_add(1, Ordering::Relaxed).to_string())).map(drop)
+    put_by(path, bytes, folder.join(NEXT.fetch_add(1, Ordering::Relaxed).to_string())).map(drop)
 }
 
-fn put_by(path: &Path, bytes: &[u8], mode: Option<u32>, temporary: &Path) -> Result<Option<Stamp>, Error> {
-    // Not followed if it is a symlink: it is taken away and made anew.
-    match fs_err::remove_file(temporary) {
-        Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(unwritable(&e)),
-        _ => {}
-    }
-    let written = || -> std::io::Result<Option<Stamp>> {
-        let mut file = fs_err::OpenOptions::new().write(true).create_new(true).open(temporary)?;
-        file.write_all(bytes)?;
-        match (mode.and_then(permissions), std::fs::metadata(path)) {
-            (Some(permissions), _) => file.set_permissions(permissions)?,
-            (None, Ok(old)) => file.set_permissions(old.permissions())?,
-            (None, Err(_)) => {}
+fn put_by(path: &Path, bytes: &[u8], temporary: PathBuf) -> Result<Option<Stamp>, Error> {
+    let old = std::fs::metadata(path).ok().map(|meta| meta.permissions());
+    let (begun, file) = Begun::new(temporary, bytes, old)?;
+    begun.synced(file)?.finish(path)
+}
+
+/// Makes a temporary file. What a killed run left is not followed if it is a symlink: it is taken away and made anew.
+fn anew(temporary: &Path) -> std::io::Result<fs_err::File> {
+    let open = || fs_err::OpenOptions::new().write(true).create_new(true).open(temporary);
+    match open() {
+        Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => {
+            fs_err::remove_file(temporary)?;
+            open()
         }
-        file.sync_all()?;
-        let ours = Stamp::of(&file.metadata()?);
-        drop(file);
-        fs_err::rename(temporary, path)?;
+        opened => opened,
+    }
+}
+
+/// A file that stands whole under a temporary name. It is synced before it takes its place.
+pub(super) struct Begun {
+    temporary: PathBuf,
+    stamp: Stamp,
+    /// The file system that it is on; 0 where the system has no number for that.
+    pub device: u64,
+}
+
+impl Begun {
+    /// Writes `bytes` to `temporary`, still open in case that it is synced by itself.
+    ///
+    /// # Errors
+    /// [`Code::Unwritable`], naming the path.
+    pub fn new(
+        temporary: PathBuf,
+        bytes: &[u8],
+        permissions: Option<std::fs::Permissions>,
+    ) -> Result<(Begun, fs_err::File), Error> {
+        let write = || -> std::io::Result<(fs_err::File, std::fs::Metadata)> {
+            let mut file = anew(&temporary)?;
+            file.write_all(bytes)?;
+            if let Some(permissions) = permissions {
+                file.set_permissions(permissions)?;
+            }
+            let meta = file.metadata()?;
+            Ok((file, meta))
+        };
+        match write() {
+            Ok((file, meta)) => Ok((Begun { stamp: Stamp::of(&meta), device: device(&meta), temporary }, file)),
+            Err(e) => {
+                let _ = fs_err::remove_file(&temporary);
+                Err(unwritable(&e))
+            }
+        }
+    }
+
+    /// Makes it durable by itself.
+    ///
+    /// # Errors
+    /// [`Code::Unwritable`], naming the path.
+    pub fn synced(self, file: fs_err::File) -> Result<Begun, Error> {
+        match file.sync_all() {
+            Ok(()) => Ok(self),
+            Err(e) => Err(self.given_up(unwritable(&e))),
+        }
+    }
+
+    /// Puts it in its place, and gives its stamp there: `None` if somebody touched the file at once.
+    ///
+    /// # Errors
+    /// [`Code::Unwritable`], naming the path.
+    pub fn finish(self, path: &Path) -> Result<Option<Stamp>, Error> {
+        if let Err(e) = fs_err::rename(&self.temporary, path) {
+            return Err(self.given_up(unwritable(&e)));
+        }
         // A rename moves the ctime, and nothing else: anything else is somebody's edit.
         let there = std::fs::metadata(path).map(|meta| Stamp::of(&meta)).ok();
-        Ok(there.filter(|there| Stamp { ctime: ours.ctime, ..*there } == ours))
-    };
-    written().map_err(|e| {
-        let _ = fs_err::remove_file(temporary);
-        unwritable(&e)
-    })
+        Ok(there.filter(|there| Stamp { ctime: self.stamp.ctime, ..*there } == self.stamp))
+    }
+
+    /// Takes it away because of an error.
+    pub fn given_up(self, error: Error) -> Error {
+        let _ = fs_err::remove_file(&self.temporary);
+        error
+    }
 }
 
 #[cfg(unix)]
-fn permissions(mode: u32) -> Option<std::fs::Permissions> {
+fn device(meta: &std::fs::Metadata) -> u64 {
+    std::os::unix::fs::MetadataExt::dev(meta)
+}
+
+/// File systems have numbers only on Unix.
+#[cfg(not(unix))]
+fn device(_: &std::fs::Metadata) -> u64 {
+    0
+}
+
+#[cfg(unix)]
+pub(super) fn permissions(mode: u32) -> Option<std::fs::Permissions> {
     Some(std::os::unix::fs::PermissionsExt::from_mode(mode))
 }
 
 /// Permissions of that kind are only known to Unix.
 #[cfg(not(unix))]
-fn permissions(_: u32) -> Option<std::fs::Permissions> {
+pub(super) fn permissions(_: u32) -> Option<std::fs::Permissions> {
     None
 }
 
@@ -146,7 +217,7 @@ pub fn mode(root: &Path, path: &RelPath) -> Option<u32> {
 /// Takes an output away so that a command can make it, and makes the folders above it.
 ///
 /// # Errors
-/// As [`write_output`].
+/// As [`super::write_output`].
 pub fn make_way(root: &Path, path: &RelPath) -> Result<(), Error> {
     beneath::folder(root, path, true)?;
     take_away(root, path)
@@ -166,7 +237,7 @@ pub fn no_file(root: &Path, path: &RelPath) -> Option<&'static str> {
 /// Deletes an output, or an empty folder in its place, and leaves the folders above it: others may be about to write there.
 ///
 /// # Errors
-/// As [`write_output`].
+/// As [`super::write_output`].
 pub fn take_away(root: &Path, path: &RelPath) -> Result<(), Error> {
     let Some(folder) = beneath::folder(root, path, false)? else { return Ok(()) };
     let full = folder.file(path);
@@ -183,7 +254,7 @@ pub fn take_away(root: &Path, path: &RelPath) -> Result<(), Error> {
 /// Makes durable what a command wrote, and gives its stamp.
 ///
 /// # Errors
-/// As [`write_output`].
+/// As [`super::write_output`].
 pub fn sync_output(root: &Path, path: &RelPath) -> Result<Option<Stamp>, Error> {
     inside(root, path)?;
     let file = fs_err::File::open(root.join(path)).map_err(|e| unwritable(&e))?;
@@ -191,7 +262,7 @@ pub fn sync_output(root: &Path, path: &RelPath) -> Result<Option<Stamp>, Error> 
 }
 
 /// Makes the folders above an output.
-fn make_folders(root: &Path, path: &RelPath) -> Result<(), Error> {
+pub(super) fn make_folders(root: &Path, path: &RelPath) -> Result<(), Error> {
     let full = root.join(path);
     let Some(folder) = full.parent() else { return Ok(()) };
     fs_err::create_dir_all(folder).map_err(|e| beneath::unmade(root, path, &e))
@@ -208,26 +279,10 @@ pub fn write_staged(root: &Path, path: &RelPath, bytes: &[u8]) -> Result<(), Err
     file.write_all(bytes).map_err(|e| unwritable(&e))
 }
 
-/// Writes an output, with the folders above it and the permissions `mode`; without, it keeps those that it has. Gives the stamp
-/// of what was written, `None` if somebody touched it at once.
-///
-/// # Errors
-/// [`Code::Unwritable`], or [`Code::BadPath`] where a symlink above it leads out of the root, or to where nothing is written.
-pub fn write_output(root: &Path, path: &RelPath, bytes: &[u8], mode: Option<u32>) -> Result<Option<Stamp>, Error> {
-    let Some(folder) = beneath::folder(root, path, true)? else {
-        return Err(Error::new(Code::Unwritable, format!("`{path}` cannot be written: its folder is gone")));
-    };
-    let full = folder.file(path);
-    if full.is_dir() {
-        return Err(Error::new(Code::Unwritable, format!("`{path}` is a folder, and a file was to be written there")));
-    }
-    put_stamped(&full, bytes, mode).map_err(|e| folder.named(e))
-}
-
 /// Deletes an output, and the folders above it that this leaves empty.
 ///
 /// # Errors
-/// As [`write_output`].
+/// As [`super::write_output`].
 pub fn remove(root: &Path, path: &RelPath) -> Result<(), Error> {
     take_away(root, path)?;
     prune(root, path);
@@ -245,7 +300,7 @@ pub fn prune(root: &Path, path: &RelPath) {
     }
 }
 
-fn inside(root: &Path, path: &RelPath) -> Result<(), Error> {
+pub(super) fn inside(root: &Path, path: &RelPath) -> Result<(), Error> {
     if leaves(root, path) {
         return Err(outside(path));
     }
@@ -293,6 +348,7 @@ pub fn sync_folder(folder: &Path) -> Result<(), Error> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::write_output;
     use super::*;
 
     fn path(text: &str) -> RelPath {

@@ -1,0 +1,69 @@
+//! Hands local jobs to their pool. What templates rendered goes in groups: its records share a sync of the journal, and its files
+//! one of the disk.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+
+use super::making::{self, Ready};
+use super::{Report, Run};
+use crate::graph::TaskId;
+use crate::plan::{self, bug};
+
+/// The least that is worth a group of its own, and the most that is written between two syncs.
+const GROUP: (usize, usize) = (16, 256);
+
+impl Run<'_> {
+    /// Judges a task by the files as they are now.
+    pub(super) fn judge(&mut self, task: TaskId) {
+        let shared = Arc::clone(&self.shared);
+        self.spawn_local(task, move || {
+            let judged = plan::judge(&shared.ground(), task, &shared.files);
+            Report::Judged(task, Box::new(judged))
+        });
+    }
+
+    /// Writes what a template rendered, together with others unless its rule has commands, which nothing is to wait for.
+    pub(super) fn render(&mut self, ready: Ready) {
+        if !self.shared.graph.rule(ready.task).has_commands() {
+            return self.rendered.push(ready);
+        }
+        let (shared, frozen) = (Arc::clone(&self.shared), self.options.frozen);
+        let task = ready.task;
+        self.spawn_local(task, move || Report::Made(task, making::render(&shared, ready, frozen)));
+    }
+
+    /// Hands out what is rendered by now, shared between the threads.
+    pub(super) fn write_rendered(&mut self) {
+        let share = self.rendered.len().div_ceil(self.cpu.current_num_threads()).clamp(GROUP.0, GROUP.1);
+        let mut rest = std::mem::take(&mut self.rendered).into_iter().peekable();
+        while rest.peek().is_some() {
+            let group: Vec<Ready> = rest.by_ref().take(share).collect();
+            let tasks: Vec<TaskId> = group.iter().map(|ready| ready.task).collect();
+            let (shared, frozen) = (Arc::clone(&self.shared), self.options.frozen);
+            self.spawn(tasks.clone(), move || {
+                let made = making::render_all(&shared, group, frozen);
+                tasks.into_iter().zip(made).map(|(task, made)| Report::Made(task, made)).collect()
+            });
+        }
+    }
+
+    /// Runs a local job.
+    pub(super) fn spawn_local(&mut self, task: TaskId, job: impl FnOnce() -> Report + Send + 'static) {
+        // Jobs begin in the order of the graph.
+        self.write_rendered();
+        self.spawn(vec![task], move || vec![job()]);
+    }
+
+    /// A panic in a job is the failure of its tasks.
+    fn spawn(&self, tasks: Vec<TaskId>, job: impl FnOnce() -> Vec<Report> + Send + 'static) {
+        let send = self.send.clone();
+        self.cpu.spawn(move || {
+            let panicked = |task| Report::Made(task, Err(bug("a job panicked")));
+            let reports =
+                catch_unwind(AssertUnwindSafe(job)).unwrap_or_else(|_| tasks.into_iter().map(panicked).collect());
+            for report in reports {
+                let _ = send.send(report);
+            }
+        });
+    }
+}

@@ -1,0 +1,144 @@
+//! Writes outputs: each whole or not at all, and many at once with as few syncs as the system allows.
+//!
+//! What is synced is synced before it takes its place: after a crash of the machine a file is what it was or what it is to be.
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::Path;
+use std::rc::Rc;
+
+use super::beneath::{self, Folder};
+use super::state::Stamp;
+use super::unwritable;
+use super::write::{Begun, permissions, temporary};
+use crate::error::{Code, Error};
+use crate::path::RelPath;
+
+/// What is to be written where.
+#[derive(Debug, Clone, Copy)]
+pub struct Write<'a> {
+    /// Where.
+    pub path: &'a RelPath,
+    /// What.
+    pub bytes: &'a [u8],
+    /// The permissions; without, it keeps those that it has.
+    pub mode: Option<u32>,
+}
+
+/// From how many files on it is cheaper to sync all of a file system, with whatever else is being written there.
+const MANY: usize = 8;
+
+/// Writes outputs, with the folders above them. Gives for each the stamp of what was written, `None` if somebody touched it at
+/// once.
+///
+/// # Errors
+/// For each: [`Code::Unwritable`], or [`Code::BadPath`] where a symlink above it leads out of the root, or to where nothing is
+/// written.
+pub fn write_outputs<'a>(root: &Path, writes: &[Write<'a>]) -> Vec<Result<Option<Stamp>, Error>> {
+    let together = cfg!(target_os = "linux") && writes.len() >= MANY;
+    let mut folders = Folders::new();
+    let mut systems: BTreeMap<u64, fs_err::File> = BTreeMap::new();
+    let begin = |write: &Write<'a>| {
+        let (folder, begun, file) = begin(root, write, &mut folders)?;
+        if together {
+            systems.entry(begun.device).or_insert(file);
+            return Ok((folder, begun));
+        }
+        let begun = begun.synced(file).map_err(|e| folder.named(e))?;
+        Ok((folder, begun))
+    };
+    let begun: Vec<Result<(Rc<Folder>, Begun), Error>> = writes.iter().map(begin).collect();
+    let synced = systems.values().try_for_each(sync_file_system).map_err(|e| unwritable(&e));
+    let finish = |(write, begun): (&Write, Result<(Rc<Folder>, Begun), Error>)| {
+        let (folder, begun) = begun?;
+        let finished = match &synced {
+            Ok(()) => begun.finish(&folder.file(write.path)),
+            Err(e) => Err(begun.given_up(e.clone())),
+        };
+        finished.map_err(|e| folder.named(e))
+    };
+    writes.iter().zip(begun).map(finish).collect()
+}
+
+/// Writes one output.
+///
+/// # Errors
+/// As [`write_outputs`].
+pub fn write_output(root: &Path, path: &RelPath, bytes: &[u8], mode: Option<u32>) -> Result<Option<Stamp>, Error> {
+    let (folder, begun, file) = begin(root, &Write { path, bytes, mode }, &mut Folders::new())?;
+    let finish = || begun.synced(file)?.finish(&folder.file(path));
+    finish().map_err(|e| folder.named(e))
+}
+
+/// The folders of a group of outputs, each held by one handle.
+type Folders<'a> = HashMap<&'a str, Rc<Folder>>;
+
+/// Writes an output under a temporary name, in one of `folders`.
+fn begin<'a>(
+    root: &Path,
+    write: &Write<'a>,
+    folders: &mut Folders<'a>,
+) -> Result<(Rc<Folder>, Begun, fs_err::File), Error> {
+    let path = write.path;
+    let folder = match folders.get(path.dir()) {
+        Some(folder) => Rc::clone(folder),
+        None => {
+            let gone = || Error::new(Code::Unwritable, format!("`{path}` cannot be written: its folder is gone"));
+            let folder = Rc::new(beneath::folder(root, path, true)?.ok_or_else(gone)?);
+            Rc::clone(folders.entry(path.dir()).or_insert(folder))
+        }
+    };
+    let full = folder.file(path);
+    let old = std::fs::metadata(&full).ok();
+    if old.as_ref().is_some_and(|old| old.is_dir()) {
+        return Err(Error::new(Code::Unwritable, format!("`{path}` is a folder, and a file was to be written there")));
+    }
+    let mode = write.mode.and_then(permissions).or(old.map(|old| old.permissions()));
+    let (begun, file) = Begun::new(temporary(&full), write.bytes, mode).map_err(|e| folder.named(e))?;
+    Ok((folder, begun, file))
+}
+
+#[cfg(target_os = "linux")]
+fn sync_file_system(file: &fs_err::File) -> std::io::Result<()> {
+    let path = file.path().display();
+    rustix::fs::syncfs(file.file())
+        .map_err(|e| std::io::Error::new(e.kind(), format!("failed to sync the file system of `{path}`: {e}")))
+}
+
+/// Where all of a file system cannot be synced, each file is.
+#[cfg(not(target_os = "linux"))]
+fn sync_file_system(file: &fs_err::File) -> std::io::Result<()> {
+    file.sync_all()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn many_at_once_are_written_as_one_is_and_one_that_cannot_be_holds_up_no_other() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path();
+        fs_err::create_dir_all(root.join("d/3")).unwrap();
+        fs_err::write(root.join("file"), "").unwrap();
+        for count in [MANY - 1, MANY * 2] {
+            let mut paths: Vec<RelPath> = (0..count).map(|i| RelPath::new(&format!("d/{i}")).unwrap()).collect();
+            paths.push(RelPath::new("file/below").unwrap());
+            let bytes = count.to_string().into_bytes();
+            let writes: Vec<Write> =
+                paths.iter().map(|path| Write { path, bytes: &bytes, mode: Some(0o640) }).collect();
+            let written = write_outputs(root, &writes);
+            for (path, written) in paths.iter().zip(&written) {
+                match path.as_str() {
+                    "d/3" | "file/below" => assert_eq!(written.as_ref().unwrap_err().code, Code::Unwritable),
+                    _ => {
+                        assert_eq!(fs_err::read(root.join(path)).unwrap(), bytes);
+                        let meta = std::fs::metadata(root.join(path)).unwrap();
+                        assert_eq!(written, &Ok(Some(Stamp::of(&meta))));
+                    }
+                }
+            }
+            // Nothing temporary is left.
+            assert_eq!(root.join("d").read_dir().unwrap().count(), count);
+        }
+    }
+}
