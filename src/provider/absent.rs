@@ -52,3 +52,8 @@ impl Provider {
     /// Nothing was brought up.
     pub fn take_down(&self) {}
 }
+
+/// Whether an address is on this machine: nothing is asked at any.
+pub fn is_loopback(_: &str) -> bool {
+    false
+}

@@ -20,7 +20,7 @@ mod strict;
 use std::time::Duration;
 
 #[cfg(not(feature = "net"))]
-pub use absent::Provider;
+pub use absent::{Provider, is_loopback};
 #[cfg(feature = "net")]
 pub use http::is_loopback;
 #[cfg(feature = "net")]
