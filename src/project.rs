@@ -200,15 +200,7 @@ impl Project {
         if guard.is_some() {
             store::sweep(&root, &location.lock_name(), &store, &records);
         }
-        for record in records {
-            match record.content {
-                Some(content) => {
-                    memory.half.remove(&record.path);
-                    memory.outputs.entry(record.path).or_default().push((content, record.key));
-                }
-                None => drop(memory.half.insert(record.path)),
-            }
-        }
+        Journal::recall(records, &mut memory);
         let files = WorkTree::new(root.clone(), state.stamps, state.taken, Arc::clone(&store));
         let text = read_genfile(&root.join(&location.name), &location.name)?;
         let lock_text = read_text(&root.join(location.lock_name()))?.unwrap_or_default();

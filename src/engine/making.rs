@@ -150,12 +150,16 @@ fn write(
             keep(shared, bytes)?;
         }
         records.push(Record { path: path.clone(), content: Some(digest), key });
-        writes.push((path, bytes));
+        writes.push((path, bytes, now_digest));
     }
     shared.announce(&records)?;
     let mut written = Vec::with_capacity(writes.len());
-    for (path, bytes) in writes {
-        let stamp = store::write_output(&shared.root, path, bytes, mode)?;
+    for (path, bytes, stood) in writes {
+        // Somebody may save there this very moment.
+        let stamp = store::replace_output(&shared.root, path, bytes, mode, stood).map_err(|e| match e.code {
+            Code::Edited => edited(shared, task, std::slice::from_ref(path)),
+            _ => e,
+        })?;
         shared.files.wrote(path, Digest::of(bytes), stamp);
         written.push(path.clone());
     }

@@ -205,16 +205,29 @@ pub(super) fn run(shared: &Shared, task: TaskId, key: Digest, line: &str) -> Res
     let records: Vec<Record> =
         outputs.iter().map(|output| Record { path: output.path.clone(), content: None, key }).collect();
     shared.announce(&records)?;
-    let make = || {
-        for output in outputs {
-            store::make_way(&shared.root, &output.path)?;
-            shared.files.removed(&output.path);
+    let aside = |n: usize| {
+        RelPath::new(&format!("{}/before-{task}/{n}", store::STAGE)).map_err(|why| bug(&format!("what is aside {why}")))
+    };
+    let mut taken = 0;
+    let mut make = || {
+        for (n, output) in outputs.iter().enumerate() {
+            let path = &output.path;
+            if !store::make_way(&shared.root, path, &aside(n)?, shared.files.digest_now(path))? {
+                return Err(making::edited(shared, task, std::slice::from_ref(path)));
+            }
+            shared.files.removed(path);
+            taken += 1;
         }
         made_by_command(shared, task, key, line)
     };
-    make().map_err(|mut error| {
-        for (output, before) in outputs.iter().zip(before) {
-            if let Err(e) = put_back(shared, &output.path, before) {
+    let made = make();
+    if made.is_ok() {
+        let _ = std::fs::remove_dir_all(shared.root.join(format!("{}/before-{task}", store::STAGE)));
+    }
+    made.map_err(|mut error| {
+        for (n, (output, before)) in outputs.iter().zip(before).enumerate().take(taken) {
+            let was = aside(n).and_then(|aside| put_back(shared, &output.path, before, &aside));
+            if let Err(e) = was {
                 error = error.hint(format!("what stood at `{}` could not be put back: {}", output.path, e.message));
             }
         }
@@ -271,7 +284,12 @@ fn stood_still(shared: &Shared, task: TaskId, line: &str) -> Result<(), Error> {
 }
 
 /// An output as it was before its command failed, unless a person has written there since the command ended.
-fn put_back(shared: &Shared, path: &RelPath, before: Option<(Vec<u8>, Option<u32>)>) -> Result<(), Error> {
+fn put_back(
+    shared: &Shared,
+    path: &RelPath,
+    before: Option<(Vec<u8>, Option<u32>)>,
+    aside: &RelPath,
+) -> Result<(), Error> {
     if store::no_file(&shared.root, path).is_some() {
         store::take_away(&shared.root, path)?;
     }
@@ -282,8 +300,11 @@ fn put_back(shared: &Shared, path: &RelPath, before: Option<(Vec<u8>, Option<u32
     }
     match before {
         Some((bytes, _)) if now.as_ref() == Some(&bytes) => shared.files.wrote(path, Digest::of(&bytes), None),
+        Some((bytes, _)) if store::move_back(&shared.root, path, aside)? => {
+            shared.files.wrote(path, Digest::of(&bytes), None);
+        }
         Some((bytes, mode)) => {
-            let stamp = store::write_output(&shared.root, path, &bytes, mode)?;
+            let stamp = store::replace_output(&shared.root, path, &bytes, mode, digest)?;
             shared.files.wrote(path, Digest::of(&bytes), stamp);
         }
         None => {

@@ -11,7 +11,7 @@ use crate::files::Files;
 use crate::graph::KeptTask;
 use crate::lock::{Entry, Lock};
 use crate::path::RelPath;
-use crate::plan::{Memory, Orphan, Remembered, bug};
+use crate::plan::{End, Memory, Orphan, Remembered, bug};
 use crate::store::{self, Basis, BasisTask, Glance, Journal, Origin, State};
 
 /// How many of an output's former contents are remembered as genmake's own.
@@ -39,6 +39,12 @@ impl Run<'_> {
         let mut lock = self.shared.lock.clone();
         let mut memory = self.shared.memory.clone();
         lock.settle(|path| self.shared.files.digest(path).ok().flatten());
+        // A task that failed may have written some of its outputs. What a command was to write was put back, or is a person's.
+        let failed = |task| matches!(self.schedule.end_of(task), Some(End::Failed | End::Held));
+        if (0..self.shared.graph.tasks.len()).any(failed) {
+            let records = Journal::read(&self.shared.root.join(store::FOLDER));
+            Journal::recall(records.into_iter().filter(|record| record.content.is_some()), &mut memory);
+        }
         for left in std::mem::take(&mut self.left) {
             let rule = self.shared.graph.rule(left.task);
             let outputs = &self.shared.graph.tasks[left.task].outputs;
@@ -59,7 +65,7 @@ impl Run<'_> {
             let now = self.shared.files.digest(path).ok().flatten();
             now.is_some() && lock.get(path, now).map(|entry| entry.content) != now
         });
-        let _ = std::fs::remove_dir_all(self.shared.root.join(store::STAGE));
+        store::clear_stage(&self.shared.root, &self.shared.store);
         for output in self.unmade.iter().flat_map(|task| &self.shared.graph.tasks[*task].outputs) {
             if self.shared.files.digest_now(&output.path).is_none() {
                 store::prune(&self.shared.root, &output.path);
@@ -67,7 +73,7 @@ impl Run<'_> {
         }
         self.gone.iter().for_each(|path| lock.remove(path));
         let shared = &self.shared;
-        store::sync_folders(&shared.root, self.written.iter())?;
+        store::sync_folders(&shared.root, self.written.iter().chain(&self.gone))?;
         let part_of = shared.part_of.lock().unwrap_or_else(PoisonError::into_inner).take();
         let text = match &part_of {
             Some(_) => lock.put_into(&shared.lock_text).ok_or_else(|| bug("a lock that was read in part"))?,
@@ -123,7 +129,17 @@ impl Run<'_> {
                         }
                         making::keep(&self.shared, bytes)?;
                     }
-                    store::remove(&self.shared.root, path)?;
+                    // Somebody may save it this very moment: what comes out is looked at before it is gone.
+                    let aside = RelPath::new(&format!("{}/orphan", store::STAGE));
+                    let aside = aside.map_err(|why| bug(&format!("what is aside {why}")))?;
+                    let stood = bytes.as_ref().map(Digest::of);
+                    if !store::make_way(&self.shared.root, path, &aside, stood)? {
+                        let orphan = Orphan { edited: Some(true), ..orphan.clone() };
+                        (self.emit)(Event::Orphaned { orphan, deleted: false });
+                        continue;
+                    }
+                    store::remove(&self.shared.root, &aside)?;
+                    store::prune(&self.shared.root, path);
                     self.shared.files.removed(path);
                     self.gone.push(path.clone());
                 }

@@ -8,6 +8,7 @@ use super::unwritable;
 use crate::digest::Digest;
 use crate::error::Error;
 use crate::path::RelPath;
+use crate::plan::Memory;
 
 /// One record.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,6 +40,21 @@ impl Journal {
         records
     }
 
+    /// Adds to `memory` what records say of outputs: whose bytes they are, and which may be half-written.
+    pub fn recall(records: impl IntoIterator<Item = Record>, memory: &mut Memory) {
+        for Record { path, content, key } in records {
+            match content {
+                Some(content) => {
+                    memory.half.remove(&path);
+                    let written = memory.outputs.entry(path).or_default();
+                    written.retain(|old| *old != (content, key));
+                    written.push((content, key));
+                }
+                None => drop(memory.half.insert(path)),
+            }
+        }
+    }
+
     /// Opens the journal for appending.
     ///
     /// # Errors
@@ -50,7 +66,11 @@ impl Journal {
         if std::fs::metadata(&path).is_ok_and(|meta| meta.len() != kept.len() as u64) {
             super::put(&path, &kept)?;
         }
+        let is_new = !path.exists();
         let file = fs_err::OpenOptions::new().create(true).append(true).open(&path).map_err(|e| unwritable(&e))?;
+        if is_new {
+            super::sync_folder(folder)?;
+        }
         Ok(Journal { path, file })
     }
 

@@ -1,9 +1,11 @@
 //! Writes files: whole or not at all, and only below the root.
 
+use std::collections::BTreeSet;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use super::replace::replace;
 use super::state::Stamp;
 use super::unwritable;
 use crate::digest::Digest;
@@ -16,12 +18,20 @@ use crate::path::{RelPath, is_reserved};
 /// # Errors
 /// [`Code::Unwritable`], naming the path.
 pub fn put(path: &Path, bytes: &[u8]) -> Result<(), Error> {
-    put_stamped(path, bytes, None).map(drop)
+    put_by(path, bytes, None, &temporary(path), Over::Anything).map(drop)
+}
+
+/// What a file may take the place of.
+#[derive(Clone, Copy)]
+enum Over {
+    Anything,
+    /// A file of this content, or nothing.
+    Only(Option<Digest>),
 }
 
 /// As [`put`], and gives the stamp of what was written: `None` if somebody touched the file at once.
 pub fn put_stamped(path: &Path, bytes: &[u8], mode: Option<u32>) -> Result<Option<Stamp>, Error> {
-    put_by(path, bytes, mode, &temporary(path))
+    put_by(path, bytes, mode, &temporary(path), Over::Anything)
 }
 
 /// As [`put`], for what may be lost in a crash of the machine: nothing waits until it is on the disk.
@@ -45,7 +55,7 @@ pub(super) fn put_unsynced<'a>(path: &Path, parts: impl Iterator<Item = &'a Vec<
 }
 
 /// The temporary file by which a file is written.
-fn temporary(path: &Path) -> PathBuf {
+pub(super) fn temporary(path: &Path) -> PathBuf {
     let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
     path.with_file_name(format!(".genmake-{}.tmp", Digest::of(name).short()))
 }
@@ -61,16 +71,22 @@ pub(super) fn sweep(path: &Path) {
 /// As [`put`].
 pub(super) fn put_shared(path: &Path, bytes: &[u8], folder: &Path) -> Result<(), Error> {
     static NEXT: AtomicU64 = AtomicU64::new(0);
-    put_by(path, bytes, None, &folder.join(NEXT.fetch_add(1, Ordering::Relaxed).to_string())).map(drop)
+    let temporary = folder.join(NEXT.fetch_add(1, Ordering::Relaxed).to_string());
+    put_by(path, bytes, None, &temporary, Over::Anything).map(drop)
 }
 
-fn put_by(path: &Path, bytes: &[u8], mode: Option<u32>, temporary: &Path) -> Result<Option<Stamp>, Error> {
+/// Gives the stamp of what was written: `None` if somebody touched the file at once.
+fn put_by(path: &Path, bytes: &[u8], mode: Option<u32>, temporary: &Path, over: Over) -> Result<Option<Stamp>, Error> {
+    // The temporary file's name alone would tell nobody anything.
+    let unwritable =
+        |e: &std::io::Error| Error::new(Code::Unwritable, format!("`{}` cannot be written: {e}", path.display()));
     // Not followed if it is a symlink: it is taken away and made anew.
     match fs_err::remove_file(temporary) {
         Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(unwritable(&e)),
         _ => {}
     }
-    let written = || -> std::io::Result<Option<Stamp>> {
+    let mut is_edited = false;
+    let mut written = || -> std::io::Result<Option<Stamp>> {
         let mut file = fs_err::OpenOptions::new().write(true).create_new(true).open(temporary)?;
         file.write_all(bytes)?;
         match (mode.and_then(permissions), std::fs::metadata(path)) {
@@ -81,15 +97,24 @@ fn put_by(path: &Path, bytes: &[u8], mode: Option<u32>, temporary: &Path) -> Res
         file.sync_all()?;
         let ours = Stamp::of(&file.metadata()?);
         drop(file);
-        fs_err::rename(temporary, path)?;
+        match over {
+            Over::Anything => fs_err::rename(temporary, path)?,
+            Over::Only(stood) => is_edited = !replace(temporary, path, Digest::of(bytes), stood)?,
+        }
         // A rename moves the ctime, and nothing else: anything else is somebody's edit.
         let there = std::fs::metadata(path).map(|meta| Stamp::of(&meta)).ok();
         Ok(there.filter(|there| Stamp { ctime: ours.ctime, ..*there } == ours))
     };
-    written().map_err(|e| {
+    let stamp = written();
+    // Unless what came out could not be put back.
+    let is_ours = |file: &Path| fs_err::read(file).is_ok_and(|held| bytes.starts_with(&held));
+    if (stamp.is_err() || is_edited) && is_ours(temporary) {
         let _ = fs_err::remove_file(temporary);
-        unwritable(&e)
-    })
+    }
+    if is_edited {
+        return Err(Error::new(Code::Edited, format!("`{}` was edited while genmake was writing it", path.display())));
+    }
+    stamp.map_err(|e| unwritable(&e))
 }
 
 #[cfg(unix)]
@@ -141,14 +166,53 @@ pub fn mode(root: &Path, path: &RelPath) -> Option<u32> {
     }
 }
 
-/// Takes an output away so that a command can make it, and makes the folders above it.
+/// Takes an output away, so that a command can make it or because nothing makes it any more, and makes the folders above it. A
+/// file is moved to `aside`, below [`super::STAGE`], so that putting it back needs no space on the disk. `false` if it is not a
+/// file of the content `stood`, or nothing for `None`: a person has saved it this very moment, and it stays.
 ///
 /// # Errors
 /// As [`write_output`].
-pub fn make_way(root: &Path, path: &RelPath) -> Result<(), Error> {
+pub fn make_way(root: &Path, path: &RelPath, aside: &RelPath, stood: Option<Digest>) -> Result<bool, Error> {
     inside(root, path)?;
     make_folders(root, path)?;
-    take_away(root, path)
+    make_folders(root, aside)?;
+    let (full, aside) = (root.join(path), root.join(aside));
+    match fs_err::rename(&full, &aside) {
+        Err(e) if is_absent(&e) => return Ok(true),
+        // It cannot be moved, and what is seen last has to do.
+        Err(e) if e.kind() == std::io::ErrorKind::CrossesDevices => {
+            let is_as_seen = is_nobodys(&full, stood).map_err(|e| unwritable(&e))?;
+            return if is_as_seen { take_away(root, path).map(|()| true) } else { Ok(false) };
+        }
+        moved => moved.map_err(|e| unwritable(&e))?,
+    }
+    let is_as_seen = is_nobodys(&aside, stood);
+    if !matches!(is_as_seen, Ok(true)) {
+        fs_err::rename(&aside, &full).map_err(|e| unwritable(&e))?;
+    }
+    is_as_seen.map_err(|e| unwritable(&e))
+}
+
+/// Whether what lies there is a file of that content, or no text at all: a link, or a device.
+fn is_nobodys(path: &Path, stood: Option<Digest>) -> std::io::Result<bool> {
+    let kind = fs_err::symlink_metadata(path)?.file_type();
+    if kind.is_file() { Ok(Some(Digest::of(fs_err::read(path)?)) == stood) } else { Ok(!kind.is_dir()) }
+}
+
+/// Moves what [`make_way`] set aside back to its place. `false` where nothing was.
+///
+/// # Errors
+/// As [`write_output`].
+pub fn move_back(root: &Path, path: &RelPath, aside: &RelPath) -> Result<bool, Error> {
+    inside(root, path)?;
+    match fs_err::rename(root.join(aside), root.join(path)) {
+        Err(e) if is_absent(&e) => Ok(false),
+        moved => moved.map(|()| true).map_err(|e| unwritable(&e)),
+    }
+}
+
+fn is_absent(error: &std::io::Error) -> bool {
+    matches!(error.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory)
 }
 
 /// What stands in an output's place, where that is something else than a file.
@@ -172,9 +236,7 @@ pub fn take_away(root: &Path, path: &RelPath) -> Result<(), Error> {
     let removed =
         if full.is_dir() && !full.is_symlink() { fs_err::remove_dir(full) } else { fs_err::remove_file(full) };
     match removed {
-        Err(e) if e.kind() != std::io::ErrorKind::NotFound && e.kind() != std::io::ErrorKind::NotADirectory => {
-            Err(unwritable(&e))
-        }
+        Err(e) if !is_absent(&e) => Err(unwritable(&e)),
         _ => Ok(()),
     }
 }
@@ -222,13 +284,37 @@ pub fn write_staged(root: &Path, path: &RelPath, bytes: &[u8]) -> Result<(), Err
 /// # Errors
 /// [`Code::Unwritable`], or [`Code::BadPath`] where a symlink above it leads out of the root, or to where nothing is written.
 pub fn write_output(root: &Path, path: &RelPath, bytes: &[u8], mode: Option<u32>) -> Result<Option<Stamp>, Error> {
+    write_over(root, path, bytes, mode, Over::Anything)
+}
+
+/// As [`write_output`], if what stands there is a file of the content `stood`, or nothing for `None`.
+///
+/// # Errors
+/// As [`write_output`], and [`Code::Edited`] where something else stands there: then that stays.
+pub fn replace_output(
+    root: &Path,
+    path: &RelPath,
+    bytes: &[u8],
+    mode: Option<u32>,
+    stood: Option<Digest>,
+) -> Result<Option<Stamp>, Error> {
+    write_over(root, path, bytes, mode, Over::Only(stood))
+}
+
+fn write_over(
+    root: &Path,
+    path: &RelPath,
+    bytes: &[u8],
+    mode: Option<u32>,
+    over: Over,
+) -> Result<Option<Stamp>, Error> {
     inside(root, path)?;
     let full = root.join(path);
     make_folders(root, path)?;
     if full.is_dir() {
         return Err(Error::new(Code::Unwritable, format!("`{path}` is a folder, and a file was to be written there")));
     }
-    put_stamped(&full, bytes, mode)
+    put_by(&full, bytes, mode, &temporary(&full), over)
 }
 
 /// Deletes an output, and the folders above it that this leaves empty.
@@ -275,16 +361,19 @@ pub(super) fn leaves(root: &Path, path: &RelPath) -> bool {
     }
 }
 
-/// Makes the entries of the folders of `paths` durable.
+/// Makes the entries of the folders above `paths` durable, up to the root: some of them may be new. A folder that is gone is
+/// an entry of the one above it.
 ///
 /// # Errors
 /// [`Code::Unwritable`], naming the folder.
 pub fn sync_folders<'a>(root: &Path, paths: impl Iterator<Item = &'a RelPath>) -> Result<(), Error> {
-    let mut folders: Vec<&str> = paths.map(RelPath::dir).collect();
-    folders.sort_unstable();
-    folders.dedup();
-    for folder in folders {
-        sync_folder(&root.join(folder))?;
+    let mut folders: BTreeSet<&str> = BTreeSet::new();
+    for path in paths {
+        // Whoever was here before has gone all the way up.
+        path.parents().chain([""]).take_while(|folder| folders.insert(folder)).for_each(drop);
+    }
+    for folder in folders.into_iter().map(|folder| root.join(folder)).filter(|folder| folder.is_dir()) {
+        sync_folder(&folder)?;
     }
     Ok(())
 }
