@@ -13,6 +13,8 @@ mod errors;
 mod examples;
 mod genfile;
 mod glance;
+#[cfg(all(target_os = "linux", target_arch = "x86_64"))]
+mod injected;
 mod keys;
 #[cfg(unix)]
 mod killed;
@@ -29,3 +31,5 @@ mod selectors;
 mod server;
 mod shop;
 mod staleness;
+#[cfg(all(target_os = "linux", target_arch = "x86_64"))]
+mod tracer;
