@@ -125,6 +125,8 @@ codes! {
     UnknownTarget = "unknown_target",
     /// A person changed an output.
     Edited = "edited",
+    /// A person's edit and what is generated change the same lines.
+    Unmerged = "unmerged",
     /// `--frozen`, and the result is not on disk or in the store as the lock names it.
     Frozen = "frozen",
     /// `--offline`, and a request would be needed.

@@ -178,6 +178,10 @@ pub enum Status {
     Skipped,
     /// A person changed the output.
     Edited,
+    /// A person changed the output, and that was accepted.
+    Accepted,
+    /// What was made was merged with what a person had changed.
+    Merged,
 }
 
 impl Status {
@@ -193,6 +197,8 @@ impl Status {
             Status::Failed => "failed",
             Status::Skipped => "skipped",
             Status::Edited => "edited",
+            Status::Accepted => "accepted",
+            Status::Merged => "merged",
         }
     }
 }

@@ -34,6 +34,7 @@ pub mod graph;
 pub mod llm;
 pub mod lock;
 pub mod manifest;
+pub mod merge;
 pub mod packs;
 pub mod params;
 pub mod path;
@@ -72,6 +73,7 @@ impl Default for Options {
             wish: plan::Wish::default(),
             frozen: false,
             offline: false,
+            free_only: false,
             batch: true,
             yes: false,
             keep_orphans: false,

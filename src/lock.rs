@@ -18,6 +18,13 @@ pub fn file_name(genfile: &str) -> String {
 
 const HEADER: &str = "genmake-lock 1";
 
+/// Whether a text is a lock, in order or not: a `NAME.lock` may be another tool's.
+pub fn is_lock(text: &str) -> bool {
+    text.lines()
+        .take_while(|line| is_marker(line.trim_end()) || line.trim_end() == HEADER)
+        .any(|line| line.trim_end() == HEADER)
+}
+
 /// A parsed lock.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Lock {
@@ -42,6 +49,16 @@ pub struct Entry {
     pub base: Option<Digest>,
 }
 
+impl Entry {
+    /// Whether this content was generated: it is neither unknown nor an edit that was accepted.
+    pub fn is_generated(&self, content: Digest) -> bool {
+        match self.base {
+            None => self.content == content,
+            Some(base) => base == content,
+        }
+    }
+}
+
 impl Lock {
     /// Reads a lock; an empty text is an empty lock.
     ///
@@ -49,11 +66,14 @@ impl Lock {
     /// [`Code::BadLock`], pointing at the first line that is none.
     pub fn parse(name: &str, text: &str) -> Result<Lock, Error> {
         let mut lock = Lock::default();
+        // What both sides of a conflict had before: of the style `diff3`.
+        let (mut before, mut is_before) = (Vec::new(), false);
         let mut offset = 0;
         let bad = |what: &str, line: &str, offset: usize| {
             let place = Place { source: Source::new(name, text), span: offset..offset + line.trim_end().len() };
             Error::new(Code::BadLock, format!("the lock cannot be read: {what}")).at(place).hint(format!(
-                "take `{name}` back from version control, or delete it: outputs that equal what would be made are adopted"
+                "`git checkout HEAD -- {name}` takes it back; or delete it and run `genmake`: outputs that equal what would be made \
+                 are adopted"
             ))
         };
         let mut headed = text.trim().is_empty();
@@ -62,6 +82,7 @@ impl Lock {
             match () {
                 () if is_marker(body) => {
                     lock.conflicted = true;
+                    is_before = body.starts_with('|');
                 }
                 () if body.is_empty() || body == HEADER => headed |= body == HEADER,
                 () if !headed && body.starts_with("genmake-lock ") => {
@@ -69,6 +90,7 @@ impl Lock {
                 }
                 () if !headed => return Err(bad("its first line is not `genmake-lock 1`", line, offset)),
                 () => match entry(body) {
+                    Some(entry) if is_before => before.push(entry),
                     Some((path, entry)) => {
                         let entries = lock.entries.entry(path).or_default();
                         if !entries.contains(&entry) {
@@ -79,6 +101,12 @@ impl Lock {
                 },
             }
             offset += line.len();
+        }
+        // It may be what is on disk; a path that neither side has any more is not taken up again.
+        for (path, entry) in before {
+            if let Some(entries) = lock.entries.get_mut(&path).filter(|entries| !entries.contains(&entry)) {
+                entries.push(entry);
+            }
         }
         if !lock.conflicted
             && let Some((path, _)) = lock.entries.iter().find(|(_, entries)| entries.len() > 1)
@@ -120,11 +148,16 @@ impl Lock {
         Some(new)
     }
 
-    /// The text: header, then the entries in byte order of their paths.
+    /// The text: header, then the entries in byte order of their paths. What a merge left open and nothing has settled stands
+    /// between markers again.
     pub fn to_text(&self) -> String {
         let mut text = format!("{HEADER}\n");
-        for (path, entry) in self.iter() {
-            text += &line(path, entry);
+        for (path, entries) in &self.entries {
+            let lines: Vec<String> = entries.iter().map(|entry| line(path, entry)).collect();
+            match &lines[..] {
+                [line] => text += line,
+                lines => text += &format!("<<<<<<<\n{}>>>>>>>\n", lines.join("=======\n")),
+            }
         }
         text
     }
@@ -145,17 +178,22 @@ impl Lock {
         self.entries.remove(path);
     }
 
-    /// Settles what a merge left open by what is on disk.
-    pub fn settle(&mut self, on_disk: impl Fn(&RelPath) -> Option<Digest>) {
-        for (path, entries) in &mut self.entries {
-            if entries.len() > 1 {
+    /// Settles what a merge left open by what is on disk, for the targets that are `meant`.
+    pub fn settle(&mut self, on_disk: impl Fn(&RelPath) -> Option<Digest>, meant: impl Fn(&RelPath) -> bool) {
+        for (path, entries) in self.entries.iter_mut().filter(|(_, entries)| entries.len() > 1) {
+            if meant(path) {
                 let digest = on_disk(path);
                 let at = entries.iter().position(|entry| Some(entry.content) == digest).unwrap_or(0);
                 entries.swap(0, at);
                 entries.truncate(1);
             }
         }
-        self.conflicted = false;
+        self.conflicted = self.entries.values().any(|entries| entries.len() > 1);
+    }
+
+    /// All entries, also the several that a merge left for one path.
+    pub fn all(&self) -> impl Iterator<Item = (&RelPath, &Entry)> {
+        self.entries.iter().flat_map(|(path, entries)| entries.iter().map(move |entry| (path, entry)))
     }
 
     /// All targets in byte order.
@@ -164,13 +202,14 @@ impl Lock {
     }
 }
 
+/// A target's line.
 fn line(path: &RelPath, entry: &Entry) -> String {
-    let (name, rule) = (quoted(path.as_str()), quoted(&entry.rule));
-    let mut line = format!("{name} sha256:{} key:{} rule:{rule}", entry.content, entry.key);
-    if let Some(model) = &entry.model {
+    let Entry { content, key, rule, model, base } = entry;
+    let mut line = format!("{} sha256:{content} key:{key} rule:{}", quoted(path.as_str()), quoted(rule));
+    if let Some(model) = model {
         line += &format!(" model:{}", quoted(model));
     }
-    if let Some(base) = &entry.base {
+    if let Some(base) = base {
         line += &format!(" base:sha256:{base}");
     }
     line.push('\n');
@@ -258,8 +297,30 @@ mod tests {
         assert!(lock.conflicted);
         let path = RelPath::new("a").unwrap();
         assert_eq!(lock.get(&path, Some(Digest::of("theirs"))).unwrap().content, Digest::of("theirs"));
-        lock.settle(|_| Some(Digest::of("theirs")));
+        // Somebody else's lines stay open, with markers around them.
+        lock.settle(|_| None, |path| path.as_str() == "z");
+        let open = format!("{HEADER}\n<<<<<<<\n{ours}\n=======\n{theirs}\n>>>>>>>\n{}\n", line("z", "z"));
+        assert_eq!(lock.to_text(), open);
+        assert_eq!(Lock::parse("Genfile.lock", &open).unwrap(), lock);
+        lock.settle(|_| Some(Digest::of("theirs")), |_| true);
+        assert!(!lock.conflicted);
         assert_eq!(lock.to_text(), format!("{HEADER}\n{theirs}\n{}\n", line("z", "z")));
+    }
+
+    #[test]
+    fn what_both_sides_had_before_counts_only_where_it_is_on_disk() {
+        let (ours, before, theirs, gone) =
+            (line("a", "ours"), line("a", "before"), line("a", "theirs"), line("b", "b"));
+        let text = format!(
+            "{HEADER}\n<<<<<<< HEAD\n||||||| 1\n{before}\n{gone}\n=======\n{theirs}\n>>>>>>> x\n<<<<<<< HEAD\n{ours}\n=======\n>>>>>>> x\n"
+        );
+        let path = RelPath::new("a").unwrap();
+        for (on_disk, wins) in [("before", "before"), ("ours", "ours"), ("theirs", "theirs"), ("another", "theirs")] {
+            let mut lock = Lock::parse("Genfile.lock", &text).unwrap();
+            assert_eq!(lock.get(&path, Some(Digest::of(on_disk))).unwrap().content, Digest::of(wins));
+            lock.settle(|_| Some(Digest::of(on_disk)), |_| true);
+            assert_eq!(lock.to_text(), format!("{HEADER}\n{}\n", line("a", wins)));
+        }
     }
 
     #[test]

@@ -7,6 +7,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use globset::{GlobBuilder, GlobSet};
+use unicode_normalization::UnicodeNormalization;
 
 /// A path relative to the project root, normalised: `/` between parts, no empty part, no `.`, no `..`.
 ///
@@ -27,8 +28,12 @@ pub enum BadPath {
     Control,
     /// A part is longer than the 255 bytes that file systems allow, or the whole longer than 4,096.
     TooLong,
-    /// A part is `.git` or `.genmake`, in any case: those belong to git and to genmake.
+    /// A part is `.git` or `.genmake`, in any case and in any spelling that some file system takes for them.
     Reserved,
+    /// A part is the name of a device on Windows, such as `CON` or `nul.txt`.
+    Device,
+    /// A part ends with a dot or a space, which Windows drops.
+    Trailing,
     /// It names a file of a pack that ships with genmake.
     Shipped,
     /// A backslash: on one system a separator, on another a letter.
@@ -44,6 +49,8 @@ impl fmt::Display for BadPath {
             BadPath::Control => "holds a control character",
             BadPath::TooLong => "is longer than file systems allow",
             BadPath::Reserved => "lies in `.git` or `.genmake`",
+            BadPath::Device => "has a part that Windows takes for a device; the lock is for every system",
+            BadPath::Trailing => "has a part that ends with a dot or a space, which Windows drops",
             BadPath::Shipped => "names a file of a pack; outputs are files of the project",
             BadPath::Backslash => "holds a backslash; use `/`",
         })
@@ -53,9 +60,42 @@ impl fmt::Display for BadPath {
 /// What the path of a file starts with that ships with genmake.
 pub const SHIPPED: &str = "builtin:";
 
-/// Whether a part of a path belongs to git or to genmake, in any case: some file systems know only one.
+/// Whether a part of a path belongs to git or to genmake: in any case, since some file systems know only one, and in the
+/// spellings that git refuses too. HFS+ ignores some characters without a width; NTFS drops dots and spaces at the end, reads
+/// `NAME:STREAM` as a stream of NAME, and has short names.
 pub fn is_reserved(part: &str) -> bool {
-    part.eq_ignore_ascii_case(".git") || part.eq_ignore_ascii_case(".genmake")
+    // Nearly all names are told by their first byte.
+    if part.is_ascii() && !part.starts_with(['.', 'g', 'G']) {
+        return false;
+    }
+    let seen: String = part.chars().filter(|c| !is_ignored(*c)).flat_map(char::to_lowercase).collect();
+    let name = seen.split(':').next().unwrap_or_default().trim_end_matches(['.', ' ']);
+    matches!(name, ".git" | ".genmake" | "git~1" | "genmak~1")
+}
+
+/// The characters that HFS+ leaves out when it compares names.
+fn is_ignored(c: char) -> bool {
+    matches!(c, '\u{200c}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{206a}'..='\u{206f}' | '\u{feff}')
+}
+
+/// Whether Windows takes a part of a path for a device, whatever its extension.
+fn is_device(part: &str) -> bool {
+    let stem = part.split(['.', ':']).next().unwrap_or_default().trim_end().to_ascii_lowercase();
+    let numbered = |name: &str| {
+        let mut rest = stem.strip_prefix(name).unwrap_or_default().chars();
+        matches!((rest.next(), rest.next()), (Some('0'..='9' | '¹' | '²' | '³'), None))
+    };
+    matches!(stem.as_str(), "con" | "prn" | "aux" | "nul" | "conin$" | "conout$") || numbered("com") || numbered("lpt")
+}
+
+/// What two names have in common that some file system takes for one: case and Unicode's ways to write a letter do not count.
+pub fn folded(path: &str) -> String {
+    if path.is_ascii() {
+        return path.to_ascii_lowercase();
+    }
+    // Up and down again: `ſ` is an `s`, and `ß` are two.
+    let upper: String = path.nfd().flat_map(char::to_uppercase).collect();
+    upper.chars().flat_map(char::to_lowercase).filter(|c| !is_ignored(*c)).nfd().collect()
 }
 
 impl RelPath {
@@ -94,16 +134,28 @@ impl RelPath {
         if path.len() > 4096 { Err(BadPath::TooLong) } else { Ok(RelPath(path.into())) }
     }
 
-    /// As [`RelPath::new`], and refuses `.git` and `.genmake`: where nothing of the Genfile's may be written.
+    /// As [`RelPath::new`], and refuses `.git` and `.genmake`, which are nothing that a rule is made from either.
+    ///
+    /// # Errors
+    /// [`BadPath`] where the text is no place for an input.
+    pub fn input(text: &str) -> Result<RelPath, BadPath> {
+        let path = RelPath::new(text)?;
+        if path.0.split('/').any(is_reserved) { Err(BadPath::Reserved) } else { Ok(path) }
+    }
+
+    /// As [`RelPath::input`], and refuses what is no name of a file on every system.
     ///
     /// # Errors
     /// [`BadPath`] where the text is no place for an output.
     pub fn output(text: &str) -> Result<RelPath, BadPath> {
-        let path = RelPath::new(text)?;
+        let path = RelPath::input(text)?;
         if path.0.starts_with(SHIPPED) {
             return Err(BadPath::Shipped);
         }
-        if path.0.split('/').any(is_reserved) { Err(BadPath::Reserved) } else { Ok(path) }
+        if path.0.split('/').any(is_device) {
+            return Err(BadPath::Device);
+        }
+        if path.0.split('/').any(|part| part.ends_with(['.', ' '])) { Err(BadPath::Trailing) } else { Ok(path) }
     }
 
     /// The path as text.
@@ -193,7 +245,8 @@ const LONGEST_GLOB: usize = 100_000;
 pub struct Pattern {
     text: String,
     matcher: GlobSet,
-    /// The pattern's parts that begin with a dot: only these may match a hidden part of a path.
+    /// The pattern's parts that begin with a dot: only these may match a hidden part of a path. Of alternatives in braces,
+    /// which may go across parts, the dot and what is written after it.
     dotted: Vec<GlobSet>,
 }
 
@@ -222,8 +275,14 @@ impl Pattern {
             globset::ErrorKind::Regex(_) => "it is too large, or nests too deep".to_owned(),
             kind => kind.to_string(),
         })?;
-        let dotted =
-            text.split('/').filter(|part| part.starts_with('.')).filter_map(|part| compile(part).ok()).collect();
+        let dotted = match text.contains('{') {
+            false => text.split('/').filter(|part| part.starts_with('.')).map(str::to_owned).collect(),
+            true => {
+                let pieces = text.split(['/', '{', ',', '}']).filter(|piece| piece.starts_with('.'));
+                pieces.map(|piece| format!("{piece}*")).collect::<Vec<_>>()
+            }
+        };
+        let dotted = dotted.iter().filter_map(|part| compile(part).ok()).collect();
         Ok(Pattern { text, matcher, dotted })
     }
 
@@ -292,7 +351,39 @@ mod tests {
         assert_eq!(RelPath::new(&"a".repeat(256)), Err(BadPath::TooLong));
         assert_eq!(RelPath::output("a/.GIT/config"), Err(BadPath::Reserved));
         assert_eq!(RelPath::output(".genmake/state"), Err(BadPath::Reserved));
-        assert!(RelPath::output(".gitignore").is_ok());
+        for name in [".gitignore", "console.md", "com.txt", "COM10", "a.b/c d", "nul-a", "auxiliary"] {
+            assert!(RelPath::output(name).is_ok(), "{name}");
+        }
+        let git =
+            [".git", ".Git.", ".git ", ".git::$INDEX_ALLOCATION", "GIT~1", ".g\u{200c}it", ".gi\u{feff}T", "genmak~1"];
+        for name in git {
+            assert_eq!(RelPath::output(&format!("{name}/x")), Err(BadPath::Reserved), "{name:?}");
+            assert_eq!(RelPath::input(name), Err(BadPath::Reserved), "{name:?}");
+        }
+        for name in ["CON", "con.txt", "a/Nul", "aux.tar.gz", "COM1.txt", "lpt9", "com¹", "nul .x", "conin$"] {
+            assert_eq!(RelPath::output(name), Err(BadPath::Device), "{name:?}");
+            assert!(RelPath::input(name).is_ok(), "{name:?}");
+        }
+        for name in ["a.", "a ", "a./b", "x. /y", "..."] {
+            assert_eq!(RelPath::output(name), Err(BadPath::Trailing), "{name:?}");
+        }
+        assert_eq!(RelPath::new("//server/share"), Err(BadPath::Absolute));
+        assert_eq!(RelPath::new("\\\\server\\share"), Err(BadPath::Backslash));
+    }
+
+    #[test]
+    fn names_that_some_system_takes_for_one() {
+        for (one, other) in [
+            ("A.md", "a.md"),
+            ("Stra\u{df}e", "STRASSE"),
+            ("\u{e9}", "e\u{301}"),
+            ("\u{212a}", "k"),
+            ("a\u{200d}", "A"),
+        ] {
+            assert_eq!(folded(one), folded(other), "{one:?} {other:?}");
+        }
+        assert_ne!(folded("a/b"), folded("ab"));
+        assert_ne!(folded("\u{e9}"), folded("e"));
     }
 
     #[test]
@@ -317,6 +408,10 @@ mod tests {
         assert_eq!(select("docs/.*.md"), ["docs/.x.md"]);
         assert_eq!(select(".github/*"), [".github/ci.yml"]);
         assert_eq!(select("{docs,other}/*.md"), ["docs/a.md"]);
+        assert_eq!(select("{.github,docs}/*"), ["docs/a.md", ".github/ci.yml"]);
+        assert_eq!(select("{docs,.g{it,x}hub}/*"), ["docs/a.md", ".github/ci.yml"]);
+        assert_eq!(select("{docs/.x,a}.md"), ["a.md", "docs/.x.md"]);
+        assert_eq!(select("{docs,a}/*"), ["docs/a.md"]);
         assert_eq!(select("././docs//./*.md"), ["docs/a.md"]);
         assert_eq!(select("docs/*/"), [] as [&str; 0]);
         assert!(Pattern::new("a[").is_err());

@@ -40,6 +40,7 @@ pub struct Project {
     journal_left: bool,
     origin: Origin,
     part_of: Option<PartOf>,
+    assumed: BTreeSet<RelPath>,
     /// Whether `.genmake/state` was damaged.
     pub state_damaged: bool,
     load_took: Duration,
@@ -172,6 +173,7 @@ impl Project {
             journal_left: false,
             origin: Origin::default(),
             part_of: Some(PartOf { tasks: part.tasks, glance }),
+            assumed: BTreeSet::new(),
             state_damaged: false,
             load_took: Duration::ZERO,
         })
@@ -196,11 +198,18 @@ impl Project {
         let mut memory = state.memory;
         let records = Journal::read(&folder);
         let journal_left = !records.is_empty();
-        let store = Arc::new(Store::new(folder.join("store")));
+        let store = Arc::new(Store::new(folder.join("store")).with_history(root.clone()));
         if guard.is_some() {
             store::sweep(&root, &location.lock_name(), &store, &records);
         }
-        Journal::recall(records, &mut memory);
+        let taken = Journal::recall(records, &mut memory);
+        if guard.is_some() {
+            for (path, (stood, key)) in taken {
+                if store::put_back(&root, &store, &path, stood, key)? {
+                    memory.half.remove(&path);
+                }
+            }
+        }
         let files = WorkTree::new(root.clone(), state.stamps, state.taken, Arc::clone(&store));
         let text = read_genfile(&root.join(&location.name), &location.name)?;
         let lock_text = read_text(&root.join(location.lock_name()))?.unwrap_or_default();
@@ -237,6 +246,7 @@ impl Project {
             journal_left,
             origin,
             part_of: None,
+            assumed: BTreeSet::new(),
             state_damaged,
             load_took: begun.elapsed(),
         })
@@ -245,6 +255,13 @@ impl Project {
     /// The tasks.
     pub fn graph(&self) -> &Graph {
         &self.graph
+    }
+
+    /// Takes files as changed, whatever is in them: `-W`.
+    #[must_use]
+    pub fn assume_changed(mut self, files: impl IntoIterator<Item = RelPath>) -> Project {
+        self.assumed.extend(files);
+        self
     }
 
     /// Judges the targets and all they wait for; all tasks if there are no targets.
@@ -278,6 +295,7 @@ impl Project {
             lock: self.lock,
             lock_text: self.lock_text,
             wish,
+            assumed: self.assumed,
             stopped: AtomicBool::new(false),
             journal_left: self.journal_left,
             origin: self.origin,
@@ -355,6 +373,29 @@ impl Planned {
         plan::making(&self.shared.ground(), &self.plan, task)
     }
 
+    /// The outputs that the targets name, each with its task.
+    pub fn outputs(&self) -> Vec<(TaskId, RelPath)> {
+        self.graph().outputs(&self.targets).into_iter().map(|(task, path)| (task, path.clone())).collect()
+    }
+
+    /// Whether an output holds an edit that the lock has as accepted for what it is made from.
+    pub fn is_accepted(&self, path: &RelPath) -> bool {
+        let judged = self.plan.tasks.iter().flatten().flatten();
+        judged.flat_map(|judged| &judged.edits).any(|edit| edit.path == *path && edit.fate == plan::Fate::Accepted)
+    }
+
+    /// Accepts the edits by hand of the targets' outputs, and gives those that had any. The project was opened for a run.
+    ///
+    /// # Errors
+    /// What cannot be accepted; then nothing is. With `anyway` conflicts that nobody resolved are.
+    pub fn accept(mut self, anyway: bool) -> Result<Vec<RelPath>, Errors> {
+        let wanted = self.outputs();
+        match (Arc::get_mut(&mut self.shared), &self.guard) {
+            (Some(shared), Some(_)) => engine::accept_by_hand(shared, &mut self.plan, &self.needed, &wanted, anyway),
+            _ => Err(plan::bug("accepting while something runs, or without the guard").into()),
+        }
+    }
+
     /// Brings everything up to date. A project that was opened for reading is loaded and judged anew first, once no other run
     /// is under way.
     ///
@@ -364,6 +405,7 @@ impl Planned {
         let Some(_guard) = &self.guard else {
             let waits = || events(Event::WaitsForOther);
             let project = Project::open_to_run(&self.location, &options.env, waits)?;
+            let project = project.assume_changed(self.shared.assumed.iter().cloned());
             return project.plan_as(&self.targets, options.wish, options.jobs)?.run(options, events);
         };
         let begun = Instant::now();

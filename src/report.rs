@@ -210,6 +210,8 @@ impl Summary {
                 failed: count(Status::Failed),
                 skipped: count(Status::Skipped),
                 edited: count(Status::Edited),
+                accepted: count(Status::Accepted),
+                merged: count(Status::Merged),
             },
             llm: &self.llm,
             phases: self.phases.iter().map(|(name, took)| Phase { name, duration_ms: millis(*took) }).collect(),
@@ -249,6 +251,8 @@ struct Targets {
     failed: u64,
     skipped: u64,
     edited: u64,
+    accepted: u64,
+    merged: u64,
 }
 
 #[derive(Serialize)]

@@ -13,8 +13,12 @@ pub fn reason(reason: &Reason) -> String {
         Reason::ModelChanged { from, to } => format!("model changed: {from} to {to}"),
         Reason::OutputMissing(path) => format!("output missing: {path}"),
         Reason::EditDiscarded(path) => format!("edit discarded: {path}"),
+        Reason::EditKept(path) => format!("edit kept: {path}"),
+        Reason::EditMerged(path) => format!("edit merged: {path}"),
+        Reason::EditUndone(path) => format!("edit taken back: {path}"),
         Reason::CheckFailed(what) => format!("check failed: {what}"),
         Reason::Forced => "asked for".to_owned(),
+        Reason::Assumed(path) => format!("as if changed: {path}"),
     }
 }
 
@@ -27,8 +31,12 @@ pub fn reason_name(reason: &Reason) -> &'static str {
         Reason::ModelChanged { .. } => "model changed",
         Reason::OutputMissing(_) => "output missing",
         Reason::EditDiscarded(_) => "edit discarded",
+        Reason::EditKept(_) => "edit kept",
+        Reason::EditMerged(_) => "edit merged",
+        Reason::EditUndone(_) => "edit taken back",
         Reason::CheckFailed(_) => "check failed",
         Reason::Forced => "forced",
+        Reason::Assumed(_) => "assumed",
     }
 }
 
@@ -38,7 +46,12 @@ pub fn reason_subject(reason: &Reason) -> Option<String> {
         Reason::InputChanged(name) => name.clone(),
         Reason::RecipeChanged(name) | Reason::CheckFailed(name) => Some(name.clone()),
         Reason::ModelChanged { from, to } => Some(format!("{from} to {to}")),
-        Reason::OutputMissing(path) | Reason::EditDiscarded(path) => Some(path.to_string()),
+        Reason::OutputMissing(path)
+        | Reason::EditDiscarded(path)
+        | Reason::EditKept(path)
+        | Reason::EditMerged(path)
+        | Reason::EditUndone(path)
+        | Reason::Assumed(path) => Some(path.to_string()),
         Reason::New | Reason::Forced => None,
     }
 }

@@ -1,6 +1,7 @@
 //! The command line, as typed.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
@@ -32,13 +33,27 @@ pub enum Command {
     Plan(Targets),
     /// Say why a target is or is not up to date, input by input
     Explain(Targets),
+    /// Print the graph of files, tasks and rules, of everything or of what targets need; as dot, without `--format`
+    Graph(Targets),
     /// Show what would be sent for a target, whether it is up to date or not; with `--file F` and no target, render a prompt file
     Prompt(Prompt),
+    /// Show hand edits against what was generated; without a target, those that are not accepted
+    Diff(Targets),
+    /// Take hand edits for the outputs' content, until what they are made from changes
+    Accept(Accept),
     /// Delete the outputs that genmake made and nobody edited; their texts are kept in the store
     Clean {
         /// Only those that no rule makes any more
         #[arg(long)]
         orphans: bool,
+    },
+    /// Build on every change, until a signal ends it; models that are not on this machine are asked with `--yes` only
+    Watch(Targets),
+    /// Prune the store of what neither the lock nor a target needs and is older than DURATION
+    Gc {
+        /// How long what nothing needs is kept: 30d, 12h, 0s
+        #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration, default_value = "30d")]
+        keep: Duration,
     },
     /// Print the JSON Schema of a Genfile, for editors
     Schema,
@@ -54,6 +69,14 @@ pub enum Command {
 #[derive(Debug, Args)]
 pub struct Targets {
     /// A path, a glob, a rule's name or a group's; everything if there is none
+    #[arg(value_name = "TARGET")]
+    pub targets: Vec<String>,
+}
+
+/// Arguments of `accept`.
+#[derive(Debug, Args)]
+pub struct Accept {
+    /// A path, a glob, a rule's name or a group's
     #[arg(value_name = "TARGET")]
     pub targets: Vec<String>,
 }
@@ -93,6 +116,9 @@ pub struct Options {
     /// Take every target for stale, and ask for it anew
     #[arg(short = 'B', long, global = true)]
     pub always_make: bool,
+    /// Take FILE as changed; with `-n`, what an edit of it would cost
+    #[arg(short = 'W', long = "what-if", value_name = "FILE", global = true)]
+    pub what_if: Vec<PathBuf>,
     /// Say nothing and do nothing; exit 1 if anything is not up to date
     #[arg(short = 'q', long, global = true)]
     pub question: bool,
@@ -144,4 +170,8 @@ pub enum Format {
     Text,
     /// For programs.
     Json,
+    /// For Graphviz: `graph` only.
+    Dot,
+    /// For Mermaid: `graph` only.
+    Mermaid,
 }

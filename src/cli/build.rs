@@ -6,7 +6,7 @@ use std::time::Instant;
 use super::{Context, Exit, targets};
 use crate::error::{Code, Error, Errors};
 use crate::event::Event;
-use crate::plan::{Memory, Verdict};
+use crate::plan::{Memory, Reason, Verdict};
 use crate::project::{Location, Planned, Project};
 use crate::provider::is_loopback;
 use crate::report::Summary;
@@ -33,9 +33,10 @@ pub(super) fn run(context: &Context, names: &[String]) -> Result<Exit, Errors> {
     if project.state_damaged {
         display.show(&Event::StateDamaged);
     }
-    let planned = project.plan_as(&targets, context.wish(), context.options.jobs)?;
-    if context.options.always_make && !context.options.yes && !context.options.frozen {
-        may_spend(&planned)?;
+    let planned = context.assume(project, &location)?.plan_as(&targets, context.wish(), context.options.jobs)?;
+    let asks_anew = context.options.always_make || !context.options.what_if.is_empty();
+    if asks_anew && !context.options.yes && !context.options.frozen {
+        may_spend(&planned, if context.options.always_make { "-B" } else { "-W" })?;
     }
     // The report's path is relative to where one stands, not to the root.
     let summary = planned.run(&context.run_options(), &mut |event| display.show(&event))?;
@@ -57,8 +58,8 @@ fn note(glance: Glance, location: &Location) -> Result<(), Error> {
     }
 }
 
-/// `-B` asks before it spends; a model on this machine costs nothing.
-fn may_spend(planned: &Planned) -> Result<(), Error> {
+/// `-B` and `-W` ask before they spend; a model on this machine costs nothing.
+fn may_spend(planned: &Planned, flag: &str) -> Result<(), Error> {
     let graph = planned.graph();
     // Also what waits for others: how many requests that takes is not known yet, and that it is paid for is.
     let is_paid = |task: &usize| {
@@ -67,7 +68,14 @@ fn may_spend(planned: &Planned) -> Result<(), Error> {
         rule.is_prompt() && provider.is_some_and(|p| !is_loopback(&p.base_url))
     };
     let is_asked = |task: &usize| match planned.plan.tasks[*task].as_ref() {
-        Some(Ok(judged)) => judged.ask().is_some() || matches!(judged.verdict, Verdict::Waiting(_)),
+        Some(Ok(judged)) => match &judged.verdict {
+            Verdict::Waiting(_) => true,
+            // What `-W` does not concern is asked for as in any build.
+            Verdict::Stale(why) if flag == "-W" => {
+                judged.ask().is_some() && why.iter().any(|why| matches!(why, Reason::Assumed(_)))
+            }
+            _ => judged.ask().is_some(),
+        },
         _ => false,
     };
     let results = (0..graph.tasks.len()).filter(is_asked).filter(is_paid).count();
@@ -75,10 +83,10 @@ fn may_spend(planned: &Planned) -> Result<(), Error> {
         return Ok(());
     }
     let what = format!("would ask for {} anew", ui::count(results, "result"));
-    let question = format!("-B {what}. Go on?");
+    let question = format!("{flag} {what}. Go on?");
     match ui::ask(&question) {
         Some(true) => Ok(()),
         Some(false) => Err(Error::new(Code::NeedsYes, "nothing was asked")),
-        None => Err(Error::new(Code::NeedsYes, format!("`-B` {what}")).hint("say `--yes` if that is meant")),
+        None => Err(Error::new(Code::NeedsYes, format!("`{flag}` {what}")).hint("say `--yes` if that is meant")),
     }
 }

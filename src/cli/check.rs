@@ -14,7 +14,7 @@ pub(super) fn run(context: &Context, names: &[String]) -> Result<Exit, Errors> {
     if let Some(count) = fresh_at_a_glance(context, names)? {
         match context.options.format {
             Format::Json => ui::out(&format!("{:#}\n", json!({"version": 1, "up_to_date": true, "targets": []}))),
-            Format::Text => say_up_to_date(context, count),
+            _ => say_up_to_date(context, count),
         }
         return Ok(Exit(0));
     }
@@ -29,7 +29,7 @@ pub(super) fn run(context: &Context, names: &[String]) -> Result<Exit, Errors> {
             let report = json!({"version": 1, "up_to_date": targets.is_empty(), "targets": targets});
             ui::out(&format!("{report:#}\n"));
         }
-        Format::Text => {
+        _ => {
             let mut lines: Vec<[String; 3]> =
                 rows.iter().map(|row| [row.status.to_owned(), row.name(), row.reasons.join("; ")]).collect();
             lines.extend(
@@ -85,5 +85,6 @@ fn fresh_at_a_glance(context: &Context, names: &[String]) -> Result<Option<usize
 fn judged(context: &Context, names: &[String]) -> Result<Planned, Errors> {
     let location = context.location()?;
     let targets = targets(names, &location)?;
-    Project::open_at(&location, &context.env)?.plan_as(&targets, context.wish(), context.options.jobs)
+    let project = context.assume(Project::open_at(&location, &context.env)?, &location)?;
+    project.plan_as(&targets, context.wish(), context.options.jobs)
 }

@@ -3,14 +3,17 @@
 use super::{Context, Exit};
 use crate::error::Errors;
 use crate::path::RelPath;
-use crate::plan::{Verdict, orphans};
+use crate::plan::{Edit, orphans};
 use crate::project::Project;
 use crate::store;
 use crate::ui;
 
 pub(super) fn run(context: &Context, orphans_only: bool) -> Result<Exit, Errors> {
     let location = context.location()?;
-    let project = Project::open_to_run(&location, &context.env, || ui::say("     wait  another genmake runs here"))?;
+    let project = match context.options.dry_run {
+        true => Project::open_at(&location, &context.env)?,
+        false => Project::open_to_run(&location, &context.env, || ui::say("     wait  another genmake runs here"))?,
+    };
     let planned = project.plan_as(&[], context.wish(), context.options.jobs)?;
     let tree = planned.files();
     let found = orphans(planned.graph(), tree, planned.lock())?;
@@ -21,7 +24,7 @@ pub(super) fn run(context: &Context, orphans_only: bool) -> Result<Exit, Errors>
             continue;
         }
         let Some(bytes) = tree.look(path)? else { continue };
-        if crate::digest::Digest::of(&bytes) != entry.content {
+        if !entry.is_generated(crate::digest::Digest::of(&bytes)) {
             ui::say(&format!("     keep  {}: edited by hand", ui::sanitize(path.as_str())));
             continue;
         }
@@ -35,10 +38,9 @@ pub(super) fn run(context: &Context, orphans_only: bool) -> Result<Exit, Errors>
         }
     }
     for judged in planned.plan.tasks.iter().flatten().flatten() {
-        if let (Verdict::Edited(paths), false) = (&judged.verdict, orphans_only) {
-            for path in paths.iter().filter(|path| planned.lock().get(path, None).is_none()) {
-                ui::say(&format!("     keep  {}: not made by genmake", ui::sanitize(path.as_str())));
-            }
+        let unknown = |edit: &&Edit| !orphans_only && planned.lock().get(&edit.path, None).is_none();
+        for edit in judged.edits.iter().filter(unknown) {
+            ui::say(&format!("     keep  {}: not made by genmake", ui::sanitize(edit.path.as_str())));
         }
     }
     if !context.options.silent {

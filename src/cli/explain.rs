@@ -1,4 +1,6 @@
-//! `explain`: why a target is or is not up to date, input by input.
+//! `explain`: why a target is or is not up to date, input by input, and upstream to the files that changed.
+
+use std::collections::HashSet;
 
 use serde_json::{Value, json};
 
@@ -8,9 +10,14 @@ use super::{Context, Exit, targets};
 use crate::digest::Digest;
 use crate::error::{Code, Error, Errors};
 use crate::files::Files;
-use crate::plan::{Judged, PartKind};
+use crate::graph::{Item, TaskId};
+use crate::path::RelPath;
+use crate::plan::{Judged, Part, PartKind, Verdict};
 use crate::project::{Planned, Project};
 use crate::ui;
+
+/// How many tasks upstream are shown to people.
+const MOST_UPSTREAM: usize = 20;
 
 pub(super) fn run(context: &Context, names: &[String]) -> Result<Exit, Errors> {
     if names.is_empty() {
@@ -20,13 +27,15 @@ pub(super) fn run(context: &Context, names: &[String]) -> Result<Exit, Errors> {
     }
     let location = context.location()?;
     let targets = targets(names, &location)?;
-    let planned = Project::open_at(&location, &context.env)?.plan_as(&targets, context.wish(), context.options.jobs)?;
-    let rows: Vec<Row> = rows(&planned).into_iter().filter(|row| planned.selected.contains(&row.task)).collect();
+    let project = context.assume(Project::open_at(&location, &context.env)?, &location)?;
+    let planned = project.plan_as(&targets, context.wish(), context.options.jobs)?;
+    let rows: Vec<Row> = rows(&planned);
+    let selected: HashSet<TaskId> = planned.selected.iter().copied().collect();
     let mut failed = false;
     let mut all = Vec::new();
-    for row in &rows {
+    for row in rows.iter().filter(|row| selected.contains(&row.task)) {
         match planned.plan.tasks[row.task].as_ref() {
-            Some(Ok(judged)) => all.push(explained(&planned, row, judged)?),
+            Some(Ok(judged)) => all.push(explained(&planned, &rows, row, judged)?),
             Some(Err(error)) => {
                 failed = true;
                 ui::complain(error);
@@ -39,7 +48,7 @@ pub(super) fn run(context: &Context, names: &[String]) -> Result<Exit, Errors> {
             let targets: Vec<Value> = all.iter().map(Explained::to_json).collect();
             ui::out(&format!("{:#}\n", json!({"version": 1, "targets": targets})));
         }
-        Format::Text => all.iter().for_each(|explained| ui::out(&explained.to_text())),
+        _ => all.iter().for_each(|explained| ui::out(&explained.to_text())),
     }
     Ok(Exit(if failed { 2 } else { 0 }))
 }
@@ -50,6 +59,18 @@ struct Explained {
     outputs: Vec<Named>,
     parts: Vec<Named>,
     key: Option<(Digest, Option<Digest>)>,
+    upstream: Vec<Cause>,
+}
+
+/// A task upstream that is not up to date either.
+struct Cause {
+    row: Value,
+    head: String,
+    /// The output for which it is made.
+    made_for: String,
+    /// How far upstream.
+    depth: usize,
+    changed: Vec<Named>,
 }
 
 /// Something with a digest, and what the digest was.
@@ -60,42 +81,138 @@ struct Named {
     before: Option<Digest>,
     /// Whether it is known what it was.
     known: bool,
+    /// Of several files that it stands for, or is a part of, those that are not as the last run knew them.
+    files: Vec<Named>,
+    /// The generated content below an accepted edit.
+    base: Option<Digest>,
 }
 
-fn explained(planned: &Planned, row: &Row, judged: &Judged) -> Result<Explained, Error> {
+fn explained(planned: &Planned, rows: &[Row], row: &Row, judged: &Judged) -> Result<Explained, Error> {
     let graph = planned.graph();
     let task = &graph.tasks[row.task];
-    let remembered = planned.memory().tasks.get(graph.name(row.task));
     let mut outputs = Vec::new();
     for output in &task.outputs {
         let now = planned.files().digest(&output.path)?;
-        let before = planned.lock().get(&output.path, now).map(|entry| entry.content);
-        outputs.push(Named { kind: "output", name: output.path.to_string(), now, before, known: before.is_some() });
-    }
-    let part = |part: &crate::plan::Part| {
-        let old = remembered.and_then(|task| {
-            task.parts
-                .iter()
-                .find(|old| old.kind == part.kind && (old.name == part.name || part.kind == PartKind::Model))
+        let entry = planned.lock().get(&output.path, now);
+        let before = entry.map(|entry| entry.content);
+        outputs.push(Named {
+            kind: "output",
+            name: output.path.to_string(),
+            now,
+            before,
+            known: before.is_some(),
+            files: Vec::new(),
+            base: entry.and_then(|entry| entry.base),
         });
-        let name = part.name.clone();
-        Named {
-            kind: kind(part.kind),
-            name,
-            now: Some(part.digest),
-            before: old.map(|old| old.digest),
-            known: remembered.is_some(),
-        }
-    };
+    }
     let locked = planned.lock().get(graph.name(row.task), None).map(|entry| entry.key);
     let why = if row.reasons.is_empty() { String::new() } else { format!(": {}", row.reasons.join("; ")) };
     Ok(Explained {
         row: row.to_json(),
         head: format!("{}  {}{why}  (rule {})", row.name(), row.status, row.rule),
         outputs,
-        parts: judged.parts.iter().map(part).collect(),
+        parts: parts(planned, row.task, judged)?,
         key: judged.key.map(|key| (key, locked)),
+        upstream: upstream(planned, rows, row.task)?,
     })
+}
+
+/// What a task is made from, and what that was when it was made; what it is made from no more comes last.
+fn parts(planned: &Planned, task: TaskId, judged: &Judged) -> Result<Vec<Named>, Error> {
+    let remembered = planned.memory().tasks.get(planned.graph().name(task));
+    let is_same =
+        |part: &Part, old: &Part| old.kind == part.kind && (old.name == part.name || part.kind == PartKind::Model);
+    let mut parts = Vec::with_capacity(judged.parts.len());
+    for part in &judged.parts {
+        let old = remembered.and_then(|task| task.parts.iter().find(|old| is_same(part, old)));
+        let mut named = Named {
+            kind: kind(part.kind),
+            name: part.name.clone(),
+            now: Some(part.digest),
+            before: old.map(|old| old.digest),
+            known: remembered.is_some(),
+            files: Vec::new(),
+            base: None,
+        };
+        if named.is_changed() {
+            named.files = changed_files(planned, task, part)?;
+        }
+        parts.push(named);
+    }
+    let gone = remembered.iter().flat_map(|task| &task.parts);
+    let gone = gone.filter(|old| !judged.parts.iter().any(|part| is_same(part, old)) && !judged.parts.is_empty());
+    parts.extend(gone.map(|old| Named {
+        kind: kind(old.kind),
+        name: old.name.clone(),
+        now: None,
+        before: Some(old.digest),
+        known: true,
+        files: Vec::new(),
+        base: None,
+    }));
+    Ok(parts)
+}
+
+/// The files of a part of a task that are not as the last run knew them, where the part is not itself a file's name.
+fn changed_files(planned: &Planned, task: TaskId, part: &Part) -> Result<Vec<Named>, Error> {
+    let task = &planned.graph().tasks[task];
+    let path = |text: &str| RelPath::new(text).ok();
+    let files: Vec<RelPath> = match part.kind {
+        PartKind::Item => {
+            let files = task.item.iter().flat_map(|item| item.files.iter().map(|(_, path)| path.clone()));
+            files.chain(task.item.iter().flat_map(Item::part_of).filter_map(path)).collect()
+        }
+        PartKind::Input => {
+            let of_part = task.inputs.iter().filter(|input| input.label == part.name);
+            of_part.flat_map(|input| input.source.files().iter().cloned()).collect()
+        }
+        PartKind::Context => task.context.iter().flat_map(|context| context.files.iter().cloned()).collect(),
+        _ => Vec::new(),
+    };
+    let mut changed = Vec::new();
+    for path in files.into_iter().filter(|path| path.as_str() != part.name) {
+        let (now, before) = (planned.files().digest(&path)?, planned.files().digest_before(&path));
+        if now != before {
+            let name = path.to_string();
+            changed.push(Named { kind: "file", name, now, before, known: true, files: Vec::new(), base: None });
+        }
+    }
+    Ok(changed)
+}
+
+/// The tasks upstream that are not up to date, each once, where it is met first; a fresh task has no such cause.
+fn upstream(planned: &Planned, rows: &[Row], task: TaskId) -> Result<Vec<Cause>, Error> {
+    let graph = planned.graph();
+    let is_fresh = |task: TaskId| match planned.plan.tasks[task].as_ref() {
+        Some(Ok(judged)) => judged.verdict == Verdict::Fresh,
+        _ => false,
+    };
+    let mut causes = Vec::new();
+    let mut seen = HashSet::from([task]);
+    let mut stack = if is_fresh(task) { Vec::new() } else { vec![(task, task, 0)] };
+    while let Some((id, made_for, depth)) = stack.pop() {
+        if depth > 0 && !seen.insert(id) {
+            continue;
+        }
+        // The first of them is looked at first, before those after it.
+        let deps = graph.tasks[id].deps.iter().rev().filter(|dep| !is_fresh(**dep));
+        stack.extend(deps.map(|dep| (*dep, id, depth + 1)));
+        let found = rows.binary_search_by_key(&id, |row| row.task).ok().map(|at| &rows[at]);
+        let Some(row) = found.filter(|_| depth > 0) else { continue };
+        let changed = match planned.plan.tasks[id].as_ref() {
+            Some(Ok(judged)) => parts(planned, id, judged)?.into_iter().filter(Named::is_changed).collect(),
+            _ => Vec::new(),
+        };
+        let why = if row.reasons.is_empty() { String::new() } else { format!(": {}", row.reasons.join("; ")) };
+        causes.push(Cause {
+            row: row.to_json(),
+            head: format!("because {} is {}{why}  (rule {})", row.name(), row.status, row.rule),
+            made_for: graph.name(made_for).to_string(),
+            depth,
+            changed,
+        });
+    }
+    Ok(causes)
 }
 
 fn kind(kind: PartKind) -> &'static str {
@@ -113,11 +230,19 @@ fn kind(kind: PartKind) -> &'static str {
 }
 
 impl Named {
+    fn is_changed(&self) -> bool {
+        self.now != self.before && (self.known || self.before.is_some())
+    }
+
     fn change(&self) -> String {
         match (self.now, self.before) {
+            (None, Some(before)) if self.kind != "output" => format!("gone, was {}", before.short()),
             (None, Some(_)) => "missing".to_owned(),
             (Some(now), Some(before)) if now != before => format!("changed, was {}", before.short()),
-            (Some(_), Some(_)) => "as it was".to_owned(),
+            (Some(_), Some(_)) => match self.base {
+                Some(base) => format!("an accepted edit, generated was {}", base.short()),
+                None => "as it was".to_owned(),
+            },
             (_, None) if self.known => "new".to_owned(),
             (_, None) => "no record of what it was".to_owned(),
         }
@@ -125,10 +250,35 @@ impl Named {
 
     fn to_json(&self) -> Value {
         let text = |digest: Option<Digest>| digest.map(|digest| digest.to_string());
-        json!({
+        let mut json = json!({
             "kind": self.kind, "name": self.name, "digest": text(self.now), "before": text(self.before),
-            "changed": self.now != self.before && (self.known || self.before.is_some()),
-        })
+            "changed": self.is_changed(),
+        });
+        if !self.files.is_empty() {
+            json["files"] = self.files.iter().map(Named::to_json).collect::<Vec<_>>().into();
+        }
+        if self.base.is_some() {
+            json["base"] = text(self.base).into();
+        }
+        json
+    }
+
+    /// A line, and one for each of its files.
+    fn to_text(&self, indent: usize) -> String {
+        let digest = self.now.map_or_else(|| "-".to_owned(), |digest| digest.short());
+        let (width, change) = (40_usize.saturating_sub(indent - 2), self.change());
+        let line = format!("{:indent$}{:8} {:width$} {digest:12}  {change}\n", "", self.kind, self.name);
+        self.files.iter().fold(line, |text, file| text + &file.to_text(indent + 2))
+    }
+}
+
+impl Cause {
+    fn to_json(&self) -> Value {
+        let mut json = self.row.clone();
+        json["for"] = self.made_for.as_str().into();
+        json["depth"] = self.depth.into();
+        json["inputs"] = self.changed.iter().map(Named::to_json).collect::<Vec<_>>().into();
+        json
     }
 }
 
@@ -137,17 +287,14 @@ impl Explained {
         let mut json = self.row.clone();
         json["inputs"] = self.parts.iter().map(Named::to_json).collect::<Vec<_>>().into();
         json["files"] = self.outputs.iter().map(Named::to_json).collect::<Vec<_>>().into();
+        json["because"] = self.upstream.iter().map(Cause::to_json).collect::<Vec<_>>().into();
         json["locked_key"] = self.key.and_then(|(_, locked)| locked).map(|key| key.to_string()).into();
         json
     }
 
     fn to_text(&self) -> String {
         let mut text = format!("{}\n", self.head);
-        let shown = |named: &Named| {
-            let digest = named.now.map_or_else(|| "-".to_owned(), |digest| digest.short());
-            format!("  {:8} {:40} {:12}  {}\n", named.kind, named.name, digest, named.change())
-        };
-        text.extend(self.outputs.iter().chain(&self.parts).map(shown));
+        text.extend(self.outputs.iter().chain(&self.parts).map(|named| named.to_text(2)));
         if let Some((key, locked)) = self.key {
             let locked = match locked {
                 Some(locked) if locked == key => "as in the lock".to_owned(),
@@ -155,6 +302,14 @@ impl Explained {
                 None => "not in the lock".to_owned(),
             };
             text += &format!("  {:8} {:40} {:12}  {locked}\n", "key", "what would be made", key.short());
+        }
+        for cause in self.upstream.iter().take(MOST_UPSTREAM) {
+            let indent = 2 * cause.depth.min(MOST_UPSTREAM);
+            text += &format!("{:indent$}{}\n", "", cause.head);
+            text.extend(cause.changed.iter().map(|named| named.to_text(indent + 2)));
+        }
+        if let Some(more) = self.upstream.len().checked_sub(MOST_UPSTREAM).filter(|more| *more > 0) {
+            text += &format!("  and {} more upstream\n", ui::count(more, "task"));
         }
         ui::sanitize(&text)
     }

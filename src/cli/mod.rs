@@ -1,17 +1,23 @@
 //! The command: arguments in, exit status out. One file a command.
 
+mod accept;
 mod args;
 mod build;
 mod check;
 mod clean;
+mod diff;
 mod explain;
+mod gc;
+mod graph;
 mod init;
 mod plan;
 mod prompt;
 mod prompt_file;
 mod starter;
 mod verdicts;
+mod watch;
 
+use std::collections::HashSet;
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
@@ -19,14 +25,15 @@ use clap::Parser;
 
 use crate::cancel::Cancel;
 use crate::engine::Env;
-use crate::error::{Code, Error, Errors};
-use crate::graph::Target;
+use crate::error::{Code, Error, Errors, did_you_mean};
+use crate::graph::{Target, Task};
+use crate::path::RelPath;
 use crate::plan::Wish;
 use crate::project::{Location, Project};
 use crate::store::Glance;
 use crate::ui;
 
-use args::{Cli, Command};
+use args::{Cli, Command, Format};
 
 /// What a command came to, as make's: 0 done, 1 not up to date (only `check` and `-q`), 2 failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -57,15 +64,20 @@ pub fn run(args: impl IntoIterator<Item = std::ffi::OsString>, env: Env, cancel:
     match context.dispatch(cli.command, cli.targets) {
         Ok(exit) => exit,
         Err(errors) => {
-            let (count, shown) = (errors.0.len(), errors.0.len().min(MOST_MISTAKES));
-            errors.0.iter().take(shown).for_each(ui::complain);
-            match count {
-                0 | 1 => {}
-                _ if count == shown => ui::say(&format!("{count} mistakes")),
-                _ => ui::say(&format!("{count} mistakes, of which these are the first {shown}")),
-            }
+            complain(&errors);
             Exit(2)
         }
+    }
+}
+
+/// Shows what is wrong, as much of it as anybody reads.
+fn complain(errors: &Errors) {
+    let (count, shown) = (errors.0.len(), errors.0.len().min(MOST_MISTAKES));
+    errors.0.iter().take(shown).for_each(ui::complain);
+    match count {
+        0 | 1 => {}
+        _ if count == shown => ui::say(&format!("{count} mistakes")),
+        _ => ui::say(&format!("{count} mistakes, of which these are the first {shown}")),
     }
 }
 
@@ -76,23 +88,57 @@ impl Context {
                 .map_err(|e| Error::new(Code::Usage, format!("cannot stand in `{}`: {e}", directory.display())))?;
         }
         let targets = match &command {
-            Some(Command::Build(t) | Command::Check(t) | Command::Plan(t) | Command::Explain(t)) => t.targets.clone(),
+            Some(
+                Command::Build(t)
+                | Command::Check(t)
+                | Command::Plan(t)
+                | Command::Explain(t)
+                | Command::Graph(t)
+                | Command::Watch(t),
+            ) => t.targets.clone(),
             _ => targets,
         };
-        if self.options.question && matches!(command, Some(Command::Clean { .. } | Command::Init { .. })) {
+        let is_of_graph = matches!(self.options.format, Format::Dot | Format::Mermaid);
+        if is_of_graph && !matches!(command, Some(Command::Graph(_))) {
+            return Err(Error::new(Code::Usage, "only `graph` prints as `dot` or `mermaid`")
+                .hint("`--format text` or `--format json`")
+                .into());
+        }
+        let is_watch = matches!(command, Some(Command::Watch(_)));
+        if is_watch && self.options.dry_run {
+            return Err(Error::new(Code::Usage, "`watch` builds, and `-n` makes nothing")
+                .hint("`genmake plan` says what would be done now")
+                .into());
+        }
+        let has_own_answer = matches!(
+            command,
+            Some(
+                Command::Clean { .. }
+                    | Command::Init { .. }
+                    | Command::Gc { .. }
+                    | Command::Diff(_)
+                    | Command::Accept(_)
+            )
+        );
+        if self.options.question && (is_watch || has_own_answer) {
             return Err(Error::new(
                 Code::Usage,
                 "`-q` asks whether targets are up to date, and goes with no other command",
             )
-            .hint("`-n` says what `clean` and `init` would do")
+            .hint("`-n` says what `clean`, `gc` and `init` would do")
             .into());
         }
         match command {
             Some(Command::Check(_)) => check::run(self, &targets),
             Some(Command::Plan(_)) => plan::run(self, &targets),
             Some(Command::Explain(_)) => explain::run(self, &targets),
+            Some(Command::Graph(_)) => graph::run(self, &targets),
+            Some(Command::Diff(args)) => diff::run(self, &args.targets),
+            Some(Command::Accept(args)) => accept::run(self, &args.targets),
             Some(Command::Prompt(args)) => prompt::run(self, &args),
             Some(Command::Clean { orphans }) => clean::run(self, orphans),
+            Some(Command::Gc { keep }) => gc::run(self, keep),
+            Some(Command::Watch(_)) => watch::run(self, &targets),
             Some(Command::Schema) => {
                 ui::out(&format!("{:#}\n", crate::manifest::schema()));
                 Ok(Exit(0))
@@ -114,13 +160,36 @@ impl Context {
     /// A glance at the tree, where that can answer: what is asked for is the whole project as it is, and no list of it.
     fn glance(&self, location: &Location, targets: &[String]) -> Option<Glance> {
         let options = &self.options;
-        let is_plain = targets.is_empty() && !options.always_make && !options.frozen;
+        let is_plain = targets.is_empty() && !options.always_make && !options.frozen && options.what_if.is_empty();
         let is_short = !options.verbose && options.report.is_none();
         if is_plain && is_short { Project::glance(location, &self.env) } else { None }
     }
 
     fn wish(&self) -> Wish {
         Wish { rebuild: self.options.always_make, force: self.options.force }
+    }
+
+    /// The project with what `-W` names taken as changed; says which of that no task is made from.
+    fn assume(&self, project: Project, location: &Location) -> Result<Project, Error> {
+        if self.options.what_if.is_empty() {
+            return Ok(project);
+        }
+        let here = here()?;
+        let sources: HashSet<&str> = project.graph().tasks.iter().flat_map(Task::sources).collect();
+        let mut files = Vec::new();
+        for file in &self.options.what_if {
+            let path = relative(&here.join(file), &location.root).and_then(|path| RelPath::new(&path).ok());
+            match path.filter(|path| sources.contains(path.as_str())) {
+                Some(path) => files.push(path),
+                None => {
+                    let near = did_you_mean(&file.to_string_lossy(), sources.iter().copied());
+                    let near = near.map(|near| format!("; {near}")).unwrap_or_default();
+                    let name = file.display();
+                    ui::say(&ui::sanitize(&format!("   notice  -W {name}: nothing is made from that file{near}")));
+                }
+            }
+        }
+        Ok(project.assume_changed(files))
     }
 
     fn trusted_hosts(&self) -> Vec<String> {
@@ -136,6 +205,7 @@ impl Context {
             wish: self.wish(),
             frozen: self.options.frozen,
             offline: self.options.offline,
+            free_only: false,
             batch: !self.options.no_batch,
             yes: self.options.yes,
             keep_orphans: self.options.keep_orphans,
@@ -148,10 +218,15 @@ impl Context {
 
 /// Targets as typed, relative to where one stands, as paths relative to the root.
 fn targets(texts: &[String], location: &Location) -> Result<Vec<Target>, Error> {
-    let here = std::env::current_dir().and_then(fs_err::canonicalize);
-    let here = here.map_err(|e| Error::new(Code::Usage, format!("cannot tell where this is: {e}")))?;
+    let here = here()?;
     let target = |text: &String| Target { text: text.clone(), path: relative(&here.join(text), &location.root) };
     Ok(texts.iter().map(target).collect())
+}
+
+/// Where one stands.
+fn here() -> Result<PathBuf, Error> {
+    let here = std::env::current_dir().and_then(fs_err::canonicalize);
+    here.map_err(|e| Error::new(Code::Usage, format!("cannot tell where this is: {e}")))
 }
 
 /// A path without `.` and `..`, relative to the root; `None` if it lies outside.

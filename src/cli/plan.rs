@@ -15,8 +15,8 @@ use crate::ui;
 pub(super) fn run(context: &Context, names: &[String]) -> Result<Exit, Errors> {
     let location = context.location()?;
     let targets = targets(names, &location)?;
-    let mut planned =
-        Project::open_at(&location, &context.env)?.plan_as(&targets, context.wish(), context.options.jobs)?;
+    let project = context.assume(Project::open_at(&location, &context.env)?, &location)?;
+    let mut planned = project.plan_as(&targets, context.wish(), context.options.jobs)?;
     if context.options.no_batch {
         let alone = |batch: &Batch| {
             batch.tasks.iter().map(|task| Batch { tasks: vec![*task], ..batch.clone() }).collect::<Vec<_>>()
@@ -26,7 +26,7 @@ pub(super) fn run(context: &Context, names: &[String]) -> Result<Exit, Errors> {
     let requests: Vec<Estimate> = planned.plan.batches.iter().map(|batch| estimate(&planned, batch)).collect();
     match context.options.format {
         Format::Json => ui::out(&format!("{:#}\n", to_json(&planned, &requests))),
-        Format::Text => to_text(context, &planned, &requests),
+        _ => to_text(context, &planned, &requests),
     }
     let failed = planned.plan.tasks.iter().flatten().any(Result::is_err);
     Ok(Exit(if failed { 2 } else { 0 }))
@@ -130,6 +130,7 @@ fn to_text(context: &Context, planned: &Planned, requests: &[Estimate]) {
         (count("render"), "to render"),
         (count("run"), "to run"),
         (count("restore"), "to restore"),
+        (count("accept"), "to accept"),
         (count("generate"), "to generate"),
     ] {
         if n > 0 {

@@ -59,7 +59,7 @@ enum Said {
 fn of_targets(context: &Context, args: &Prompt) -> Result<Exit, Errors> {
     let location = context.location()?;
     let targets = targets(&args.targets, &location)?;
-    let project = Project::open_at(&location, &context.env)?;
+    let project = context.assume(Project::open_at(&location, &context.env)?, &location)?;
     let selected = project.graph().select(&targets).map_err(Errors)?;
     // A batch is what a build of everything would form.
     let planned = if args.batch { &[][..] } else { &targets[..] };
@@ -88,7 +88,7 @@ fn of_targets(context: &Context, args: &Prompt) -> Result<Exit, Errors> {
             let all: Vec<Value> = said.iter().map(Said::to_json).collect();
             ui::out(&format!("{:#}\n", json!({"version": 1, "prompts": all})));
         }
-        Format::Text => {
+        _ => {
             let all: Vec<String> = said.iter().map(Said::to_text).collect();
             ui::out(&ui::sanitize(&all.join("\n")));
         }

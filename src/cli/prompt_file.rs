@@ -18,7 +18,7 @@ pub(super) fn run(context: &Context, file: &Path, data: Option<&str>) -> Result<
     let rendered = prompt.render(&partials(file)?, &data)?;
     match context.options.format {
         Format::Json => ui::out(&format!("{:#}\n", Value::from(rendered))),
-        Format::Text => ui::out(&ui::sanitize(&to_text(&rendered))),
+        _ => ui::out(&ui::sanitize(&to_text(&rendered))),
     }
     Ok(Exit(0))
 }

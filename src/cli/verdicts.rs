@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::graph::TaskId;
 use crate::manifest::Recipe;
-use crate::plan::{Orphan, Verdict};
+use crate::plan::{Edit, Fate, Orphan, Verdict};
 use crate::project::Planned;
 use crate::wording;
 
@@ -17,7 +17,7 @@ pub(super) struct Row {
     pub outputs: Vec<String>,
     /// `fresh`, `stale`, `restorable`, `edited`, `waiting` or `failed`.
     pub status: &'static str,
-    /// What a build would do: `render`, `generate`, `run`, `restore`.
+    /// What a build would do: `render`, `generate`, `run`, `restore`, `accept`.
     pub action: Option<&'static str>,
     pub reasons: Vec<String>,
     /// The request that would carry it, from 1.
@@ -56,6 +56,7 @@ fn row(
             Verdict::Stale(reasons) => ("stale", Some(would), &reasons[..]),
             Verdict::Restorable(reasons, _) => ("restorable", Some("restore"), &reasons[..]),
             Verdict::Edited(_) => ("edited", None, &[][..]),
+            Verdict::Kept(_) => ("edited", Some("accept"), &[][..]),
             Verdict::Waiting(_) => ("waiting", Some(would), &[][..]),
         },
     };
@@ -78,9 +79,18 @@ fn row(
                 words.push(format!("waits for {}", on.join(", ")));
                 json["waits_for"] = on.into();
             }
-            if let Verdict::Edited(paths) = &judged.verdict {
-                words.push("edited by hand".to_owned());
-                json["edited"] = paths.iter().map(ToString::to_string).collect::<Vec<_>>().into();
+            match &judged.verdict {
+                Verdict::Edited(_) => words.push("edited by hand".to_owned()),
+                Verdict::Kept(_) => words.push("edited by hand; a build accepts it".to_owned()),
+                _ => {}
+            }
+            for (name, accepted) in [("edited", false), ("accepted", true)] {
+                let is_meant = |edit: &&Edit| (edit.fate == Fate::Accepted) == accepted;
+                let paths = judged.edits.iter().filter(is_meant).map(|edit| edit.path.to_string());
+                let paths: Vec<String> = paths.collect();
+                if !paths.is_empty() {
+                    json[name] = paths.into();
+                }
             }
             if let Some(key) = judged.key {
                 json["key"] = key.to_string().into();

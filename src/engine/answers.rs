@@ -5,14 +5,14 @@ use std::sync::Arc;
 
 use super::asking::{self, Asked, Failed, Origin};
 use super::running::Unfit;
-use super::{Pooled, Report, Run, making, pool};
+use super::{Pooled, Report, Run, Underway, making, pool};
 use crate::batch::Batch;
 use crate::error::{Code, Error};
 use crate::event::{Event, Status};
 use crate::graph::TaskId;
 use crate::llm::{self, Ask, Complaint, Shortfall, Usage};
 use crate::plan::{self, End, bug};
-use crate::provider::{FailureKind, Provider};
+use crate::provider::{FailureKind, Provider, is_loopback};
 use crate::wording;
 
 impl Run<'_> {
@@ -24,6 +24,11 @@ impl Run<'_> {
         };
         if self.options.offline {
             let error = refuse(Code::Offline, "`--offline` allows none", "run without `--offline`");
+            return self.fail(task, Status::Failed, error);
+        }
+        let provider = graph.manifest.provider_of(graph.rule(task)).ok();
+        if self.options.free_only && provider.is_none_or(|provider| !is_loopback(&provider.base_url)) {
+            let error = refuse(Code::NeedsYes, "only those on this machine are asked", "say `--yes` if that is meant");
             return self.fail(task, Status::Failed, error);
         }
         let Some(ask) = self.underway.get(&task).and_then(|u| u.ask.clone()) else {
@@ -159,14 +164,16 @@ impl Run<'_> {
 
     /// A good result: stored, then written.
     fn finish(&mut self, task: TaskId, contents: Vec<Arc<[u8]>>) {
-        let Some((key, model, usage)) =
-            self.underway.get(&task).and_then(|u| Some((u.key?, u.ask.as_ref().map(|ask| ask.model.clone()), u.usage)))
-        else {
+        let of =
+            |u: &Underway| Some((u.key?, u.ask.as_ref().map(|ask| ask.model.clone()), u.usage, Arc::clone(&u.edits)));
+        let Some((key, model, usage, edits)) = self.underway.get(&task).and_then(of) else {
             return self.fail(task, Status::Failed, bug("a result without a key"));
         };
         self.schedule.resumes(task);
         let shared = Arc::clone(&self.shared);
-        self.spawn_local(task, move || Report::Made(task, making::finish(&shared, task, key, &contents, model, usage)));
+        self.spawn_local(task, move || {
+            Report::Made(task, making::finish(&shared, task, key, &contents, model, usage, &edits))
+        });
     }
 
     /// A result that fails a check goes back to the model with the check's words, once for each retry.

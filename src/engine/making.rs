@@ -4,45 +4,85 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
-use super::running::{Unfit, checked, conclude};
-use super::{Report, Shared};
+use super::running::{Unfit, checked, checked_by_reading, conclude};
+use super::{Report, Shared, edits};
 use crate::digest::Digest;
 use crate::error::{Code, Error};
 use crate::event::Status;
 use crate::files::Files;
 use crate::graph::TaskId;
 use crate::llm::{Ask, Usage};
+use crate::manifest::OnEdit;
 use crate::path::RelPath;
-use crate::plan::{self, Making, Verdict};
+use crate::plan::{self, Edit, Making, Verdict};
 use crate::store::{self, Action, Record};
 use crate::tokens;
 
 /// A task whose outputs are as they should be.
 pub(super) struct Made {
     pub content: Vec<Digest>,
+    /// For each the generated content below it, where it is a person's.
+    pub bases: Vec<Option<Digest>>,
     pub status: Status,
     /// The outputs that were written; those that held these bytes already were not.
     pub written: Vec<RelPath>,
     /// Tokens that were not spent.
     pub saved: u64,
+    /// What a person is to resolve before it is done.
+    pub unresolved: Option<Error>,
 }
 
-/// Writes what a template rendered. What filters made of it is kept in the store: no verdict runs a command.
-pub(super) fn render(shared: &Shared, task: TaskId, key: Digest, contents: Vec<Arc<[u8]>>) -> Result<Made, Error> {
-    let is_filtered = !shared.graph.rule(task).filters.is_empty();
-    let contents = conclude(shared, task, None, contents).map_err(|unfit| unfit.into_error(shared, task))?;
-    let saved = contents.iter().map(|bytes| tokens::estimate(&String::from_utf8_lossy(bytes))).sum();
-    if is_filtered {
-        let made = finish(shared, task, key, &contents, None, Usage::default())?;
-        return Ok(Made { status: Status::Rendered, saved, ..made });
+impl Made {
+    /// Nothing yet.
+    pub fn new(status: Status) -> Made {
+        Made { content: Vec::new(), bases: Vec::new(), status, written: Vec::new(), saved: 0, unresolved: None }
     }
-    let (content, written) = write(shared, task, key, &contents)?;
-    Ok(Made { content, status: Status::Rendered, written, saved })
+
+    /// The same as what `status` says, unless it was merged.
+    fn by(self, status: Status) -> Made {
+        let status = if self.status == Status::Merged { Status::Merged } else { status };
+        Made { status, ..self }
+    }
+}
+
+/// Writes what a template rendered. What filters made of it is kept in the store: no verdict runs a command. So is what edits may
+/// have to be merged with later. `frozen` runs none either, and has come here only with what goes through no filter.
+pub(super) fn render(
+    shared: &Shared,
+    task: TaskId,
+    key: Digest,
+    contents: Vec<Arc<[u8]>>,
+    edits: &[Edit],
+    frozen: bool,
+) -> Result<Made, Error> {
+    let rule = shared.graph.rule(task);
+    let contents = match frozen {
+        true => checked_by_reading(shared, task, &contents).map(|()| contents),
+        false => conclude(shared, task, None, contents),
+    };
+    let contents = contents.map_err(|unfit| unfit.into_error(shared, task))?;
+    let saved = contents.iter().map(|bytes| tokens::estimate(&String::from_utf8_lossy(bytes))).sum();
+    let made = if rule.filters.is_empty() {
+        if rule.on_edit == OnEdit::Merge {
+            contents.iter().try_for_each(|bytes| edits::keep(shared, bytes))?;
+        }
+        write(shared, task, key, &contents, edits)?
+    } else {
+        finish(shared, task, key, &contents, None, Usage::default(), edits)?
+    };
+    Ok(Made { saved, ..made.by(Status::Rendered) })
 }
 
 /// Writes what the store holds for the task's key. What turns out to be damaged is a miss: a model is asked.
 /// `unchecked` says that commands are still to judge it.
-pub(super) fn restore(shared: &Shared, task: TaskId, key: Digest, digests: &[Digest], unchecked: bool) -> Report {
+pub(super) fn restore(
+    shared: &Shared,
+    task: TaskId,
+    key: Digest,
+    digests: &[Digest],
+    unchecked: bool,
+    edits: &[Edit],
+) -> Report {
     let outputs = &shared.graph.tasks[task].outputs;
     let mut contents = Vec::with_capacity(digests.len());
     for (output, digest) in outputs.iter().zip(digests) {
@@ -62,17 +102,18 @@ pub(super) fn restore(shared: &Shared, task: TaskId, key: Digest, digests: &[Dig
     }
     let action = shared.store.get_action(&key);
     let saved = action.as_ref().map_or(0, |action| action.input_tokens + action.output_tokens);
-    let made = write(shared, task, key, &contents).map(|(content, written)| Made {
-        content,
-        status: Status::Restored,
-        written,
-        saved,
+    let made = write(shared, task, key, &contents, edits).map(|mut made| {
+        // What the lock has as accepted is a person's also where it comes out of the store.
+        for (base, known) in made.bases.iter_mut().zip(edits::bases(shared, task, key, &made.content)) {
+            *base = base.or(known);
+        }
+        Made { saved, ..made.by(Status::Restored) }
     });
     Report::Made(task, made)
 }
 
 /// Uses the reply that a killed run left, if there is one and it passes the checks.
-pub(super) fn resume(shared: &Shared, task: TaskId, key: Digest, ask: &Ask) -> Report {
+pub(super) fn resume(shared: &Shared, task: TaskId, key: Digest, ask: &Ask, edits: &[Edit]) -> Report {
     let outputs = shared.graph.tasks[task].outputs.len();
     let Some(texts) = shared.store.last_reply(&key).filter(|texts| texts.len() == outputs) else {
         return Report::NeedsModel(task);
@@ -84,8 +125,8 @@ pub(super) fn resume(shared: &Shared, task: TaskId, key: Digest, ask: &Ask) -> R
         // Another reply would fare no better.
         Err(Unfit::Broken(error)) => return Report::Made(task, Err(error)),
     };
-    let made = finish(shared, task, key, &contents, Some(ask.model.clone()), Usage::default());
-    Report::Made(task, made.map(|made| Made { status: Status::Restored, ..made }))
+    let made = finish(shared, task, key, &contents, Some(ask.model.clone()), Usage::default(), edits);
+    Report::Made(task, made.map(|made| made.by(Status::Restored)))
 }
 
 /// Stores a good result under its key, then writes it.
@@ -96,39 +137,49 @@ pub(super) fn finish(
     contents: &[Arc<[u8]>],
     model: Option<String>,
     usage: Usage,
+    edits: &[Edit],
 ) -> Result<Made, Error> {
     store::make_folder(&shared.root)?;
     let outputs = contents.iter().map(|bytes| shared.store.put(bytes)).collect::<Result<Vec<_>, _>>()?;
     let action = Action { outputs, model, input_tokens: usage.input, output_tokens: usage.output };
     shared.store.put_action(&key, &action)?;
-    let (content, written) = write(shared, task, key, contents)?;
-    Ok(Made { content, status: Status::Generated, written, saved: 0 })
+    Ok(write(shared, task, key, contents, edits)?.by(Status::Generated))
 }
 
 /// Writes what the rule says that stands for a result where none could be had. It is not entered in the store: it is no
 /// result of its key.
-pub(super) fn default(shared: &Shared, task: TaskId, key: Digest, value: &Value) -> Result<Made, Error> {
-    let contents = plan::defaults(&shared.graph, task, value);
-    let (content, written) = write(shared, task, key, &contents)?;
-    Ok(Made { content, status: Status::Defaulted, written, saved: 0 })
-}
-
-/// Writes a task's outputs: journal first, then each whole; what holds these bytes already is left alone.
-fn write(
+pub(super) fn default(
     shared: &Shared,
     task: TaskId,
     key: Digest,
-    contents: &[Arc<[u8]>],
-) -> Result<(Vec<Digest>, Vec<RelPath>), Error> {
+    value: &Value,
+    edits: &[Edit],
+) -> Result<Made, Error> {
+    let contents = plan::defaults(&shared.graph, task, value);
+    Ok(write(shared, task, key, &contents, edits)?.by(Status::Defaulted))
+}
+
+/// Writes a task's outputs: journal first, then each whole; what holds these bytes already is left alone, and so is what a
+/// person's bytes are to stay in.
+fn write(shared: &Shared, task: TaskId, key: Digest, contents: &[Arc<[u8]>], edits: &[Edit]) -> Result<Made, Error> {
     let outputs = &shared.graph.tasks[task].outputs;
     let mode = shared.graph.rule(task).file_mode;
-    let mut content = Vec::with_capacity(contents.len());
+    let mut made = Made::new(Status::Fresh);
     let mut records = Vec::new();
     let mut writes = Vec::new();
     for (output, bytes) in outputs.iter().zip(contents) {
         let path = &output.path;
-        let digest = Digest::of(bytes);
-        content.push(digest);
+        let place = edits::place(shared, task, path, bytes, edits)?;
+        made.content.push(place.content);
+        made.bases.push(place.base);
+        if place.stood.is_some() {
+            made.status = Status::Merged;
+        }
+        if place.is_conflicted && made.unresolved.is_none() {
+            made.unresolved = Some(edits::unresolved(path, place.stood));
+        }
+        let Some(bytes) = place.bytes else { continue };
+        let digest = Digest::of(&bytes);
         let now = shared.files.look(path)?;
         let now_digest = now.as_deref().map(Digest::of);
         if now_digest == Some(digest) {
@@ -141,54 +192,28 @@ fn write(
         }
         // Somebody may have changed it since it was judged, for instance while a model was writing.
         if now_digest != shared.files.digest(path)? {
-            return Err(edited(shared, task, std::slice::from_ref(path)));
+            return Err(edits::edited(shared, task, std::slice::from_ref(path)));
         }
         // Whatever made it be overwritten: bytes that genmake did not write are kept.
         if let (Some(bytes), Some(digest)) = (&now, now_digest)
-            && !is_ours(shared, path, digest)
+            && !edits::is_ours(shared, path, digest)
         {
-            keep(shared, bytes)?;
+            edits::keep(shared, bytes)?;
         }
-        records.push(Record { path: path.clone(), content: Some(digest), key });
+        records.push(Record { path: path.clone(), content: Some(digest), key, stood: place.stood });
         writes.push((path, bytes, now_digest));
     }
     shared.announce(&records)?;
-    let mut written = Vec::with_capacity(writes.len());
     for (path, bytes, stood) in writes {
         // Somebody may save there this very moment.
-        let stamp = store::replace_output(&shared.root, path, bytes, mode, stood).map_err(|e| match e.code {
-            Code::Edited => edited(shared, task, std::slice::from_ref(path)),
+        let stamp = store::replace_output(&shared.root, path, &bytes, mode, stood).map_err(|e| match e.code {
+            Code::Edited => edits::edited(shared, task, std::slice::from_ref(path)),
             _ => e,
         })?;
-        shared.files.wrote(path, Digest::of(bytes), stamp);
-        written.push(path.clone());
+        shared.files.wrote(path, Digest::of(&bytes), stamp);
+        made.written.push(path.clone());
     }
-    Ok((content, written))
-}
-
-/// Keeps bytes that are about to be overwritten in the store.
-pub(super) fn keep(shared: &Shared, bytes: &[u8]) -> Result<(), Error> {
-    store::make_folder(&shared.root)?;
-    shared.store.put(bytes).map(drop)
-}
-
-/// Whether the lock or this machine's records know these bytes as genmake's.
-pub(super) fn is_ours(shared: &Shared, path: &RelPath, digest: Digest) -> bool {
-    let locked = shared.lock.get(path, Some(digest)).is_some_and(|entry| entry.content == digest);
-    let written = shared.memory.outputs.get(path).is_some_and(|all| all.iter().any(|(content, _)| *content == digest));
-    locked || written
-}
-
-/// The error for outputs that a person changed.
-pub(super) fn edited(shared: &Shared, task: TaskId, paths: &[RelPath]) -> Error {
-    let names: Vec<String> = paths.iter().map(|path| format!("`{path}`")).collect();
-    let known = paths.iter().any(|path| shared.lock.get(path, None).is_some());
-    let what = if known { "edited by hand" } else { "there before genmake, and not what it would write" };
-    let were = if paths.len() == 1 { "was" } else { "were" };
-    let recipe = made_by(shared, task);
-    Error::new(Code::Edited, format!("{} {were} {what}", names.join(", "))).hint(format!(
-        "move the edit into {recipe} or its inputs, or overwrite it with `--force` (the edited text is kept in the store)"
-    ))
+    Ok(made)
 }
 
 /// What a task is made by: its recipe's file, or its rule's command.
@@ -231,7 +256,7 @@ pub(super) fn frozen(
             ));
         }
         let comes_out = match verdict {
-            Verdict::Fresh => on_disk,
+            Verdict::Fresh | Verdict::Kept(_) => on_disk,
             Verdict::Restorable(_, digests) => digests.get(at).copied(),
             _ => rendered.and_then(|contents| contents.get(at)).map(Digest::of),
         };

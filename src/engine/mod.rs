@@ -6,11 +6,12 @@
 
 mod answers;
 mod asking;
+mod edits;
 mod making;
 mod running;
 mod settle;
 
-use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::{self, Receiver, Sender};
@@ -30,12 +31,14 @@ use crate::lock::Lock;
 use crate::manifest::{OnError, Recipe};
 use crate::path::RelPath;
 use crate::plan::{
-    self, End, Ground, Judged, Making, Memory, Plan, Reason, Recipes, Schedule, Step, Verdict, Wish, bug,
+    self, Edit, End, Fate, Ground, Judged, Making, Memory, Plan, Reason, Recipes, Schedule, Step, Verdict, Wish, bug,
 };
 use crate::prompt::Message;
 use crate::provider::Provider;
 use crate::shell::Shell;
 use crate::store::{self, Journal, Origin, Record, Store, WorkTree};
+
+pub use edits::accept_by_hand;
 
 use asking::{Asked, Told};
 use making::Made;
@@ -58,6 +61,8 @@ pub struct Options {
     pub frozen: bool,
     /// `--offline`: no network at all.
     pub offline: bool,
+    /// Only models on this machine are asked; what needs another fails.
+    pub free_only: bool,
     /// Whether tasks may share requests.
     pub batch: bool,
     /// `--yes`: what would be asked is answered with yes.
@@ -96,6 +101,8 @@ pub struct Shared {
     pub lock_text: String,
     /// What was asked for that changes verdicts.
     pub wish: Wish,
+    /// Files that are taken as changed.
+    pub assumed: BTreeSet<RelPath>,
     /// Whether nothing that costs is begun any more, because something has failed.
     pub stopped: AtomicBool,
     /// Whether a killed run left a journal.
@@ -119,6 +126,7 @@ impl Shared {
             store: &*self.store,
             recipes: &self.recipes,
             wish: self.wish,
+            assumed: &self.assumed,
         }
     }
 
@@ -168,6 +176,7 @@ struct Underway {
     /// Whether commands would have to judge what is there, and nothing is run.
     unjudged: bool,
     reasons: Vec<Reason>,
+    edits: Arc<[Edit]>,
     ask: Option<Arc<Ask>>,
     /// The conversation after the task's own messages: results that failed a check, and what was said of them.
     follow_up: Vec<Message>,
@@ -181,6 +190,8 @@ struct Left {
     task: TaskId,
     key: Digest,
     content: Vec<Digest>,
+    /// For each the generated content below it, where it is a person's.
+    bases: Vec<Option<Digest>>,
     parts: Vec<plan::Part>,
     checked: Option<Digest>,
     model: Option<String>,
@@ -212,6 +223,8 @@ struct Run<'a> {
     /// Tasks whose command failed: the folders that were made for them may be empty.
     unmade: Vec<TaskId>,
     interrupted: bool,
+    /// The tasks that were asked for and what they wait for; `None` for all.
+    narrowed: Option<&'a [bool]>,
 }
 
 /// A provider, or why there is none, and the pool of its requests. Only what has a free thread is handed to the pool, so that
@@ -273,6 +286,7 @@ pub fn run(
         orphans_left: false,
         unmade: Vec::new(),
         interrupted: false,
+        narrowed: (!whole).then_some(needed),
     };
     run.run(needed, whole)
 }
@@ -395,12 +409,15 @@ impl Run<'_> {
         let Some(key) = judged.key else { return self.fail(task, Status::Failed, bug("a task without a key")) };
         let underway = self.underway.entry(task).or_default();
         underway.key = Some(key);
+        underway.edits = judged.edits.into();
         underway.parts = judged.parts;
-        underway.unjudged = judged.unchecked && self.options.frozen;
+        let is_to_be_made = matches!(judged.verdict, Verdict::Stale(_));
+        underway.unjudged = self.options.frozen && (judged.unchecked || is_to_be_made);
         underway.checked = judged.checked.filter(|_| !underway.unjudged);
         if let Verdict::Stale(reasons) | Verdict::Restorable(reasons, _) = &judged.verdict {
             underway.reasons = reasons.clone();
         }
+        let edits = Arc::clone(&underway.edits);
         if self.options.frozen
             && let Err(error) = making::frozen(&self.shared, task, key, &judged.verdict, judged.making.as_ref())
         {
@@ -409,16 +426,21 @@ impl Run<'_> {
         let shared = Arc::clone(&self.shared);
         match (judged.verdict, judged.making) {
             (Verdict::Fresh, _) if judged.unchecked && !self.options.frozen => {
-                self.spawn_local(task, move || running::judge_there(&shared, task));
+                self.spawn_local(task, move || running::judge_there(&shared, task, key));
             }
             (Verdict::Fresh, _) => self.fresh(task, key),
-            (Verdict::Edited(paths), _) => self.fail(task, Status::Edited, making::edited(&shared, task, &paths)),
+            (Verdict::Edited(paths), _) => self.fail(task, Status::Edited, edits::edited(&shared, task, &paths)),
+            (Verdict::Kept(_), making) => self
+                .spawn_local(task, move || Report::Made(task, edits::accept(&shared, task, &edits, making.as_ref()))),
             (Verdict::Restorable(_, digests), _) => {
                 let unchecked = judged.unchecked && !self.options.frozen;
-                self.spawn_local(task, move || making::restore(&shared, task, key, &digests, unchecked));
+                self.spawn_local(task, move || making::restore(&shared, task, key, &digests, unchecked, &edits));
             }
             (Verdict::Stale(_), Some(Making::Bytes(contents) | Making::Unfiltered(contents))) => {
-                self.spawn_local(task, move || Report::Made(task, making::render(&shared, task, key, contents)));
+                let frozen = self.options.frozen;
+                self.spawn_local(task, move || {
+                    Report::Made(task, making::render(&shared, task, key, contents, &edits, frozen))
+                });
             }
             (Verdict::Stale(_), Some(Making::Command(line))) => {
                 let stops = !self.options.keep_going && shared.graph.rule(task).on_error == OnError::Fail;
@@ -427,7 +449,7 @@ impl Run<'_> {
                     if shared.stopped.load(Ordering::Acquire) {
                         return Report::NotBegun(task);
                     }
-                    let made = running::run(&shared, task, key, &line);
+                    let made = running::run(&shared, task, key, &line, &edits);
                     // Said here, before this thread takes up the next.
                     if stops && made.as_ref().is_err_and(|error| error.code != Code::Edited) {
                         shared.stopped.store(true, Ordering::Release);
@@ -440,77 +462,62 @@ impl Run<'_> {
                 self.underway.entry(task).or_default().ask = Some(Arc::clone(&ask));
                 // A reply that a killed run left is paid for: it is used if it passes. Without one the task asks at once, so
                 // that tasks come to their requests in the order of the plan.
-                if self.options.wish.rebuild || !shared.store.has_reply(&key) {
+                let is_new_wanted = self.options.wish.rebuild || !shared.ground().assumed(task).is_empty();
+                if is_new_wanted || !shared.store.has_reply(&key) {
                     return self.needs_model(task);
                 }
-                self.spawn_local(task, move || making::resume(&shared, task, key, &ask));
+                self.spawn_local(task, move || making::resume(&shared, task, key, &ask, &edits));
             }
             _ => self.fail(task, Status::Failed, bug("a verdict without what it needs")),
         }
-    }
-
-    /// A result that is there does not pass a command that judges it: the task is made anew.
-    fn unfit(&mut self, task: TaskId, complaint: Complaint) {
-        let underway = self.underway.entry(task).or_default();
-        let (Some(key), parts) = (underway.key, std::mem::take(&mut underway.parts)) else {
-            return self.fail(task, Status::Failed, bug("a result without a key"));
-        };
-        let mut reasons = std::mem::take(&mut underway.reasons);
-        reasons.push(Reason::CheckFailed(complaint.message));
-        // What depends on it was judged by the result that is given up here.
-        self.surprises.insert(task);
-        let shared = Arc::clone(&self.shared);
-        self.spawn_local(task, move || {
-            let judged = plan::make(&shared.graph, task, &shared.files, &shared.recipes).map(|making| Judged {
-                verdict: Verdict::Stale(reasons),
-                key: Some(key),
-                parts,
-                making: Some(making),
-                checked: None,
-                unchecked: false,
-            });
-            Report::Judged(task, Box::new(judged))
-        });
     }
 
     fn fresh(&mut self, task: TaskId, key: Digest) {
         let digest = |path| self.shared.files.digest_now(path);
         let outputs = self.shared.graph.tasks[task].outputs.iter();
         match outputs.map(|output| digest(&output.path)).collect::<Option<Vec<Digest>>>() {
-            Some(content) => self.end_well(task, key, content, Status::Fresh, 0),
+            Some(content) => {
+                let bases = edits::bases(&self.shared, task, key, &content);
+                self.end_well(task, key, Made { content, bases, ..Made::new(Status::Fresh) });
+            }
             None => self.fail(task, Status::Failed, bug("a fresh output is not there")),
         }
     }
 
     fn made(&mut self, task: TaskId, made: Result<Made, Error>) {
         match made {
-            Ok(made) => {
-                self.written.extend(made.written);
+            Ok(mut made) => {
+                self.written.append(&mut made.written);
                 let Some(key) = self.underway.get(&task).and_then(|u| u.key) else {
                     return self.fail(task, Status::Failed, bug("a result without a key"));
                 };
                 let underway = self.underway.entry(task).or_default();
                 let passed = plan::passed(&self.shared.graph, task, &made.content, &self.shared.files);
                 underway.checked = passed.unwrap_or_default().filter(|_| !underway.unjudged);
-                self.end_well(task, key, made.content, made.status, made.saved);
+                self.end_well(task, key, made);
             }
             Err(error) => {
-                let status = if error.code == Code::Edited { Status::Edited } else { Status::Failed };
+                let is_held = matches!(error.code, Code::Edited | Code::Unmerged);
+                let status = if is_held { Status::Edited } else { Status::Failed };
                 self.fail(task, status, error);
             }
         }
     }
 
-    fn end_well(&mut self, task: TaskId, key: Digest, content: Vec<Digest>, status: Status, saved: u64) {
-        let mut end = self.task_end(task, status, None);
-        end.saved = saved;
+    /// A task that left what it should; where a person is to resolve a merge, it is held all the same.
+    fn end_well(&mut self, task: TaskId, key: Digest, made: Made) {
+        let is_held = made.unresolved.is_some();
+        let status = if is_held { Status::Edited } else { made.status };
+        let mut end = self.task_end(task, status, made.unresolved);
+        end.saved = made.saved;
         let underway = self.underway.remove(&task).unwrap_or_default();
         let model = match self.shared.graph.rule(task).recipe {
             Some(Recipe::Prompt(_)) => underway.ask.map(|ask| ask.model.clone()),
             _ => None,
         };
-        self.left.push(Left { task, key, content, parts: underway.parts, checked: underway.checked, model });
-        self.schedule.ended(task, End::Done);
+        let (parts, checked) = (underway.parts, underway.checked);
+        self.left.push(Left { task, key, content: made.content, bases: made.bases, parts, checked, model });
+        self.schedule.ended(task, if is_held { End::Held } else { End::Done });
         (self.emit)(Event::Ended(end));
     }
 
@@ -523,7 +530,10 @@ impl Run<'_> {
         if matches!(self.shared.graph.rule(task).recipe, Some(Recipe::Run(_))) {
             self.unmade.push(task);
         }
-        let is_own = status == Status::Failed && !self.interrupted && is_of_the_recipe(error.code);
+        let edits = self.underway.get(&task).map(|underway| Arc::clone(&underway.edits)).unwrap_or_default();
+        // A default is nothing to merge an edit with.
+        let is_merged = edits.iter().any(|edit| edit.fate == Fate::Merged);
+        let is_own = status == Status::Failed && !self.interrupted && !is_merged && is_of_the_recipe(error.code);
         let on_error = if is_own { self.shared.graph.rule(task).on_error.clone() } else { OnError::Fail };
         let excused = |error| Event::Excused { path: self.shared.graph.name(task).clone(), error };
         match (on_error, key) {
@@ -533,7 +543,7 @@ impl Run<'_> {
                 self.surprises.insert(task);
                 self.schedule.resumes(task);
                 let shared = Arc::clone(&self.shared);
-                let write = move || Report::Made(task, making::default(&shared, task, key, &value));
+                let write = move || Report::Made(task, making::default(&shared, task, key, &value, &edits));
                 return self.spawn_local(task, write);
             }
             (OnError::Skip, _) => {

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::making::{self, Made};
-use super::{Report, Shared};
+use super::{Report, Run, Shared, edits};
 use crate::digest::Digest;
 use crate::error::{Code, Error};
 use crate::event::Status;
@@ -12,7 +12,7 @@ use crate::files::Files;
 use crate::graph::TaskId;
 use crate::llm::{self, Complaint, Demand};
 use crate::path::RelPath;
-use crate::plan::{self, bug};
+use crate::plan::{self, Edit, Fate, Judged, Reason, Verdict, bug};
 use crate::schema::Schema;
 use crate::shell::Failed;
 use crate::store::{self, Record};
@@ -105,15 +105,21 @@ fn failure(failed: Failed, line: &str) -> Error {
     }
 }
 
+/// The rule's checks on all outputs of a task that only read.
+pub(super) fn checked_by_reading(shared: &Shared, task: TaskId, contents: &[Arc<[u8]>]) -> Result<(), Unfit> {
+    let tests = plan::tests(&shared.graph, task, &shared.files, &shared.recipes)?;
+    for (output, bytes) in shared.graph.tasks[task].outputs.iter().zip(contents) {
+        let text = String::from_utf8_lossy(bytes);
+        llm::verify(&output.path, &text, &tests).map_err(Unfit::Not)?;
+    }
+    Ok(())
+}
+
 /// The rule's checks on all outputs of a task: those that only read first.
 pub(super) fn checked(shared: &Shared, task: TaskId, contents: &[Arc<[u8]>]) -> Result<(), Unfit> {
     let rule = shared.graph.rule(task);
     let outputs = || shared.graph.tasks[task].outputs.iter().zip(contents);
-    let tests = plan::tests(&shared.graph, task, &shared.files, &shared.recipes)?;
-    for (output, bytes) in outputs() {
-        let text = String::from_utf8_lossy(bytes);
-        llm::verify(&output.path, &text, &tests).map_err(Unfit::Not)?;
-    }
+    checked_by_reading(shared, task, contents)?;
     if rule.check_commands().next().is_none() {
         return Ok(());
     }
@@ -140,7 +146,7 @@ fn run_checks(shared: &Shared, task: TaskId, output: &RelPath, at: &str) -> Resu
 }
 
 /// Judges the result that stands on disk by the rule's commands, which no verdict runs.
-pub(super) fn judge_there(shared: &Shared, task: TaskId) -> Report {
+pub(super) fn judge_there(shared: &Shared, task: TaskId, key: Digest) -> Report {
     let mut content = Vec::new();
     for output in &shared.graph.tasks[task].outputs {
         match run_checks(shared, task, &output.path, output.path.as_str()) {
@@ -149,7 +155,36 @@ pub(super) fn judge_there(shared: &Shared, task: TaskId) -> Report {
             Err(Unfit::Broken(error)) => return Report::Made(task, Err(error)),
         }
     }
-    Report::Made(task, Ok(Made { content, status: Status::Fresh, written: Vec::new(), saved: 0 }))
+    let bases = edits::bases(shared, task, key, &content);
+    Report::Made(task, Ok(Made { content, bases, ..Made::new(Status::Fresh) }))
+}
+
+impl Run<'_> {
+    /// A result that is there does not pass a command that judges it: the task is made anew.
+    pub(super) fn unfit(&mut self, task: TaskId, complaint: Complaint) {
+        let underway = self.underway.entry(task).or_default();
+        let (Some(key), parts) = (underway.key, std::mem::take(&mut underway.parts)) else {
+            return self.fail(task, Status::Failed, bug("a result without a key"));
+        };
+        let edits = underway.edits.to_vec();
+        let mut reasons = std::mem::take(&mut underway.reasons);
+        reasons.push(Reason::CheckFailed(complaint.message));
+        // What depends on it was judged by the result that is given up here.
+        self.surprises.insert(task);
+        let shared = Arc::clone(&self.shared);
+        self.spawn_local(task, move || {
+            let judged = plan::make(&shared.graph, task, &shared.files, &shared.recipes).map(|making| Judged {
+                verdict: Verdict::Stale(reasons),
+                key: Some(key),
+                parts,
+                making: Some(making),
+                checked: None,
+                unchecked: false,
+                edits,
+            });
+            Report::Judged(task, Box::new(judged))
+        });
+    }
 }
 
 /// A folder below `.genmake` that holds results before they are accepted.
@@ -183,8 +218,9 @@ impl Drop for Stage<'_> {
 
 /// Runs the command that makes a task's outputs. What stood there before is taken away first, so that nothing old passes for
 /// a result, and is put back if the command fails. A run that is killed meanwhile leaves word in the journal, so that what it
-/// leaves half-written never counts.
-pub(super) fn run(shared: &Shared, task: TaskId, key: Digest, line: &str) -> Result<Made, Error> {
+/// leaves half-written never counts. What of a person's is to stay, or to be merged, is put back before anything else is done with
+/// the result, by the next run if need be.
+pub(super) fn run(shared: &Shared, task: TaskId, key: Digest, line: &str, edits: &[Edit]) -> Result<Made, Error> {
     let outputs = &shared.graph.tasks[task].outputs;
     let mut before = Vec::with_capacity(outputs.len());
     for output in outputs {
@@ -192,19 +228,22 @@ pub(super) fn run(shared: &Shared, task: TaskId, key: Digest, line: &str) -> Res
         let now = shared.files.look(path)?;
         let digest = now.as_deref().map(Digest::of);
         if digest != shared.files.digest(path)? {
-            return Err(making::edited(shared, task, std::slice::from_ref(path)));
+            return Err(edits::edited(shared, task, std::slice::from_ref(path)));
         }
         let is_half = shared.memory.half.contains(path);
         if let (Some(bytes), Some(digest)) = (&now, digest)
-            && (is_half || !making::is_ours(shared, path, digest))
+            && (is_half || !edits::is_ours(shared, path, digest))
         {
-            making::keep(shared, bytes)?;
+            edits::keep(shared, bytes)?;
         }
         before.push(now.filter(|_| !is_half).map(|bytes| (bytes, store::mode(&shared.root, path))));
     }
-    let records: Vec<Record> =
-        outputs.iter().map(|output| Record { path: output.path.clone(), content: None, key }).collect();
-    shared.announce(&records)?;
+    let stood = |path: &RelPath| {
+        let of = |edit: &&Edit| edit.path == *path && edit.fate != Fate::Discarded;
+        edits.iter().find(of).map(|edit| edit.content)
+    };
+    let record = |path: &RelPath| Record { path: path.clone(), content: None, key, stood: stood(path) };
+    shared.announce(&outputs.iter().map(|output| record(&output.path)).collect::<Vec<_>>())?;
     let aside = |n: usize| {
         RelPath::new(&format!("{}/before-{task}/{n}", store::STAGE)).map_err(|why| bug(&format!("what is aside {why}")))
     };
@@ -213,19 +252,27 @@ pub(super) fn run(shared: &Shared, task: TaskId, key: Digest, line: &str) -> Res
         for (n, output) in outputs.iter().enumerate() {
             let path = &output.path;
             if !store::make_way(&shared.root, path, &aside(n)?, shared.files.digest_now(path))? {
-                return Err(making::edited(shared, task, std::slice::from_ref(path)));
+                return Err(edits::edited(shared, task, std::slice::from_ref(path)));
             }
             shared.files.removed(path);
             taken += 1;
         }
-        made_by_command(shared, task, key, line)
+        let contents = made_by_command(shared, task, line)?;
+        for (output, before) in outputs.iter().zip(&before) {
+            if let (Some(_), Some((bytes, mode))) = (stood(&output.path), before) {
+                let made = shared.files.digest_now(&output.path);
+                let stamp = store::replace_output(&shared.root, &output.path, bytes, *mode, made)?;
+                shared.files.wrote(&output.path, Digest::of(bytes), stamp);
+            }
+        }
+        finish(shared, task, key, &contents, edits)
     };
     let made = make();
     if made.is_ok() {
         let _ = std::fs::remove_dir_all(shared.root.join(format!("{}/before-{task}", store::STAGE)));
     }
     made.map_err(|mut error| {
-        for (n, (output, before)) in outputs.iter().zip(before).enumerate().take(taken) {
+        for (n, (output, before)) in outputs.iter().zip(before.iter().cloned()).enumerate().take(taken) {
             let was = aside(n).and_then(|aside| put_back(shared, &output.path, before, &aside));
             if let Err(e) = was {
                 error = error.hint(format!("what stood at `{}` could not be put back: {}", output.path, e.message));
@@ -235,7 +282,8 @@ pub(super) fn run(shared: &Shared, task: TaskId, key: Digest, line: &str) -> Res
     })
 }
 
-fn made_by_command(shared: &Shared, task: TaskId, key: Digest, line: &str) -> Result<Made, Error> {
+/// What a command makes of its outputs, filtered and checked.
+fn made_by_command(shared: &Shared, task: TaskId, line: &str) -> Result<Vec<Arc<[u8]>>, Error> {
     shared.shell.run(line, None).map_err(|failed| failure(failed, line).in_rule(&shared.graph.rule(task).name))?;
     stood_still(shared, task, line)?;
     let mut contents: Vec<Arc<[u8]>> = Vec::new();
@@ -254,20 +302,31 @@ fn made_by_command(shared: &Shared, task: TaskId, key: Digest, line: &str) -> Re
         shared.files.wrote(path, Digest::of(&bytes), None);
         contents.push(bytes.into());
     }
-    let contents = conclude(shared, task, None, contents).map_err(|unfit| unfit.into_error(shared, task))?;
-    let made = making::finish(shared, task, key, &contents, None, llm::Usage::default())?;
+    conclude(shared, task, None, contents).map_err(|unfit| unfit.into_error(shared, task))
+}
+
+/// Enters what a command made, and makes it durable.
+fn finish(shared: &Shared, task: TaskId, key: Digest, contents: &[Arc<[u8]>], edits: &[Edit]) -> Result<Made, Error> {
+    let made = making::finish(shared, task, key, contents, None, llm::Usage::default(), edits)?;
     // What the command wrote stands there as it left it: made durable, as what genmake writes itself.
     let outputs = shared.graph.tasks[task].outputs.iter().map(|output| &output.path).zip(&made.content);
+    let of_a_person = |path: &RelPath| edits.iter().find(|edit| edit.path == *path && edit.fate != Fate::Discarded);
     let kept = outputs.filter(|(path, _)| !made.written.contains(path));
-    let records: Vec<Record> =
-        kept.map(|(path, content)| Record { path: path.clone(), content: Some(*content), key }).collect();
+    let record = |(path, content): (&RelPath, &Digest)| Record {
+        path: path.clone(),
+        content: Some(*content),
+        key,
+        stood: of_a_person(path).map(|edit| edit.content),
+    };
+    let records: Vec<Record> = kept.map(record).collect();
     for record in &records {
         let stamp = store::sync_output(&shared.root, &record.path)?;
         shared.files.wrote(&record.path, record.content.unwrap_or(key), stamp);
     }
     shared.announce(&records)?;
     let written = shared.graph.tasks[task].outputs.iter().map(|output| output.path.clone()).collect();
-    Ok(Made { status: Status::Ran, written, ..made })
+    let status = if made.status == Status::Merged { Status::Merged } else { Status::Ran };
+    Ok(Made { status, written, ..made })
 }
 
 /// That what a command reads is what its key says. Else nobody knows which of the two it has read, and its result is nobody's.

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashSet};
 use std::sync::PoisonError;
 
-use super::{Run, making};
+use super::{Run, edits};
 use crate::digest::Digest;
 use crate::error::{Code, Error};
 use crate::event::Event;
@@ -34,28 +34,41 @@ impl PartOf {
 
 impl Run<'_> {
     pub(super) fn settle(&mut self, whole: bool) -> Result<(), Error> {
-        let is_all = self.left.len() == self.shared.graph.tasks.len();
+        let mut ends = (0..self.shared.graph.tasks.len()).map(|task| self.schedule.end_of(task));
+        let is_all = ends.all(|end| end == Some(End::Done));
         let is_settled = whole && is_all && !self.interrupted && !self.orphans_left && !self.options.frozen;
         let mut lock = self.shared.lock.clone();
         let mut memory = self.shared.memory.clone();
-        lock.settle(|path| self.shared.files.digest(path).ok().flatten());
+        // A run of some targets leaves the lines of all others as they are.
+        let makers = &self.shared.graph.makers;
+        let is_meant =
+            |path: &RelPath| self.narrowed.is_none_or(|needed| makers.get(path).is_some_and(|task| needed[*task]));
+        lock.settle(|path| self.shared.files.digest(path).ok().flatten(), is_meant);
         // A task that failed may have written some of its outputs. What a command was to write was put back, or is a person's.
         let failed = |task| matches!(self.schedule.end_of(task), Some(End::Failed | End::Held));
         if (0..self.shared.graph.tasks.len()).any(failed) {
             let records = Journal::read(&self.shared.root.join(store::FOLDER));
-            Journal::recall(records.into_iter().filter(|record| record.content.is_some()), &mut memory);
+            Journal::recall(
+                records.into_iter().filter(|record| record.content.is_some() && record.stood.is_none()),
+                &mut memory,
+            );
         }
         for left in std::mem::take(&mut self.left) {
             let rule = self.shared.graph.rule(left.task);
             let outputs = &self.shared.graph.tasks[left.task].outputs;
-            for (output, content) in outputs.iter().zip(&left.content) {
-                let before = lock.get(&output.path, Some(*content)).filter(|entry| entry.key == left.key);
+            for ((output, content), base) in outputs.iter().zip(&left.content).zip(left.bases) {
+                // Who wrote what is below an edit is known from before.
+                let is_same = |entry: &&Entry| entry.key == left.key || base.is_some();
+                let before = lock.get(&output.path, Some(*content)).filter(is_same);
                 let stored = || self.shared.store.get_action(&left.key).and_then(|action| action.model);
                 let known = || before.and_then(|entry| entry.model.clone()).or_else(stored);
                 let model = if rule.is_prompt() { left.model.clone().or_else(known) } else { None };
-                let entry = Entry { content: *content, key: left.key, rule: rule.name.clone(), model, base: None };
+                let entry = Entry { content: *content, key: left.key, rule: rule.name.clone(), model, base };
                 lock.set(output.path.clone(), entry);
-                remember(&mut memory, &output.path, (*content, left.key));
+                // What a person wrote is not remembered as genmake's.
+                if base.is_none() {
+                    remember(&mut memory, &output.path, (*content, left.key));
+                }
             }
             let remembered = Remembered { parts: left.parts, key: left.key, checked: left.checked };
             memory.tasks.insert(outputs[0].path.clone(), remembered);
@@ -121,13 +134,13 @@ impl Run<'_> {
                     let locked = |bytes: &Vec<u8>| self.shared.lock.get(path, Some(Digest::of(bytes)));
                     let entry = bytes.as_ref().and_then(locked);
                     if let Some(bytes) = &bytes {
-                        if entry.is_none_or(|entry| entry.content != Digest::of(bytes)) {
+                        if entry.is_none_or(|entry| !entry.is_generated(Digest::of(bytes))) {
                             let orphan = Orphan { edited: Some(true), ..orphan.clone() };
                             (self.emit)(Event::Orphaned { orphan, deleted: false });
                             self.orphans_left = true;
                             continue;
                         }
-                        making::keep(&self.shared, bytes)?;
+                        edits::keep(&self.shared, bytes)?;
                     }
                     // Somebody may save it this very moment: what comes out is looked at before it is gone.
                     let aside = RelPath::new(&format!("{}/orphan", store::STAGE));

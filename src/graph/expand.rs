@@ -23,6 +23,10 @@ use crate::path::{Pattern, RelPath};
 use crate::selector::{self, DataCache, Selector, is_data};
 use crate::syntax;
 
+/// What to do about a folder that is a symlink to somewhere else.
+const INSIDE: &str =
+    "what is read and written lies below the Genfile's folder; copy the files there, or move the Genfile up";
+
 /// What expansion gives.
 pub(super) struct Expanded {
     pub tasks: Vec<Task>,
@@ -63,6 +67,8 @@ struct Expander<'a> {
     run_over: RefCell<Vec<(usize, RelPath, Place)>>,
     /// The globs of such files, by rule.
     run_over_globs: RefCell<Vec<(usize, Pattern, Place)>>,
+    /// Whether a symlink leads from a folder out of the root: ten thousand tasks may name files of one.
+    outside: RefCell<HashMap<String, bool>>,
     found: Vec<Error>,
 }
 
@@ -96,6 +102,7 @@ pub(super) fn expand(
         plain,
         run_over: RefCell::default(),
         run_over_globs: RefCell::default(),
+        outside: RefCell::default(),
         found: Vec::new(),
     };
     let heads = expander.heads();
@@ -134,7 +141,7 @@ impl<'a> Expander<'a> {
             skipped.extend(unwanted.flat_map(|head| head.outputs.into_iter().map(|output| output.path)));
             by_rule.push(heads.iter().flat_map(|head| head.outputs.iter().map(|o| o.path.clone())).collect());
         }
-        self.double_outputs(&heads);
+        let outputs = self.double_outputs(&heads);
         // Outputs with expressions in their paths are known only now.
         for (id, path, place) in self.run_over.take() {
             if let Some(maker) = self.maker_of(&path) {
@@ -156,6 +163,7 @@ impl<'a> Expander<'a> {
                 }
             }
         }
+        self.inputs_by_another_name(&tasks, &outputs);
         Expanded { tasks, makers, empty_rules, skipped, found: self.found }
     }
 
@@ -246,9 +254,9 @@ impl<'a> Expander<'a> {
         let text = file.render(scope)?;
         let path = match rule.base.as_str() {
             base if !base.is_empty() && !packs::is_shipped(&text) => {
-                input_path(&format!("{base}/{text}"), &file.place)?
+                self.input_path(&format!("{base}/{text}"), &file.place)?
             }
-            _ => input_path(&text, &file.place)?,
+            _ => self.input_path(&text, &file.place)?,
         };
         if !self.files.exists(&path) && !self.declared.contains_key(&path) {
             return Err(self.missing(&path, what, &file.place));
@@ -302,13 +310,36 @@ impl<'a> Expander<'a> {
         } else if self.is_glob(&label) {
             Source::Files(self.matched(id, &label, place)?)
         } else {
-            let path = input_path(&label, place)?;
+            let path = self.input_path(&label, place)?;
             if !input.optional && !self.declared.contains_key(&path) && !self.files.exists(&path) {
                 return Err(self.missing(&path, "its input is", place));
             }
             Source::File { path, optional: input.optional }
         };
         Ok(TaskInput { name: input.name.clone(), label, source })
+    }
+
+    /// A path that is read: inside the root, whatever links there are, and nothing of git's.
+    fn input_path(&self, text: &str, place: &Place) -> Result<RelPath, Error> {
+        let bad = |why: String| Error::new(Code::BadPath, format!("`{text}` {why}")).at(place.clone());
+        let path = RelPath::input(text).map_err(|why| bad(why.to_string()))?;
+        if self.is_outside(path.dir()) {
+            return Err(bad("leads outside the root through a symlink".to_owned()).hint(INSIDE));
+        }
+        Ok(path)
+    }
+
+    /// Whether a symlink in the path of a folder leads out of the root.
+    fn is_outside(&self, folder: &str) -> bool {
+        if folder.is_empty() || packs::is_shipped(folder) {
+            return false;
+        }
+        if let Some(known) = self.outside.borrow().get(folder) {
+            return *known;
+        }
+        let is = RelPath::new(&format!("{folder}/x")).is_ok_and(|path| self.files.leaves_root(&path));
+        self.outside.borrow_mut().insert(folder.to_owned(), is);
+        is
     }
 
     /// That a selector can be one of its file, and finds something where the file is there already.
@@ -336,10 +367,6 @@ pub(crate) fn file_names(path: &RelPath) -> Value {
     json!({
         "path": path.as_str(), "dir": path.dir(), "name": path.name(), "stem": path.stem(), "ext": path.ext(),
     })
-}
-
-fn input_path(text: &str, place: &Place) -> Result<RelPath, Error> {
-    RelPath::new(text).map_err(|why| Error::new(Code::BadPath, format!("`{text}` {why}")).at(place.clone()))
 }
 
 fn parse_selector(text: &str, place: &Place) -> Result<Selector, Error> {

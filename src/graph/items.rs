@@ -36,6 +36,8 @@ pub(super) struct AxisItem {
 pub(super) struct Globs {
     pub wanted: Vec<Pattern>,
     pub unwanted: Vec<Pattern>,
+    /// The file that is meant, and where it is named, where the only pattern has no wildcard.
+    pub plain: Option<(RelPath, Place)>,
 }
 
 impl Globs {
@@ -44,7 +46,7 @@ impl Globs {
     /// # Errors
     /// [`Code::BadGlob`], or what is wrong with an expression.
     pub fn new(texts: &[Expr], scope: &Value) -> Result<Globs, Error> {
-        let mut globs = Globs { wanted: Vec::new(), unwanted: Vec::new() };
+        let mut globs = Globs { wanted: Vec::new(), unwanted: Vec::new(), plain: None };
         for expr in texts {
             let text = expr.render(scope)?;
             match text.strip_prefix('!') {

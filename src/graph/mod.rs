@@ -89,6 +89,13 @@ impl Task {
     }
 }
 
+impl Task {
+    /// The files that it is made from, and those of which its items are parts.
+    pub fn sources(&self) -> impl Iterator<Item = &str> {
+        self.reads().map(RelPath::as_str).chain(self.item.iter().flat_map(Item::part_of))
+    }
+}
+
 /// An item of a foreach.
 #[derive(Debug, Clone)]
 pub struct Item {
@@ -101,6 +108,13 @@ pub struct Item {
 }
 
 impl Item {
+    /// The files of which it is a part, as an item of a selector is.
+    pub fn part_of(&self) -> impl Iterator<Item = &str> {
+        let axes = self.value.as_object().into_iter().flat_map(|map| map.values());
+        let parts = std::iter::once(&self.value).chain(axes).filter(|item| item.get("index").is_some());
+        parts.filter_map(|item| item.get("path")?.as_str())
+    }
+
     /// Whether it stands for this file or for a part of it.
     fn stands_for(&self, path: &RelPath) -> bool {
         let is = |value: &Value| value.get("path").and_then(Value::as_str) == Some(path.as_str());
@@ -386,6 +400,8 @@ mod tests {
   over: {foreach: "spec.yaml#/entities/Order", template: t.hbs, output: "{{item.path}}"}
   dyn: {foreach: "made.yaml#/x/*", template: t.hbs, output: "d{{item.key}}"}
   made: {template: t.hbs, output: made.yaml}
+  plain: {foreach: nope.md, template: t.hbs, output: "p{{item.stem}}"}
+  ours: {foreach: made.yaml, template: t.hbs, output: "q{{item.stem}}"}
 "#,
             &[SPEC, T, ("bad.yaml", "x: [")],
             expect![[r#"
@@ -411,6 +427,7 @@ mod tests {
                 genmake::bad_path: Genfile:23:3: rule `over`: output `spec.yaml` is also what it is made from
                 genmake::dynamic_foreach: Genfile:23:19: rule `over`: it runs over the content of `spec.yaml`, which rule `over` makes (what a foreach runs over must exist before the run: commit it, or run over its source)
                 genmake::dynamic_foreach: Genfile:24:18: rule `dyn`: it runs over the content of `made.yaml`, which rule `made` makes (what a foreach runs over must exist before the run: commit it, or run over its source)
+                genmake::missing_input: Genfile:26:20: rule `plain`: it runs over `nope.md`, which is not there and which no rule makes (paths are relative to the Genfile's folder; an input that may be missing is written `{path: PATH, optional: true}`)
                 genmake::unreadable: bad.yaml:1:4: rule `bad`: `bad.yaml` is not YAML: unclosed bracket '['
             "#]],
         );

@@ -13,6 +13,15 @@ pub struct Target {
     pub path: Option<String>,
 }
 
+/// What a target names, in the order in which that is sought.
+enum Meaning {
+    Output(TaskId, RelPath),
+    /// Of a rule or a group.
+    Rule(Vec<TaskId>),
+    Glob(Pattern),
+    Nothing,
+}
+
 impl Graph {
     /// The tasks that the targets name, in order; all tasks if there are no targets.
     ///
@@ -34,6 +43,24 @@ impl Graph {
         if found.is_empty() { Ok((0..self.tasks.len()).filter(|id| wanted[*id]).collect()) } else { Err(found) }
     }
 
+    /// The outputs that the targets name, each with its task, in order: of a task with several only those that are meant. All
+    /// outputs if there are no targets.
+    pub fn outputs(&self, targets: &[Target]) -> Vec<(TaskId, &RelPath)> {
+        let meanings: Vec<Meaning> = targets.iter().map(|target| self.meaning(target)).collect();
+        let is_meant = |id: TaskId, path: &RelPath| {
+            meanings.is_empty()
+                || meanings.iter().any(|meaning| match meaning {
+                    Meaning::Output(_, named) => named == path,
+                    Meaning::Rule(tasks) => tasks.contains(&id),
+                    Meaning::Glob(pattern) => pattern.matches(path),
+                    Meaning::Nothing => false,
+                })
+        };
+        let tasks = self.tasks.iter().enumerate();
+        let all = tasks.flat_map(|(id, task)| task.outputs.iter().map(move |output| (id, &output.path)));
+        all.filter(|(id, path)| is_meant(*id, path)).collect()
+    }
+
     /// `tasks` and everything they wait for, as a mark for each task.
     pub fn needed(&self, tasks: &[TaskId]) -> Vec<bool> {
         let mut needed = vec![false; self.tasks.len()];
@@ -47,19 +74,28 @@ impl Graph {
     }
 
     fn named(&self, target: &Target) -> Vec<TaskId> {
-        if let Some(id) =
-            target.path.as_deref().and_then(|path| RelPath::new(path).ok()).and_then(|p| self.makers.get(&p))
-        {
-            return vec![*id];
+        match self.meaning(target) {
+            Meaning::Output(id, _) => vec![id],
+            Meaning::Rule(tasks) => tasks,
+            Meaning::Glob(pattern) => {
+                let matches = |id: &TaskId| self.tasks[*id].outputs.iter().any(|output| pattern.matches(&output.path));
+                (0..self.tasks.len()).filter(matches).collect()
+            }
+            Meaning::Nothing => Vec::new(),
+        }
+    }
+
+    fn meaning(&self, target: &Target) -> Meaning {
+        let path = target.path.as_deref().and_then(|path| RelPath::new(path).ok());
+        if let Some((id, path)) = path.and_then(|path| Some((*self.makers.get(&path)?, path))) {
+            return Meaning::Output(id, path);
         }
         let of_rule: Vec<TaskId> = (0..self.tasks.len()).filter(|id| self.rule(*id).goes_by(&target.text)).collect();
         if !of_rule.is_empty() {
-            return of_rule;
+            return Meaning::Rule(of_rule);
         }
         let pattern = target.path.as_deref().filter(|path| Pattern::is_glob(path)).and_then(|p| Pattern::new(p).ok());
-        let Some(pattern) = pattern else { return Vec::new() };
-        let matches = |id: &TaskId| self.tasks[*id].outputs.iter().any(|output| pattern.matches(&output.path));
-        (0..self.tasks.len()).filter(matches).collect()
+        pattern.map_or(Meaning::Nothing, Meaning::Glob)
     }
 
     /// The error for a target that names nothing; a rule without items names nothing and is no mistake, nor is an

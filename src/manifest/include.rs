@@ -63,7 +63,11 @@ fn read(
     let (path, base) = match from.strip_prefix(packs::PREFIX) {
         Some(name) => (packs::rules_of(name), from.to_owned()),
         None => {
-            let path = RelPath::new(from).map_err(|why| Error::new(Code::BadPath, format!("`{from}` {why}")))?;
+            let bad = |why: &str| Error::new(Code::BadPath, format!("`{from}` {why}"));
+            let path = RelPath::input(from).map_err(|why| bad(&why.to_string()))?;
+            if files.leaves_root(&path) {
+                return Err(bad("leads outside the root through a symlink"));
+            }
             let base = path.dir().to_owned();
             (Some(path), base)
         }

@@ -195,7 +195,12 @@ pub(super) const RULE: &[Field] = &[
         "\"fail\"",
         "What a failure means: an error, no result, or a default.",
     ),
-    key("on_edit", Form::Choice(&["stop"], &["keep", "overwrite", "merge"]), "\"stop\"", "What an edit by hand means."),
+    key(
+        "on_edit",
+        Form::Choice(&["stop", "keep", "overwrite", "merge"], &[]),
+        "\"stop\"",
+        "What an edit by hand means: an error, the new content, nothing, or a merge with what is generated.",
+    ),
     key("file_mode", Form::Text, "", "The permissions of the outputs, such as `\"0755\"`."),
     key("group", Form::OneOf(&[Form::Text, Form::List(&Form::Text)]), "[]", "Names that build this rule with others."),
     key("env", Form::List(&Form::Text), "[]", "Environment variables that expressions can name as `env.NAME`."),

@@ -200,6 +200,8 @@ pub struct Rule {
     pub filters: Vec<Expr>,
     /// What a failure of one of its tasks means.
     pub on_error: OnError,
+    /// What an edit of its outputs by hand means.
+    pub on_edit: OnEdit,
     /// The permissions of its outputs.
     pub file_mode: Option<u32>,
     /// The names that build it together with other rules.
@@ -285,6 +287,20 @@ pub enum OnError {
     Skip,
     /// This is written instead.
     Default(Value),
+}
+
+/// What an edit by hand means.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum OnEdit {
+    /// The task is held up, and nothing is written.
+    #[default]
+    Stop,
+    /// It is accepted: the output's content, until what it is made from changes, and after that again.
+    Keep,
+    /// It is overwritten; its bytes are kept in the store.
+    Overwrite,
+    /// It is merged with what is generated.
+    Merge,
 }
 
 /// One input.

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use serde_json::{Map, Value};
 
 use super::check::{batching, known_provider};
-use super::model::{Batching, Check, Context, Expr, Foreach, Input, OnError, Over, Recipe, Rule};
+use super::model::{Batching, Check, Context, Expr, Foreach, Input, OnEdit, OnError, Over, Recipe, Rule};
 use super::read::{Fields, Reader, boolean, entries, fields, items, number, text, whole};
 use crate::error::{Code, Error};
 use crate::params;
@@ -66,6 +66,7 @@ pub(super) fn rule(reader: &mut Reader, key: &Key, node: &Node, around: &Around)
         checks: keys.get("check").map(|node| checks(reader, node)).unwrap_or_default(),
         filters: keys.get("filter").map(|node| commands(reader, node)).unwrap_or_default(),
         on_error: keys.get("on_error").map_or(OnError::Fail, on_error),
+        on_edit: keys.get("on_edit").map_or(OnEdit::Stop, on_edit),
         file_mode: keys.get("file_mode").and_then(|node| file_mode(reader, node)),
         groups: keys.get("group").map(texts).unwrap_or_default(),
         env: keys.get("env").map(texts).unwrap_or_default(),
@@ -247,6 +248,15 @@ fn on_error(node: &Node) -> OnError {
         (Some("skip"), _) => OnError::Skip,
         (_, Some(value)) => OnError::Default(value.to_value()),
         _ => OnError::Fail,
+    }
+}
+
+fn on_edit(node: &Node) -> OnEdit {
+    match text(node) {
+        Some("keep") => OnEdit::Keep,
+        Some("overwrite") => OnEdit::Overwrite,
+        Some("merge") => OnEdit::Merge,
+        _ => OnEdit::Stop,
     }
 }
 

@@ -12,7 +12,8 @@ mod overlay;
 mod schedule;
 mod stale;
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
+use std::sync::Arc;
 
 use rayon::prelude::*;
 
@@ -23,17 +24,18 @@ use crate::files::Files;
 use crate::graph::{Graph, Output, TaskId};
 use crate::llm::Ask;
 use crate::lock::Lock;
+use crate::merge;
 use crate::path::RelPath;
 
 use checks::Checked;
 use overlay::Overlay;
-use stale::OutputFacts;
+use stale::{Means, OutputFacts};
 
 pub use checks::{passed, tests};
 pub use key::{Part, PartKind};
 pub use making::{Making, Recipes, commands, defaults, make};
 pub use schedule::{End, Schedule, Step};
-pub use stale::{Memory, Reason, Remembered, Verdict, Wish};
+pub use stale::{Edit, Fate, Memory, Reason, Remembered, Verdict, Wish, no_base};
 
 /// What the store can say without being read through.
 pub trait Stored: Sync {
@@ -42,6 +44,9 @@ pub trait Stored: Sync {
 
     /// Whether a blob is held.
     fn has(&self, blob: &Digest) -> bool;
+
+    /// The content that was generated at a path once, wherever it can still be had.
+    fn base(&self, path: &RelPath, content: &Digest) -> Option<Arc<[u8]>>;
 }
 
 /// Everything that verdicts rest on.
@@ -60,6 +65,20 @@ pub struct Ground<'a> {
     pub recipes: &'a Recipes,
     /// What a person asked for.
     pub wish: Wish,
+    /// Files that are taken as changed: `-W`.
+    pub assumed: &'a BTreeSet<RelPath>,
+}
+
+impl Ground<'_> {
+    /// Of the files that are taken as changed those that a task is made from.
+    pub fn assumed(&self, id: TaskId) -> Vec<RelPath> {
+        if self.assumed.is_empty() {
+            return Vec::new();
+        }
+        let assumed: BTreeSet<&RelPath> =
+            self.graph.tasks[id].sources().filter_map(|path| self.assumed.get(path)).collect();
+        assumed.into_iter().cloned().collect()
+    }
 }
 
 /// A task, judged.
@@ -77,6 +96,8 @@ pub struct Judged {
     pub checked: Option<Digest>,
     /// Whether commands are still to judge the result that is there: deciding runs none.
     pub unchecked: bool,
+    /// Edits by hand of its outputs.
+    pub edits: Vec<Edit>,
 }
 
 /// A target in the lock that no rule makes.
@@ -115,7 +136,7 @@ pub fn plan(ground: &Ground, needed: &[bool]) -> Plan {
             .map(|id| {
                 let open = ground.graph.tasks[id].deps.iter().copied().filter(|dep| is_open(tasks[*dep].as_ref()));
                 let open: Vec<TaskId> = open.collect();
-                (id, if open.is_empty() { judge(ground, id, &overlay) } else { Ok(Judged::waiting(open)) })
+                (id, if open.is_empty() { judge(ground, id, &overlay) } else { Ok(waiting(ground, id, open)) })
             })
             .collect();
         for (id, judged) in judged {
@@ -149,27 +170,34 @@ pub fn making(ground: &Ground, plan: &Plan, id: TaskId) -> Result<Making, Error>
 /// Whether what a task leaves cannot be known yet.
 fn is_open(judged: Option<&Result<Judged, Error>>) -> bool {
     match judged {
+        // What a merge comes to is known when it is done.
+        Some(Ok(judged)) if judged.edits.iter().any(|edit| edit.fate == Fate::Merged) => true,
         Some(Ok(judged)) => match (&judged.verdict, &judged.making) {
-            (Verdict::Fresh | Verdict::Restorable(..), _) => false,
-            (Verdict::Stale(_), Some(Making::Bytes(_))) => false,
+            (Verdict::Fresh | Verdict::Kept(_) | Verdict::Restorable(..), _) => false,
+            // What is only taken as changed says nothing of what an edit would make of it.
+            (Verdict::Stale(why), Some(Making::Bytes(_))) => why.iter().any(|why| matches!(why, Reason::Assumed(_))),
             (Verdict::Stale(_) | Verdict::Edited(_) | Verdict::Waiting(_), _) => true,
         },
         _ => true,
     }
 }
 
-impl Judged {
-    fn waiting(on: Vec<TaskId>) -> Judged {
-        Judged {
-            verdict: Verdict::Waiting(on),
-            key: None,
-            parts: Vec::new(),
-            making: None,
-            checked: None,
-            unchecked: false,
-        }
+/// A task that cannot be judged before others are made.
+fn waiting(ground: &Ground, id: TaskId, on: Vec<TaskId>) -> Judged {
+    // What cannot be read is said when the task is judged.
+    let facts = facts(ground, id).unwrap_or_default();
+    Judged {
+        verdict: Verdict::Waiting(on),
+        key: None,
+        parts: Vec::new(),
+        making: None,
+        checked: None,
+        unchecked: false,
+        edits: facts.iter().filter_map(stale::edit_by_record).collect(),
     }
+}
 
+impl Judged {
     /// The request that it would take, if it takes one.
     pub fn ask(&self) -> Option<&Ask> {
         match (&self.verdict, &self.making) {
@@ -207,10 +235,22 @@ pub fn judge(ground: &Ground, id: TaskId, files: &dyn Files) -> Result<Judged, E
     };
     let mut facts = facts(ground, id).map_err(in_rule)?;
     let is_rendered = graph.rule(id).is_rendered();
-    let stored = if is_rendered { None } else { stored(ground, key, &facts) };
+    // What is rendered is at hand without a store; what a person accepted in its place is not.
+    let is_accepted = |fact: &OutputFacts| fact.locked.is_some_and(|entry| entry.base.is_some());
+    let stored = if is_rendered && !facts.iter().any(is_accepted) { None } else { stored(ground, key, &facts) };
+    let can_merge = |path: &RelPath, base: Digest| {
+        let is_text = |bytes: Option<Arc<[u8]>>| bytes.is_some_and(|bytes| merge::is_text(&bytes));
+        is_text(ground.files.read(path).unwrap_or_default()) && is_text(ground.store.base(path, &base))
+    };
+    let is_conflicted =
+        |path: &RelPath| ground.files.read(path).unwrap_or_default().is_some_and(|bytes| merge::is_conflicted(&bytes));
+    let on_edit = graph.rule(id).on_edit;
+    let means = Means { on_edit, can_merge: &can_merge, is_conflicted: &is_conflicted };
     let locked_model = facts.iter().find_map(|fact| fact.locked.and_then(|entry| entry.model.clone()));
     let why = || why_key_moved(remembered, &parts, locked_model.clone());
-    let mut verdict = stale::judge(key, &facts, stored.clone(), why, ground.wish);
+    let assumed = ground.assumed(id);
+    let wish = Wish { rebuild: ground.wish.rebuild || !assumed.is_empty(), ..ground.wish };
+    let (mut verdict, mut edits) = stale::judge(key, &facts, stored.clone(), why, wish, &means);
     if is_rendered && !matches!(verdict, Verdict::Fresh) {
         // What stands there may be just what would be written.
         if let Making::Bytes(bytes) = render()? {
@@ -218,10 +258,15 @@ pub fn judge(ground: &Ground, id: TaskId, files: &dyn Files) -> Result<Judged, E
                 fact.would_be = Some(Digest::of(bytes));
             }
         }
-        verdict = stale::judge(key, &facts, None, why, ground.wish);
+        (verdict, edits) = stale::judge(key, &facts, stored, why, wish, &means);
+    }
+    if let (Verdict::Stale(why), false) = (&mut verdict, assumed.is_empty()) {
+        why.retain(|why| *why != Reason::Forced || ground.wish.rebuild);
+        why.extend(assumed.into_iter().map(Reason::Assumed));
     }
     let mut of_checks = Checked::default();
-    if let Some(there) = result_there(&verdict, &facts) {
+    // Checks are for results: what a person accepted stands above them.
+    if let Some(there) = result_there(&verdict, &facts).filter(|_| !facts.iter().any(|fact| accepts(fact, key))) {
         match checks::judge(ground, id, &verdict, &there, remembered, files).map_err(in_rule)? {
             Ok(checked) => of_checks = checked,
             Err(complaint) => {
@@ -239,7 +284,20 @@ pub fn judge(ground: &Ground, id: TaskId, files: &dyn Files) -> Result<Judged, E
         // A check that cannot be held against anything is found out before a result is paid for.
         tests(graph, id, files, ground.recipes).map_err(in_rule)?;
     }
-    Ok(Judged { verdict, key: Some(key), parts, making, checked: of_checks.passed, unchecked: of_checks.unchecked })
+    Ok(Judged {
+        verdict,
+        key: Some(key),
+        parts,
+        making,
+        checked: of_checks.passed,
+        unchecked: of_checks.unchecked,
+        edits,
+    })
+}
+
+/// Whether the lock has a person's content for this key.
+fn accepts(fact: &OutputFacts, key: Digest) -> bool {
+    fact.locked.is_some_and(|entry| entry.base.is_some() && entry.key == key)
 }
 
 /// What is known of each output of a task, by the files as they are.
@@ -281,7 +339,11 @@ pub fn filters(graph: &Graph, id: TaskId, files: &dyn Files) -> Result<Vec<Strin
 
 /// The result that can be had without asking: the lock's content for this key before any other that the store has for it.
 fn stored(ground: &Ground, key: Digest, facts: &[OutputFacts]) -> Option<Vec<Digest>> {
-    let of_key = |fact: &OutputFacts| fact.locked.filter(|entry| entry.key == key).map(|entry| entry.content);
+    // Where an accepted edit was taken back, what is generated for this key is wanted again.
+    let of_key = |fact: &OutputFacts| {
+        let entry = fact.locked.filter(|entry| entry.key == key)?;
+        (entry.base.is_none() || entry.base != fact.on_disk).then_some(entry.content)
+    };
     let locked: Option<Vec<Digest>> = facts.iter().map(of_key).collect();
     let held = |digests: &Vec<Digest>| {
         digests.iter().zip(facts).all(|(digest, fact)| fact.on_disk == Some(*digest) || ground.store.has(digest))
@@ -334,13 +396,15 @@ pub fn orphans(graph: &Graph, files: &dyn Files, lock: &Lock) -> Result<Vec<Orph
     let is_made = |path: &RelPath| graph.makers.contains_key(path) || graph.skipped.contains(path);
     let without_rule: Vec<_> = lock.iter().filter(|(path, _)| !is_made(path)).collect();
     let read = if without_rule.is_empty() { HashSet::new() } else { graph.read_files() };
-    for (path, entry) in without_rule {
+    for (path, first) in without_rule {
         // What a task reads has become a source: it stays, and is genmake's no more.
         let on_disk = if read.contains(path) { None } else { files.digest(path)? };
+        let entry = lock.get(path, on_disk).unwrap_or(first);
         orphans.push(Orphan {
             path: path.clone(),
             rule: entry.rule.clone(),
-            edited: on_disk.map(|digest| digest != entry.content),
+            // What was accepted is a person's as well.
+            edited: on_disk.map(|digest| !entry.is_generated(digest)),
             rule_is_empty: graph.empty_rules.contains(&entry.rule),
         });
     }

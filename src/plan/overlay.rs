@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::making::Making;
-use super::{Ground, Judged, Verdict};
+use super::{Fate, Ground, Judged, Verdict};
 use crate::digest::Digest;
 use crate::error::Error;
 use crate::files::Files;
@@ -31,12 +31,18 @@ impl<'a> Overlay<'a> {
     /// Puts in what a task leaves, where that is known.
     pub fn add(&mut self, ground: &Ground, id: TaskId, judged: &Judged) {
         let outputs = ground.graph.tasks[id].outputs.iter().map(|output| output.path.clone());
+        // What a person's bytes stay in is as it is.
+        let stays = |path: &RelPath| {
+            judged.edits.iter().any(|edit| edit.path == *path && matches!(edit.fate, Fate::Accepted | Fate::Kept))
+        };
         match (&judged.verdict, &judged.making) {
             (Verdict::Stale(_), Some(Making::Bytes(bytes))) => {
-                self.made.extend(outputs.zip(bytes.iter().cloned().map(Made::Bytes)));
+                let made = outputs.zip(bytes.iter().cloned().map(Made::Bytes));
+                self.made.extend(made.filter(|(path, _)| !stays(path)));
             }
             (Verdict::Restorable(_, digests), _) => {
-                self.made.extend(outputs.zip(digests.iter().copied().map(Made::Stored)));
+                let made = outputs.zip(digests.iter().copied().map(Made::Stored));
+                self.made.extend(made.filter(|(path, _)| !stays(path)));
             }
             _ => {}
         }

@@ -1,16 +1,25 @@
 //! The content-addressed store: blobs by sha256, results by action key, raw replies by action key and attempt.
 
-use std::path::PathBuf;
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::SystemTime;
 
-use super::unwritable;
 use super::write::{put_shared, sync_folder};
+use super::{history, unwritable};
 use crate::digest::Digest;
 use crate::error::Error;
+use crate::path::RelPath;
 use crate::plan::Stored;
 
 /// The folder of what is being written, in the store's own.
 const BEGUN: &str = "begun";
+
+/// Where a blob is, relative to the root: for people who want it back.
+pub fn blob_name(digest: &Digest) -> String {
+    let name = digest.to_string();
+    format!("{}/store/cas/{}/{}", super::FOLDER, &name[..2], &name[2..])
+}
 
 /// What an action gave.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -28,17 +37,35 @@ pub struct Action {
 /// The store in `.genmake/store`.
 pub struct Store {
     folder: PathBuf,
+    /// Where git's history is sought, too.
+    root: Option<PathBuf>,
+    /// What was sought there.
+    sought: Mutex<HashMap<(RelPath, Digest), Sought>>,
 }
+
+/// What git's history has of a content: `None` if nothing.
+type Sought = Option<Arc<[u8]>>;
 
 impl Store {
     /// The store below `folder`; nothing is made before something is put.
     pub fn new(folder: PathBuf) -> Store {
-        Store { folder }
+        Store { folder, root: None, sought: Mutex::default() }
+    }
+
+    /// Where it lacks what an edit was made on, git's history of the tree at `root` is asked.
+    #[must_use]
+    pub fn with_history(self, root: PathBuf) -> Store {
+        Store { root: Some(root), ..self }
     }
 
     /// Takes away what a killed run began to write. What cannot be is tried again by the next run.
     pub(super) fn sweep(&self) {
         let _ = std::fs::remove_dir_all(self.folder.join(BEGUN));
+    }
+
+    /// Where it is.
+    pub(super) fn folder(&self) -> &Path {
+        &self.folder
     }
 
     fn blob_path(&self, digest: &Digest) -> PathBuf {
@@ -55,6 +82,10 @@ impl Store {
         let path = self.blob_path(&digest);
         if self.get(&digest).is_none() {
             self.write(&path, bytes)?;
+        } else {
+            // It is put anew, and so is young again: `gc` goes by that.
+            let file = fs_err::OpenOptions::new().append(true).open(&path);
+            let _ = file.and_then(|file| file.file().set_modified(SystemTime::now()));
         }
         Ok(digest)
     }
@@ -111,7 +142,7 @@ impl Store {
         serde_json::from_slice(&text).ok()
     }
 
-    fn write(&self, path: &std::path::Path, bytes: &[u8]) -> Result<(), Error> {
+    fn write(&self, path: &Path, bytes: &[u8]) -> Result<(), Error> {
         let Some(folder) = path.parent() else { return Ok(()) };
         let begun = self.folder.join(BEGUN);
         for folder in [folder, &begun] {
@@ -130,6 +161,20 @@ impl Stored for Store {
 
     fn has(&self, blob: &Digest) -> bool {
         self.blob_path(blob).is_file()
+    }
+
+    fn base(&self, path: &RelPath, content: &Digest) -> Option<Arc<[u8]>> {
+        if let Some(bytes) = self.get(content) {
+            return Some(bytes);
+        }
+        let root = self.root.as_ref()?;
+        let sought = (path.clone(), *content);
+        if let Some(known) = self.sought.lock().unwrap_or_else(PoisonError::into_inner).get(&sought) {
+            return known.clone();
+        }
+        let found: Sought = history::find(root, path, content).map(Arc::from);
+        self.sought.lock().unwrap_or_else(PoisonError::into_inner).insert(sought, found.clone());
+        found
     }
 }
 

@@ -4,12 +4,11 @@ use std::collections::BTreeMap;
 use std::io::ErrorKind;
 use std::path::Path;
 
-use super::FOLDER;
 use super::snapshot::Listed;
 use super::state::Stamp;
 use crate::digest::{Digest, Framed};
 use crate::error::{Code, Error};
-use crate::path::RelPath;
+use crate::path::{RelPath, is_reserved};
 
 /// What lies below a folder.
 #[derive(Debug, Default)]
@@ -44,7 +43,7 @@ impl Tree {
     /// [`Code::Unreadable`] for a folder that cannot be listed.
     pub fn walk(root: &Path, base: &str, depth: Option<usize>) -> Result<Tree, Error> {
         let mut tree = Tree::default();
-        if !base.split('/').any(is_left_out) {
+        if !base.split('/').any(is_reserved) {
             tree.folder(root, base, depth, true)?;
         }
         tree.files.sort();
@@ -84,10 +83,6 @@ impl Tree {
     }
 }
 
-fn is_left_out(name: &str) -> bool {
-    name == ".git" || name == FOLDER
-}
-
 /// The names in a folder with what tells them from others; `None` if there is no folder.
 ///
 /// # Errors
@@ -104,7 +99,7 @@ fn list(folder: &Path) -> Result<Option<(Listed, Vec<Named>)>, Error> {
     for entry in fs_err::read_dir(folder).map_err(unreadable)? {
         let entry = entry.map_err(unreadable)?;
         let name = entry.file_name();
-        if name.to_str().is_some_and(is_left_out) {
+        if name.to_str().is_some_and(is_reserved) {
             continue;
         }
         let kind = match entry.file_type() {

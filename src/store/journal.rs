@@ -1,6 +1,7 @@
 //! What this run is about to put where: written and synced before each rename, so that after a crash a file that matches its
 //! record is known as genmake's own and not taken for a hand edit.
 
+use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
@@ -19,6 +20,8 @@ pub struct Record {
     pub content: Option<Digest>,
     /// The action key that made it.
     pub key: Digest,
+    /// What of a person's stands there and is in the store: it is merged into what is written, or put back after a command.
+    pub stood: Option<Digest>,
 }
 
 /// An open journal.
@@ -40,19 +43,33 @@ impl Journal {
         records
     }
 
-    /// Adds to `memory` what records say of outputs: whose bytes they are, and which may be half-written.
-    pub fn recall(records: impl IntoIterator<Item = Record>, memory: &mut Memory) {
-        for Record { path, content, key } in records {
-            match content {
-                Some(content) => {
+    /// Adds to `memory` what records say of outputs: whose bytes they are, and which may be half-written. Gives what of a
+    /// person's a command was to be merged with, and its key.
+    pub fn recall(
+        records: impl IntoIterator<Item = Record>,
+        memory: &mut Memory,
+    ) -> BTreeMap<RelPath, (Digest, Digest)> {
+        let mut taken = BTreeMap::new();
+        for Record { path, content, key, stood } in records {
+            match (content, stood) {
+                (Some(content), None) => {
                     memory.half.remove(&path);
                     let written = memory.outputs.entry(path).or_default();
                     written.retain(|old| *old != (content, key));
                     written.push((content, key));
                 }
-                None => drop(memory.half.insert(path)),
+                // Nobody but the lock says that a person's bytes are an output's content.
+                (Some(_), Some(_)) => {
+                    memory.half.remove(&path);
+                    taken.remove(&path);
+                }
+                (None, stood) => {
+                    taken.extend(stood.map(|stood| (path.clone(), (stood, key))));
+                    memory.half.insert(path);
+                }
             }
         }
+        taken
     }
 
     /// Opens the journal for appending.
@@ -96,10 +113,11 @@ impl Journal {
 /// What stands for a content that nobody knows yet.
 const UNKNOWN: &str = "-";
 
-/// Length and checksum, then path, content and key with line breaks between; a path holds none.
+/// Length and checksum, then path, content, key and perhaps what stood there, with line breaks between; a path holds none.
 fn bytes_of(record: &Record) -> Vec<u8> {
     let content = record.content.map_or_else(|| UNKNOWN.to_owned(), |digest| digest.to_string());
-    let body = format!("{}\n{content}\n{}", record.path, record.key);
+    let stood = record.stood.map_or_else(String::new, |digest| format!("\n{digest}"));
+    let body = format!("{}\n{content}\n{}{stood}", record.path, record.key);
     let mut bytes = Vec::with_capacity(body.len() + 8);
     bytes.extend((body.len() as u32).to_le_bytes());
     bytes.extend(crc32fast::hash(body.as_bytes()).to_le_bytes());
@@ -121,7 +139,12 @@ fn frame(bytes: &[u8]) -> Option<(Record, &[u8])> {
         UNKNOWN => None,
         text => Some(Digest::parse(text)?),
     };
-    let record = Record { path, content, key: Digest::parse(lines.next()?)? };
+    let key = Digest::parse(lines.next()?)?;
+    let stood = match lines.next() {
+        None => None,
+        Some(text) => Some(Digest::parse(text)?),
+    };
+    let record = Record { path, content, key, stood };
     Some((record, &rest[length..]))
 }
 
@@ -136,6 +159,7 @@ mod tests {
             path: RelPath::new(name).unwrap(),
             content: (name != "b").then(|| Digest::of(name)),
             key: Digest::of("key"),
+            stood: (name != "a").then(|| Digest::of("stood")),
         };
         let mut journal = Journal::open(dir.path()).unwrap();
         journal.append(&[record("a"), record("b")]).unwrap();

@@ -2,10 +2,13 @@
 //!
 //! Knows nothing of rules and verdicts. Nothing is written outside the root, and nothing half.
 
+mod beneath;
 mod blobs;
 mod folders;
+mod gc;
 mod glance;
 mod guard;
+mod history;
 mod journal;
 mod observed;
 mod read;
@@ -14,7 +17,8 @@ mod snapshot;
 mod state;
 mod write;
 
-pub use blobs::{Action, Store};
+pub use blobs::{Action, Store, blob_name};
+pub use gc::{Freed, Needed};
 pub use glance::{Glance, Part};
 pub use guard::Guard;
 pub use journal::{Journal, Record};
@@ -28,7 +32,9 @@ pub use write::{
 
 use std::path::{Path, PathBuf};
 
+use crate::digest::Digest;
 use crate::error::{Code, Error};
+use crate::path::RelPath;
 
 /// The folder of everything that can be deleted at any time.
 pub const FOLDER: &str = ".genmake";
@@ -86,6 +92,28 @@ fn keep_all(store: &Store, folder: &Path) {
     }
 }
 
+/// Puts back what of a person's a killed run's command was to be merged with, and keeps what stands there instead. `false` where
+/// the store has lost it. Only for who holds the guard.
+///
+/// # Errors
+/// [`Code::Unwritable`] or [`Code::Unreadable`], naming the path.
+pub fn put_back(root: &Path, store: &Store, path: &RelPath, stood: Digest, key: Digest) -> Result<bool, Error> {
+    let Some(bytes) = store.get(&stood) else { return Ok(false) };
+    match fs_err::read(root.join(path)) {
+        Ok(now) if now == *bytes => {}
+        Ok(now) => {
+            store.put(&now)?;
+            write_output(root, path, &bytes, None)?;
+        }
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => drop(write_output(root, path, &bytes, None)?),
+        Err(e) => return Err(Error::new(Code::Unreadable, e.to_string())),
+    }
+    // Said, so that it is done once: what a person does there from now on is another edit.
+    let record = Record { path: path.clone(), content: Some(stood), key, stood: Some(stood) };
+    Journal::open(&root.join(FOLDER))?.append(&[record])?;
+    Ok(true)
+}
+
 /// Deletes one of genmake's own files, if it is there.
 ///
 /// # Errors
@@ -97,6 +125,10 @@ pub fn forget(path: &Path) -> Result<(), Error> {
     }
 }
 
+fn outside(path: &RelPath) -> Error {
+    Error::new(Code::BadPath, format!("`{path}` leads outside the root through a symlink"))
+}
+
 fn unwritable(error: &std::io::Error) -> Error {
     Error::new(Code::Unwritable, error.to_string())
 }
@@ -104,8 +136,6 @@ fn unwritable(error: &std::io::Error) -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::digest::Digest;
-    use crate::path::RelPath;
 
     #[test]
     fn what_a_killed_run_was_writing_is_taken_away_and_nothing_else() {
@@ -116,7 +146,7 @@ mod tests {
         let digest = store.put(b"text").unwrap();
         let path = RelPath::new("docs/a.md").unwrap();
         write_output(root, &path, b"a", None).unwrap();
-        let record = Record { path: path.clone(), content: None, key: Digest::of("key") };
+        let record = Record { path: path.clone(), content: None, key: Digest::of("key"), stood: None };
         let leftover = |name: &str| {
             root.join(name)
                 .with_file_name(format!(".genmake-{}.tmp", Digest::of(name.rsplit('/').next().unwrap()).short()))

@@ -131,6 +131,11 @@ impl WorkTree {
         self.lock_seen().iter().filter_map(|(path, seen)| Some((path.clone(), (*seen)?))).collect()
     }
 
+    /// The digest that the last run knew a file by.
+    pub fn digest_before(&self, path: &RelPath) -> Option<Digest> {
+        self.before.get(path).map(|(_, digest)| *digest)
+    }
+
     /// The stamps for the next run: what was seen in this one, and of an earlier one what is still to be trusted. An entry
     /// that was too young to be trusted then does not become older by being written again.
     pub fn stamps(&self) -> HashMap<RelPath, (Stamp, Digest)> {

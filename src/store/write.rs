@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::replace::replace;
 use super::state::Stamp;
-use super::unwritable;
+use super::{beneath, outside, unwritable};
 use crate::digest::Digest;
 use crate::error::{Code, Error};
 use crate::path::{RelPath, is_reserved};
@@ -133,8 +133,10 @@ fn permissions(_: u32) -> Option<std::fs::Permissions> {
 /// # Errors
 /// [`Code::Unwritable`], naming the path, or [`Code::BadPath`] where it is a symlink, whose file may be anybody's.
 pub fn set_mode(root: &Path, path: &RelPath, mode: u32) -> Result<bool, Error> {
-    inside(root, path)?;
-    let full = root.join(path);
+    let Some(folder) = beneath::folder(root, path, false)? else {
+        return Err(Error::new(Code::Unwritable, format!("`{path}` is not there any more")));
+    };
+    let full = folder.file(path);
     if full.is_symlink() {
         let message = format!("`{path}` is a symlink, and the file that it leads to is not given a mode");
         return Err(Error::new(Code::BadPath, message));
@@ -143,12 +145,12 @@ pub fn set_mode(root: &Path, path: &RelPath, mode: u32) -> Result<bool, Error> {
     #[cfg(unix)]
     {
         use std::os::unix::fs::PermissionsExt;
-        let now = fs_err::metadata(&full).map_err(|e| unwritable(&e))?.permissions().mode() & 0o7777;
+        let now = fs_err::metadata(&full).map_err(|e| folder.named(unwritable(&e)))?.permissions().mode() & 0o7777;
         if now == mode {
             return Ok(false);
         }
     }
-    fs_err::set_permissions(&full, wanted).map_err(|e| unwritable(&e))?;
+    fs_err::set_permissions(&full, wanted).map_err(|e| folder.named(unwritable(&e)))?;
     Ok(true)
 }
 
@@ -173,24 +175,28 @@ pub fn mode(root: &Path, path: &RelPath) -> Option<u32> {
 /// # Errors
 /// As [`write_output`].
 pub fn make_way(root: &Path, path: &RelPath, aside: &RelPath, stood: Option<Digest>) -> Result<bool, Error> {
-    inside(root, path)?;
-    make_folders(root, path)?;
+    let Some(folder) = beneath::folder(root, path, true)? else { return Err(folder_gone(path)) };
     make_folders(root, aside)?;
-    let (full, aside) = (root.join(path), root.join(aside));
+    let (full, aside) = (folder.file(path), root.join(aside));
+    let unwritable = |e: std::io::Error| folder.named(unwritable(&e));
     match fs_err::rename(&full, &aside) {
         Err(e) if is_absent(&e) => return Ok(true),
         // It cannot be moved, and what is seen last has to do.
         Err(e) if e.kind() == std::io::ErrorKind::CrossesDevices => {
-            let is_as_seen = is_nobodys(&full, stood).map_err(|e| unwritable(&e))?;
+            let is_as_seen = is_nobodys(&full, stood).map_err(unwritable)?;
             return if is_as_seen { take_away(root, path).map(|()| true) } else { Ok(false) };
         }
-        moved => moved.map_err(|e| unwritable(&e))?,
+        moved => moved.map_err(unwritable)?,
     }
     let is_as_seen = is_nobodys(&aside, stood);
     if !matches!(is_as_seen, Ok(true)) {
-        fs_err::rename(&aside, &full).map_err(|e| unwritable(&e))?;
+        fs_err::rename(&aside, &full).map_err(unwritable)?;
     }
-    is_as_seen.map_err(|e| unwritable(&e))
+    is_as_seen.map_err(unwritable)
+}
+
+fn folder_gone(path: &RelPath) -> Error {
+    Error::new(Code::Unwritable, format!("`{path}` cannot be written: its folder is gone"))
 }
 
 /// Whether what lies there is a file of that content, or no text at all: a link, or a device.
@@ -204,10 +210,10 @@ fn is_nobodys(path: &Path, stood: Option<Digest>) -> std::io::Result<bool> {
 /// # Errors
 /// As [`write_output`].
 pub fn move_back(root: &Path, path: &RelPath, aside: &RelPath) -> Result<bool, Error> {
-    inside(root, path)?;
-    match fs_err::rename(root.join(aside), root.join(path)) {
+    let Some(folder) = beneath::folder(root, path, true)? else { return Err(folder_gone(path)) };
+    match fs_err::rename(root.join(aside), folder.file(path)) {
         Err(e) if is_absent(&e) => Ok(false),
-        moved => moved.map(|()| true).map_err(|e| unwritable(&e)),
+        moved => moved.map(|()| true).map_err(|e| folder.named(unwritable(&e))),
     }
 }
 
@@ -231,12 +237,12 @@ pub fn no_file(root: &Path, path: &RelPath) -> Option<&'static str> {
 /// # Errors
 /// As [`write_output`].
 pub fn take_away(root: &Path, path: &RelPath) -> Result<(), Error> {
-    inside(root, path)?;
-    let full = root.join(path);
+    let Some(folder) = beneath::folder(root, path, false)? else { return Ok(()) };
+    let full = folder.file(path);
     let removed =
         if full.is_dir() && !full.is_symlink() { fs_err::remove_dir(full) } else { fs_err::remove_file(full) };
     match removed {
-        Err(e) if !is_absent(&e) => Err(unwritable(&e)),
+        Err(e) if !is_absent(&e) => Err(folder.named(unwritable(&e))),
         _ => Ok(()),
     }
 }
@@ -255,16 +261,7 @@ pub fn sync_output(root: &Path, path: &RelPath) -> Result<Option<Stamp>, Error> 
 fn make_folders(root: &Path, path: &RelPath) -> Result<(), Error> {
     let full = root.join(path);
     let Some(folder) = full.parent() else { return Ok(()) };
-    fs_err::create_dir_all(folder).map_err(|e| {
-        let is_in_the_way = |above: &&str| root.join(above).exists() && !root.join(above).is_dir();
-        match path.parents().find(is_in_the_way) {
-            Some(above) => {
-                Error::new(Code::Unwritable, format!("`{path}` cannot be written: `{above}` is not a folder"))
-                    .hint(format!("move `{above}` away, or give the output another path"))
-            }
-            None => unwritable(&e),
-        }
-    })
+    fs_err::create_dir_all(folder).map_err(|e| beneath::unmade(root, path, &e))
 }
 
 /// Writes a result that is not accepted yet, below [`super::STAGE`]. It need not survive a crash.
@@ -308,13 +305,14 @@ fn write_over(
     mode: Option<u32>,
     over: Over,
 ) -> Result<Option<Stamp>, Error> {
-    inside(root, path)?;
-    let full = root.join(path);
-    make_folders(root, path)?;
+    let Some(folder) = beneath::folder(root, path, true)? else {
+        return Err(folder_gone(path));
+    };
+    let full = folder.file(path);
     if full.is_dir() {
         return Err(Error::new(Code::Unwritable, format!("`{path}` is a folder, and a file was to be written there")));
     }
-    put_by(&full, bytes, mode, &temporary(&full), over)
+    put_by(&full, bytes, mode, &temporary(&full), over).map_err(|e| folder.named(e))
 }
 
 /// Deletes an output, and the folders above it that this leaves empty.
@@ -329,12 +327,10 @@ pub fn remove(root: &Path, path: &RelPath) -> Result<(), Error> {
 
 /// Deletes the folders above a path that are empty.
 pub fn prune(root: &Path, path: &RelPath) {
-    if leaves(root, path) {
-        return;
-    }
-    for parent in path.parents() {
+    for parent in path.parents().filter_map(|parent| RelPath::new(parent).ok()) {
+        let Ok(Some(folder)) = beneath::folder(root, &parent, false) else { return };
         // Fails where something else lies in it, which is as it should be.
-        if std::fs::remove_dir(root.join(parent)).is_err() {
+        if std::fs::remove_dir(folder.file(&parent)).is_err() {
             break;
         }
     }
@@ -342,7 +338,7 @@ pub fn prune(root: &Path, path: &RelPath) {
 
 fn inside(root: &Path, path: &RelPath) -> Result<(), Error> {
     if leaves(root, path) {
-        return Err(Error::new(Code::BadPath, format!("`{path}` leads outside the root through a symlink")));
+        return Err(outside(path));
     }
     Ok(())
 }

@@ -28,6 +28,8 @@ pub enum Progress {
 pub struct Display {
     bar: Option<ProgressBar>,
     silent: bool,
+    /// Whether lines of tasks are left out, and only errors and the end are shown.
+    brief: bool,
     verbose: bool,
     /// Requests under way.
     waiting: BTreeSet<usize>,
@@ -47,7 +49,13 @@ impl Display {
             bar
         });
         let silent = progress == Progress::None;
-        Display { bar, silent, verbose, waiting: BTreeSet::new(), tokens: (0, 0), last_error: None }
+        Display { bar, silent, brief: false, verbose, waiting: BTreeSet::new(), tokens: (0, 0), last_error: None }
+    }
+
+    /// Shows only errors, and one line at the end.
+    #[must_use]
+    pub fn brief(self) -> Display {
+        Display { brief: true, bar: None, ..self }
     }
 
     /// Shows an event.
@@ -127,6 +135,8 @@ impl Display {
             Status::Generated => self.line("generate", &(names + &why)),
             Status::Ran => self.line("run", &(names + &why)),
             Status::Defaulted => self.line("default", &names),
+            Status::Accepted => self.line("accept", &names),
+            Status::Merged => self.line("merge", &(names + &why)),
             Status::Restored => self.line("restore", &(names + &why)),
             Status::Skipped => self.line("skip", &names),
             Status::Failed => self.line("fail", &names),
@@ -143,7 +153,7 @@ impl Display {
     }
 
     fn line(&self, verb: &str, text: &str) {
-        if self.silent {
+        if self.silent || self.brief {
             return;
         }
         let verb = match verb {
@@ -206,6 +216,8 @@ fn closing(summary: &Summary) -> String {
         (Status::Ran, "ran"),
         (Status::Restored, "restored"),
         (Status::Defaulted, "defaulted"),
+        (Status::Merged, "merged"),
+        (Status::Accepted, "accepted"),
         (Status::Fresh, "fresh"),
         (Status::Edited, "edited by hand"),
         (Status::Failed, "failed"),

@@ -38,6 +38,24 @@ pub fn out(text: &str) {
     let _ = anstream::stdout().write_all(text.as_bytes());
 }
 
+/// Prints a difference to standard output, with colors on a terminal. Elsewhere it is what `patch` takes, byte by byte.
+pub fn difference(text: &str) {
+    use owo_colors::OwoColorize;
+    let colors = anstream::AutoStream::choice(&std::io::stdout()) != anstream::ColorChoice::Never;
+    if !colors && !std::io::stdout().is_terminal() {
+        let _ = std::io::stdout().write_all(text.as_bytes());
+        return;
+    }
+    let colored = |line: &str| match line.as_bytes().first() {
+        _ if line.starts_with("--- ") || line.starts_with("+++ ") => line.bold().to_string(),
+        Some(b'+') => line.green().to_string(),
+        Some(b'-') => line.red().to_string(),
+        Some(b'@') => line.cyan().to_string(),
+        _ => line.to_owned(),
+    };
+    out(&sanitize(text).lines().map(|line| colored(line) + "\n").collect::<String>());
+}
+
 /// Prints a line for people to standard error.
 pub fn say(text: &str) {
     let _ = writeln!(anstream::stderr(), "{text}");

@@ -179,6 +179,19 @@ fn what_is_only_odd_works() {
 }
 
 #[test]
+fn what_is_only_odd_keeps_its_places() {
+    for (text, place) in [
+        ("\u{feff}version: 1\nrulez: {}\n", "[Genfile:2:1]"),
+        ("version: 1\r\nrules: {}\r\nvarz: {}\r\n", "[Genfile:3:1]"),
+        ("version: 1\nrules: {}\nvars: {a: &a {x: 1}}\nwhat: {<<: *a}\n", "[Genfile:4:1]"),
+        ("version: 1\nrules: !own {}\nwhat: !!str 1\n", "[Genfile:3:1]"),
+        ("--- # a comment\nversion: 1\nrules: {}\n'w\u{e9}': \"\u{1f600}\"\n...\n", "[Genfile:4:1]"),
+    ] {
+        check(&[("Genfile", text.as_bytes())], &["genmake::unknown_key", place]);
+    }
+}
+
+#[test]
 fn what_is_too_large_is_refused_by_its_size() {
     let large = vec![b'#'; 50 << 20];
     let genfile = ("Genfile", &b"version: 1\ninclude: [inc.yaml]\nrules: {}\n"[..]);

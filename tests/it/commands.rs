@@ -224,7 +224,7 @@ fn s_says_nothing_but_errors() {
             genmake::edited
 
               x `docs/index.md` was edited by hand
-              help: move the edit into `templates/index.hbs` or its inputs, or overwrite it with `--force` (the edited text is kept in the store)
+              help: `genmake diff docs/index.md` shows the edit, `genmake accept docs/index.md` keeps it until its inputs change, and `--force` overwrites it (the edited text is kept in the store); or move it into `templates/index.hbs` or its inputs
         "#]])
         .exits(2);
     p.run(["--progress", "none", "docs/e1.md"]).stdout(expect![[""]]).stderr(expect![[""]]).exits(0);
@@ -495,6 +495,7 @@ fn explain_goes_through_the_inputs() {
           output   docs/e2.md                               [DIGEST]      as it was
           recipe   prompts/page.prompt                      [DIGEST]      as it was
           item     spec.yaml#/entities/e2                   [DIGEST]      changed, was [DIGEST]
+            file     spec.yaml                              [DIGEST]      changed, was [DIGEST]
           vars     vars                                     [DIGEST]      as it was
           params   params                                   [DIGEST]      as it was
           model    m                                        [DIGEST]      as it was
@@ -568,7 +569,16 @@ fn explain_as_json() {
                   "name": "spec.yaml#/entities/e2",
                   "digest": "[DIGEST]",
                   "before": "[DIGEST]",
-                  "changed": true
+                  "changed": true,
+                  "files": [
+                    {
+                      "kind": "file",
+                      "name": "spec.yaml",
+                      "digest": "[DIGEST]",
+                      "before": "[DIGEST]",
+                      "changed": true
+                    }
+                  ]
                 },
                 {
                   "kind": "vars",
@@ -608,6 +618,7 @@ fn explain_as_json() {
                   "changed": false
                 }
               ],
+              "because": [],
               "locked_key": "[DIGEST]"
             }
           ]
@@ -1135,7 +1146,9 @@ fn the_report_has_every_field_with_the_right_numbers() {
           "embedded": 0,
           "failed": 0,
           "skipped": 0,
-          "edited": 1
+          "edited": 1,
+          "accepted": 0,
+          "merged": 0
         }
     "#]]
     .assert_eq(&format!("{:#}\n", report["targets"]));

@@ -51,6 +51,7 @@ cases! {
     bad_lock => BadLock,
     unknown_target => UnknownTarget,
     edited => Edited,
+    unmerged => Unmerged,
     frozen => Frozen,
     offline => Offline,
     provider => Provider,
@@ -573,15 +574,15 @@ fn bad_lock() -> String {
         &rules("  a: {output: a.txt, template: t.hbs}\n").file("Genfile.lock", "no lock\n"),
         &[],
         expect![[r#"
-        genmake::bad_lock
+            genmake::bad_lock
 
-          x the lock cannot be read: its first line is not `genmake-lock 1`
-           ,-[Genfile.lock:1:1]
-         1 | no lock
-           : ^^^^^^^
-           `----
-          help: take `Genfile.lock` back from version control, or delete it: outputs that equal what would be made are adopted
-    "#]],
+              x the lock cannot be read: its first line is not `genmake-lock 1`
+               ,-[Genfile.lock:1:1]
+             1 | no lock
+               : ^^^^^^^
+               `----
+              help: `git checkout HEAD -- Genfile.lock` takes it back; or delete it and run `genmake`: outputs that equal what would be made are adopted
+        "#]],
     )
 }
 
@@ -609,7 +610,25 @@ fn edited() -> String {
             genmake::edited
 
               x `docs/cart.md` was edited by hand
-              help: move the edit into `t.hbs` or its inputs, or overwrite it with `--force` (the edited text is kept in the store)
+              help: `genmake diff docs/cart.md` shows the edit, `genmake accept docs/cart.md` keeps it until its inputs change, and `--force` overwrites it (the edited text is kept in the store); or move it into `t.hbs` or its inputs
+            failed: 1 edited by hand in [TIME]
+        "#]],
+    )
+}
+
+fn unmerged() -> String {
+    let p = rules("  wiki: {output: docs/wiki.md, template: t.hbs, on_edit: merge}\n");
+    p.run([]).exits(0);
+    shows(
+        p.edit("docs/wiki.md", "mine\n").edit("t.hbs", "another text\n"),
+        &[],
+        expect![[r#"
+               edited  docs/wiki.md
+            genmake::unmerged
+
+              x `docs/wiki.md` holds conflicts: the edit and what is generated now change the same lines
+              help: resolve what stands between the markers, and run genmake again; as it stands, it is kept with `genmake accept --force docs/wiki.md`
+                    the text before the merge is kept as `.genmake/store/cas/fc/bc800db3f1867000b852f1ce0044b8f1584f76ade1ed6e65189824f95c3cda`
             failed: 1 edited by hand in [TIME]
         "#]],
     )

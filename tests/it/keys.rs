@@ -656,8 +656,22 @@ fn on_error() {
 
 #[test]
 fn on_edit() {
-    let key = in_rule("rules.*.on_edit", "KEY, output: in/1.txt, template: t.hbs, foreach: [x]");
-    key.shows(&[("stop", "edited".into()), ("keep", "unsupported".into())], Seen::outcome);
+    // An edit, and at once another template.
+    let look = |seen: &Seen| {
+        let p = &seen.project;
+        p.edit("t.hbs", "one\n2\n3\nlast\n").run([]).exits(0);
+        let run = p.edit("a", "one\n2\n3\nmine\n").edit("t.hbs", "two\n2\n3\nlast\n").run([]);
+        (run.status.code(), p.read("a").replace('\n', " "))
+    };
+    in_rule("rules.*.on_edit", "KEY, output: a, template: t.hbs, foreach: [x]").shows(
+        &[
+            ("stop", (Some(2), "one 2 3 mine ".into())),
+            ("keep", (Some(0), "one 2 3 mine ".into())),
+            ("overwrite", (Some(0), "two 2 3 last ".into())),
+            ("merge", (Some(0), "two 2 3 mine ".into())),
+        ],
+        look,
+    );
 }
 
 #[cfg(unix)]
@@ -752,8 +766,7 @@ fn what_a_rule_may_not_say() {
         ("a: {output: o, template: t.hbs, retries: 1.5}", "bad_value", "`retries` is a whole number from 0 to 100"),
         ("a: {output: o, template: t.hbs, on_error: stop}", "bad_value", "`on_error` is one of `fail`, `skip`"),
         ("a: {output: o, template: t.hbs, on_error: {}}", "missing_key", "`on_error` has no `default`"),
-        ("a: {output: o, template: t.hbs, on_edit: ask}", "bad_value", "`on_edit` is one of"),
-        ("a: {output: o, template: t.hbs, on_edit: merge}", "unsupported", "`on_edit: merge`"),
+        ("a: {output: o, template: t.hbs, on_edit: ask}", "bad_value", "`on_edit` is one of `stop`, `keep`"),
         ("a: {output: o, template: t.hbs, file_mode: \"0444\"}", "bad_value", "lets the owner read and write"),
         ("a: {output: o, template: t.hbs, file_mode: \"4755\"}", "bad_value", "`file_mode` is a number such as"),
         ("a: {output: o, template: t.hbs, file_mode: \"0899\"}", "bad_value", "not `0899`"),

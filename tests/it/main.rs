@@ -9,18 +9,23 @@ mod commands;
 mod context;
 mod docs;
 mod dotprompt;
+mod edits;
 mod errors;
 mod examples;
+mod gc;
 mod genfile;
 mod glance;
+mod graph;
 #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
 mod injected;
 mod keys;
 #[cfg(unix)]
 mod killed;
 mod language;
+mod locks;
 mod modules;
 mod packs;
+mod paths;
 mod project;
 mod prompts;
 mod providers;
@@ -33,3 +38,7 @@ mod shop;
 mod staleness;
 #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
 mod tracer;
+mod trust;
+#[cfg(unix)]
+mod watch;
+mod why;

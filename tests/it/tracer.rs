@@ -283,6 +283,15 @@ impl<F: FnMut(&Call) -> Then> Tracer<F> {
                 Some(fs_err::read_link(proc.join(from)).ok()?.join(text(pid, arguments[*path])?))
             }
         });
+        // A path through a folder's handle.
+        let known = |path: PathBuf| {
+            let rest = path.strip_prefix("/proc/self").ok().map(Path::to_owned);
+            let Some(rest) = rest.filter(|rest| rest.starts_with("fd")) else { return path };
+            let mut parts = rest.iter().skip(1);
+            let folder = parts.next().and_then(|fd| fs_err::read_link(proc.join("fd").join(fd)).ok());
+            folder.map_or(path, |folder| parts.fold(folder, |folder, part| folder.join(part)))
+        };
+        let paths = paths.map(known);
         let only_reads = *name == "openat" && arguments[2] as i32 & (libc::O_ACCMODE | libc::O_CREAT) == libc::O_RDONLY;
         Some(Call { name, paths: paths.collect(), own: process == self.root, writes: may_write && !only_reads })
     }

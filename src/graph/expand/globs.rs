@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::ops::Bound;
 use std::sync::Arc;
 
-use super::{Expander, Paths, input_path};
+use super::{Expander, INSIDE, Paths};
 use crate::error::{Code, Error, Place};
 use crate::graph::items::{Globs, pattern};
 use crate::lock;
@@ -21,6 +21,10 @@ impl Expander<'_> {
     /// The files that match, as they will be when everything is built: what is on disk and no rule's, and what other rules
     /// declare.
     pub(super) fn glob(&self, rule: usize, pattern: &Pattern) -> Result<Vec<RelPath>, Error> {
+        if self.is_outside(pattern.base()) {
+            let message = format!("`{}` leads outside the root through a symlink", pattern.base());
+            return Err(Error::new(Code::BadPath, message).hint(INSIDE));
+        }
         let lock = lock::file_name(&self.manifest.source.name);
         let mut found: BTreeSet<RelPath> = self.files.list(pattern)?.into_iter().collect();
         found.retain(|path| !self.locked.contains(path) && !self.declared.contains_key(path) && path.as_str() != lock);
@@ -53,7 +57,7 @@ impl Expander<'_> {
         if let Some(files) = self.matched.borrow().get(&key) {
             return Ok(Arc::clone(files));
         }
-        let files: Paths = self.glob(rule, &pattern(glob, place)?)?.into();
+        let files: Paths = self.glob(rule, &pattern(glob, place)?).map_err(|e| e.at(place.clone()))?.into();
         self.matched.borrow_mut().insert(key, Arc::clone(&files));
         Ok(files)
     }
@@ -62,7 +66,7 @@ impl Expander<'_> {
     pub(super) fn selected(&self, rule: usize, selector: &Selector, place: &Place) -> Result<Paths, Error> {
         match self.is_glob(&selector.file) {
             true => self.matched(rule, &selector.file, place),
-            false => Ok(Arc::from([input_path(&selector.file, place)?])),
+            false => Ok(Arc::from([self.input_path(&selector.file, place)?])),
         }
     }
 

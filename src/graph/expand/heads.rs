@@ -4,13 +4,13 @@ use std::borrow::Cow;
 
 use serde_json::Value;
 
-use super::{Expander, Head, file_names, input_path, parse_selector};
+use super::{Expander, Head, INSIDE, file_names, parse_selector};
 use crate::error::{Code, Error, Place};
 use crate::graph::items::{Axis, AxisItem, AxisItems, Globs, pattern, product};
 use crate::graph::{Item, Output};
 use crate::lock;
 use crate::manifest::{Expr, Foreach, Over, Recipe, Rule};
-use crate::path::RelPath;
+use crate::path::{Pattern, RelPath, folded};
 use crate::selector::{self, is_data};
 
 impl Expander<'_> {
@@ -44,7 +44,7 @@ impl Expander<'_> {
                 let matched = match matched.collect::<Result<Vec<_>, Error>>() {
                     Ok(matched) => matched,
                     Err(error) => {
-                        self.found.push(error);
+                        self.note(error.in_rule(&rules[*id].name).at(rules[*id].place.clone()));
                         continue;
                     }
                 };
@@ -67,6 +67,16 @@ impl Expander<'_> {
             }
             if settled {
                 break;
+            }
+        }
+        for (id, axes, matched) in &globs {
+            for (axis, matched) in axes.iter().zip(matched) {
+                if let (AxisItems::Globs(Globs { plain: Some((path, place)), .. }), true) =
+                    (&axis.over, matched.is_empty())
+                    && !self.declared.contains_key(path)
+                {
+                    self.note(self.missing(path, "it runs over", place).in_rule(&rules[*id].name));
+                }
             }
         }
         heads
@@ -147,8 +157,13 @@ impl Expander<'_> {
         };
         let source = text.render(&scope)?;
         if selector::split(&source).is_none() {
+            // One file by its name is no pattern that may find nothing.
+            let plain = match Pattern::is_glob(&source) {
+                true => None,
+                false => Some((self.input_path(&source, &text.place)?, text.place.clone())),
+            };
             let wanted = vec![pattern(&source, &text.place)?];
-            return Ok(AxisItems::Globs(Globs { wanted, unwanted: Vec::new() }));
+            return Ok(AxisItems::Globs(Globs { wanted, unwanted: Vec::new(), plain }));
         }
         let selector = parse_selector(&source, &text.place)?;
         let mut items = Vec::new();
@@ -156,11 +171,11 @@ impl Expander<'_> {
             // Its own outputs are not known yet; those of the last run are in the lock, and so are not matched.
             true => {
                 let pattern = pattern(&selector.file, &text.place)?;
-                let files = self.glob(usize::MAX, &pattern)?;
+                let files = self.glob(usize::MAX, &pattern).map_err(|e| e.at(text.place.clone()))?;
                 self.run_over_globs.borrow_mut().push((id, pattern, text.place.clone()));
                 files
             }
-            false => vec![input_path(&selector.file, &text.place)?],
+            false => vec![self.input_path(&selector.file, &text.place)?],
         };
         for path in files {
             if let Some(maker) = self.maker_of(&path) {
@@ -215,12 +230,12 @@ impl Expander<'_> {
             return Err(bad(format!("output `{text}` is a folder")).hint("an output is a file"));
         }
         let genfile = &self.manifest.source.name;
-        if path.as_str() == genfile || path.as_str() == lock::file_name(genfile) {
+        let name = folded(path.as_str());
+        if name == folded(genfile) || name == folded(&lock::file_name(genfile)) {
             return Err(bad(format!("output `{path}` is genmake's own")));
         }
-        if self.files.leaves_root(&path) {
-            let error = bad(format!("output `{path}` leads outside the root through a symlink"));
-            return Err(error.hint("outputs are written below the Genfile's folder only"));
+        if self.is_outside(path.dir()) {
+            return Err(bad(format!("output `{path}` leads outside the root through a symlink")).hint(INSIDE));
         }
         Ok(path)
     }
