@@ -202,24 +202,7 @@ impl Project {
         if guard.is_some() {
             store::sweep(&root, &location.lock_name(), &store, &records);
         }
-        let mut taken = BTreeMap::new();
-        for record in records {
-            match (record.content, record.stood) {
-                (Some(content), None) => {
-                    memory.half.remove(&record.path);
-                    memory.outputs.entry(record.path).or_default().push((content, record.key));
-                }
-                // Nobody but the lock says that a person's bytes are an output's content.
-                (Some(_), Some(_)) => {
-                    memory.half.remove(&record.path);
-                    taken.remove(&record.path);
-                }
-                (None, stood) => {
-                    taken.extend(stood.map(|stood| (record.path.clone(), (stood, record.key))));
-                    memory.half.insert(record.path);
-                }
-            }
-        }
+        let taken = Journal::recall(records, &mut memory);
         if guard.is_some() {
             for (path, (stood, key)) in taken {
                 if store::put_back(&root, &store, &path, stood, key)? {

@@ -133,10 +133,11 @@ impl Job {
                 (split.results, split.why)
             }
         };
-        // What is paid for is kept before anything else is done with it.
+        // What is paid for is kept before anything else is done with it. Where that fails it is not given up: it may still get
+        // to its place, and if that fails, too, its task says why.
         for (key, texts) in self.keys.iter().zip(&results) {
             if let Some(texts) = texts {
-                self.shared.store.put_reply(key, texts).map_err(Failed::Bug)?;
+                let _ = self.shared.store.put_reply(key, texts);
             }
         }
         let results = self.batch.tasks.iter().zip(&self.asks).zip(results).map(|((task, ask), texts)| {

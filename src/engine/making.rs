@@ -15,7 +15,7 @@ use crate::llm::{Ask, Usage};
 use crate::manifest::OnEdit;
 use crate::path::RelPath;
 use crate::plan::{self, Edit, Making, Verdict, bug};
-use crate::store::{self, Action, Record, Write};
+use crate::store::{self, Action, Over, Record, Write};
 use crate::tokens;
 
 /// A task whose outputs are as they should be.
@@ -206,19 +206,23 @@ fn write_all(shared: &Shared, group: &[&Ready]) -> Vec<Result<Made, Error>> {
         planned.iter_mut().filter(is_to_write).for_each(|planned| *planned = Err(error.clone()));
     }
     let to_write = planned.iter().flatten().flat_map(|planned| &planned.writes);
-    let writes: Vec<Write> = to_write.map(|(path, bytes, mode)| Write { path, bytes, mode: *mode }).collect();
+    let writes: Vec<Write> = to_write.map(ToWrite::write).collect();
     let mut stamps = store::write_outputs(&shared.root, &writes).into_iter();
     let made = planned.iter().map(|planned| {
-        let Planned { made, writes, .. } = planned.as_ref().map_err(Clone::clone)?;
+        let Planned { task, made, writes, .. } = planned.as_ref().map_err(Clone::clone)?;
         let mut failed = None;
         let mut written = Vec::with_capacity(writes.len());
-        for ((path, bytes, _), stamp) in writes.iter().zip(stamps.by_ref()) {
+        for (ToWrite { path, bytes, .. }, stamp) in writes.iter().zip(stamps.by_ref()) {
             match stamp {
                 Ok(stamp) => {
                     shared.files.wrote(path, Digest::of(bytes), stamp);
                     written.push((*path).clone());
                 }
-                Err(error) => drop(failed.get_or_insert(error)),
+                // Somebody has saved there this very moment.
+                Err(error) if error.code == Code::Edited => {
+                    failed = failed.or_else(|| Some(edits::edited(shared, *task, std::slice::from_ref(*path))));
+                }
+                Err(error) => failed = failed.or(Some(error)),
             }
         }
         failed.map_or(Ok(Made { written, ..made.clone() }), Err)
@@ -228,20 +232,33 @@ fn write_all(shared: &Shared, group: &[&Ready]) -> Vec<Result<Made, Error>> {
 
 /// What a task's outputs are to hold, and which of them are to be written for that.
 struct Planned<'a> {
+    task: TaskId,
     made: Made,
     records: Vec<Record>,
     writes: Vec<ToWrite<'a>>,
 }
 
-/// Where, what, and with which permissions.
-type ToWrite<'a> = (&'a RelPath, Arc<[u8]>, Option<u32>);
+struct ToWrite<'a> {
+    path: &'a RelPath,
+    bytes: Arc<[u8]>,
+    mode: Option<u32>,
+    /// What was seen there.
+    stood: Option<Digest>,
+}
+
+impl ToWrite<'_> {
+    fn write(&self) -> Write<'_> {
+        Write { path: self.path, bytes: &self.bytes, mode: self.mode, over: Over::Only(self.stood) }
+    }
+}
 
 impl<'a> Planned<'a> {
     fn new(shared: &'a Shared, ready: &Ready) -> Result<Planned<'a>, Error> {
         let Ready { task, key, contents, edits } = ready;
         let outputs = &shared.graph.tasks[*task].outputs;
         let mode = shared.graph.rule(*task).file_mode;
-        let mut planned = Planned { made: Made::new(Status::Fresh), records: Vec::new(), writes: Vec::new() };
+        let made = Made::new(Status::Fresh);
+        let mut planned = Planned { task: *task, made, records: Vec::new(), writes: Vec::new() };
         let made = &mut planned.made;
         for (output, bytes) in outputs.iter().zip(contents) {
             let path = &output.path;
@@ -277,7 +294,7 @@ impl<'a> Planned<'a> {
                 edits::keep(shared, bytes)?;
             }
             planned.records.push(Record { path: path.clone(), content: Some(digest), key: *key, stood: place.stood });
-            planned.writes.push((path, bytes, mode));
+            planned.writes.push(ToWrite { path, bytes, mode, stood: now_digest });
         }
         Ok(planned)
     }

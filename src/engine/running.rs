@@ -244,23 +244,37 @@ pub(super) fn run(shared: &Shared, task: TaskId, key: Digest, line: &str, edits:
     };
     let record = |path: &RelPath| Record { path: path.clone(), content: None, key, stood: stood(path) };
     shared.announce(&outputs.iter().map(|output| record(&output.path)).collect::<Vec<_>>())?;
-    let make = || {
-        for output in outputs {
-            store::make_way(&shared.root, &output.path)?;
-            shared.files.removed(&output.path);
+    let aside = |n: usize| {
+        RelPath::new(&format!("{}/before-{task}/{n}", store::STAGE)).map_err(|why| bug(&format!("what is aside {why}")))
+    };
+    let mut taken = 0;
+    let mut make = || {
+        for (n, output) in outputs.iter().enumerate() {
+            let path = &output.path;
+            if !store::make_way(&shared.root, path, &aside(n)?, shared.files.digest_now(path))? {
+                return Err(edits::edited(shared, task, std::slice::from_ref(path)));
+            }
+            shared.files.removed(path);
+            taken += 1;
         }
         let contents = made_by_command(shared, task, line)?;
         for (output, before) in outputs.iter().zip(&before) {
             if let (Some(_), Some((bytes, mode))) = (stood(&output.path), before) {
-                let stamp = store::write_output(&shared.root, &output.path, bytes, *mode)?;
+                let made = shared.files.digest_now(&output.path);
+                let stamp = store::replace_output(&shared.root, &output.path, bytes, *mode, made)?;
                 shared.files.wrote(&output.path, Digest::of(bytes), stamp);
             }
         }
         finish(shared, task, key, &contents, edits)
     };
-    make().map_err(|mut error| {
-        for (output, before) in outputs.iter().zip(before.iter().cloned()) {
-            if let Err(e) = put_back(shared, &output.path, before) {
+    let made = make();
+    if made.is_ok() {
+        let _ = std::fs::remove_dir_all(shared.root.join(format!("{}/before-{task}", store::STAGE)));
+    }
+    made.map_err(|mut error| {
+        for (n, (output, before)) in outputs.iter().zip(before.iter().cloned()).enumerate().take(taken) {
+            let was = aside(n).and_then(|aside| put_back(shared, &output.path, before, &aside));
+            if let Err(e) = was {
                 error = error.hint(format!("what stood at `{}` could not be put back: {}", output.path, e.message));
             }
         }
@@ -329,7 +343,12 @@ fn stood_still(shared: &Shared, task: TaskId, line: &str) -> Result<(), Error> {
 }
 
 /// An output as it was before its command failed, unless a person has written there since the command ended.
-fn put_back(shared: &Shared, path: &RelPath, before: Option<(Vec<u8>, Option<u32>)>) -> Result<(), Error> {
+fn put_back(
+    shared: &Shared,
+    path: &RelPath,
+    before: Option<(Vec<u8>, Option<u32>)>,
+    aside: &RelPath,
+) -> Result<(), Error> {
     if store::no_file(&shared.root, path).is_some() {
         store::take_away(&shared.root, path)?;
     }
@@ -340,8 +359,11 @@ fn put_back(shared: &Shared, path: &RelPath, before: Option<(Vec<u8>, Option<u32
     }
     match before {
         Some((bytes, _)) if now.as_ref() == Some(&bytes) => shared.files.wrote(path, Digest::of(&bytes), None),
+        Some((bytes, _)) if store::move_back(&shared.root, path, aside)? => {
+            shared.files.wrote(path, Digest::of(&bytes), None);
+        }
         Some((bytes, mode)) => {
-            let stamp = store::write_output(&shared.root, path, &bytes, mode)?;
+            let stamp = store::replace_output(&shared.root, path, &bytes, mode, digest)?;
             shared.files.wrote(path, Digest::of(&bytes), stamp);
         }
         None => {

@@ -44,6 +44,15 @@ impl Run<'_> {
         let is_meant =
             |path: &RelPath| self.narrowed.is_none_or(|needed| makers.get(path).is_some_and(|task| needed[*task]));
         lock.settle(|path| self.shared.files.digest(path).ok().flatten(), is_meant);
+        // A task that failed may have written some of its outputs. What a command was to write was put back, or is a person's.
+        let failed = |task| matches!(self.schedule.end_of(task), Some(End::Failed | End::Held));
+        if (0..self.shared.graph.tasks.len()).any(failed) {
+            let records = Journal::read(&self.shared.root.join(store::FOLDER));
+            Journal::recall(
+                records.into_iter().filter(|record| record.content.is_some() && record.stood.is_none()),
+                &mut memory,
+            );
+        }
         for left in std::mem::take(&mut self.left) {
             let rule = self.shared.graph.rule(left.task);
             let outputs = &self.shared.graph.tasks[left.task].outputs;
@@ -69,7 +78,7 @@ impl Run<'_> {
             let now = self.shared.files.digest(path).ok().flatten();
             now.is_some() && lock.get(path, now).map(|entry| entry.content) != now
         });
-        let _ = std::fs::remove_dir_all(self.shared.root.join(store::STAGE));
+        store::clear_stage(&self.shared.root, &self.shared.store);
         for output in self.unmade.iter().flat_map(|task| &self.shared.graph.tasks[*task].outputs) {
             if self.shared.files.digest_now(&output.path).is_none() {
                 store::prune(&self.shared.root, &output.path);
@@ -77,7 +86,7 @@ impl Run<'_> {
         }
         self.gone.iter().for_each(|path| lock.remove(path));
         let shared = &self.shared;
-        store::sync_folders(&shared.root, self.written.iter())?;
+        store::sync_folders(&shared.root, self.written.iter().chain(&self.gone))?;
         let part_of = shared.part_of.lock().unwrap_or_else(PoisonError::into_inner).take();
         let text = match &part_of {
             Some(_) => lock.put_into(&shared.lock_text).ok_or_else(|| bug("a lock that was read in part"))?,
@@ -133,7 +142,17 @@ impl Run<'_> {
                         }
                         edits::keep(&self.shared, bytes)?;
                     }
-                    store::remove(&self.shared.root, path)?;
+                    // Somebody may save it this very moment: what comes out is looked at before it is gone.
+                    let aside = RelPath::new(&format!("{}/orphan", store::STAGE));
+                    let aside = aside.map_err(|why| bug(&format!("what is aside {why}")))?;
+                    let stood = bytes.as_ref().map(Digest::of);
+                    if !store::make_way(&self.shared.root, path, &aside, stood)? {
+                        let orphan = Orphan { edited: Some(true), ..orphan.clone() };
+                        (self.emit)(Event::Orphaned { orphan, deleted: false });
+                        continue;
+                    }
+                    store::remove(&self.shared.root, &aside)?;
+                    store::prune(&self.shared.root, path);
                     self.shared.files.removed(path);
                     self.gone.push(path.clone());
                 }

@@ -1,6 +1,7 @@
 //! What this run is about to put where: written and synced before each rename, so that after a crash a file that matches its
 //! record is known as genmake's own and not taken for a hand edit.
 
+use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
@@ -8,6 +9,7 @@ use super::unwritable;
 use crate::digest::Digest;
 use crate::error::Error;
 use crate::path::RelPath;
+use crate::plan::Memory;
 
 /// One record.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -41,6 +43,35 @@ impl Journal {
         records
     }
 
+    /// Adds to `memory` what records say of outputs: whose bytes they are, and which may be half-written. Gives what of a
+    /// person's a command was to be merged with, and its key.
+    pub fn recall(
+        records: impl IntoIterator<Item = Record>,
+        memory: &mut Memory,
+    ) -> BTreeMap<RelPath, (Digest, Digest)> {
+        let mut taken = BTreeMap::new();
+        for Record { path, content, key, stood } in records {
+            match (content, stood) {
+                (Some(content), None) => {
+                    memory.half.remove(&path);
+                    let written = memory.outputs.entry(path).or_default();
+                    written.retain(|old| *old != (content, key));
+                    written.push((content, key));
+                }
+                // Nobody but the lock says that a person's bytes are an output's content.
+                (Some(_), Some(_)) => {
+                    memory.half.remove(&path);
+                    taken.remove(&path);
+                }
+                (None, stood) => {
+                    taken.extend(stood.map(|stood| (path.clone(), (stood, key))));
+                    memory.half.insert(path);
+                }
+            }
+        }
+        taken
+    }
+
     /// Opens the journal for appending.
     ///
     /// # Errors
@@ -52,7 +83,11 @@ impl Journal {
         if std::fs::metadata(&path).is_ok_and(|meta| meta.len() != kept.len() as u64) {
             super::put(&path, &kept)?;
         }
+        let is_new = !path.exists();
         let file = fs_err::OpenOptions::new().create(true).append(true).open(&path).map_err(|e| unwritable(&e))?;
+        if is_new {
+            super::sync_folder(folder)?;
+        }
         Ok(Journal { path, file })
     }
 

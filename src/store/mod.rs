@@ -2,6 +2,7 @@
 //!
 //! Knows nothing of rules and verdicts. Nothing is written outside the root, and nothing half.
 
+mod begun;
 mod beneath;
 mod blobs;
 mod folders;
@@ -13,22 +14,24 @@ mod journal;
 mod observed;
 mod outputs;
 mod read;
+mod replace;
 mod snapshot;
 mod state;
 mod write;
 
+pub use begun::Over;
 pub use blobs::{Action, Store, blob_name};
 pub use gc::{Freed, Needed};
 pub use glance::{Glance, Part};
 pub use guard::Guard;
 pub use journal::{Journal, Record};
 pub use observed::Observed;
-pub use outputs::{Write, write_output, write_outputs};
+pub use outputs::{Write, replace_output, write_output, write_outputs};
 pub use read::WorkTree;
 pub use state::{Basis, BasisTask, Damaged, Origin, Stamp, State};
 pub use write::{
-    make_way, mode, no_file, prune, put, put_stamped, remove, set_mode, sync_folder, sync_folders, sync_output,
-    take_away, write_staged,
+    make_way, mode, move_back, no_file, prune, put, put_stamped, remove, set_mode, sync_folder, sync_folders,
+    sync_output, take_away, write_staged,
 };
 
 use std::path::{Path, PathBuf};
@@ -53,6 +56,7 @@ pub fn make_folder(root: &Path) -> Result<PathBuf, Error> {
     if !ignore.exists() {
         fs_err::create_dir_all(&folder).map_err(|e| unwritable(&e))?;
         put(&ignore, b"*\n")?;
+        write::sync_folder(root)?;
     }
     Ok(folder)
 }
@@ -61,12 +65,34 @@ pub fn make_folder(root: &Path) -> Result<PathBuf, Error> {
 pub fn sweep(root: &Path, lock_name: &str, store: &Store, records: &[Record]) {
     let folder = root.join(FOLDER);
     store.sweep();
+    clear_stage(root, store);
     for name in ["state", "journal", ".gitignore"] {
         write::sweep(&folder.join(name));
     }
     write::sweep(&root.join(lock_name));
     for record in records.iter().filter(|record| !write::leaves(root, &record.path)) {
+        // It may hold what came out when the output was put in its place, and that may be a person's.
+        if let Ok(bytes) = fs_err::read(begun::temporary(&root.join(&record.path))) {
+            let _ = store.put(&bytes);
+        }
         write::sweep(&root.join(&record.path));
+    }
+}
+
+/// Takes away what is left in [`STAGE`]. It may hold what could not be put back, so its bytes are kept.
+pub fn clear_stage(root: &Path, store: &Store) {
+    keep_all(store, &root.join(STAGE));
+    let _ = std::fs::remove_dir_all(root.join(STAGE));
+}
+
+/// Keeps the bytes of all files below a folder.
+fn keep_all(store: &Store, folder: &Path) {
+    for entry in fs_err::read_dir(folder).into_iter().flatten().flatten() {
+        match entry.file_type() {
+            Ok(kind) if kind.is_dir() => keep_all(store, &entry.path()),
+            Ok(kind) if kind.is_file() => drop(fs_err::read(entry.path()).map(|bytes| store.put(&bytes))),
+            _ => {}
+        }
     }
 }
 

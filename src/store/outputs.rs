@@ -6,10 +6,11 @@ use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 use std::rc::Rc;
 
+use super::begun::{Begun, Over, temporary};
 use super::beneath::{self, Folder};
 use super::state::Stamp;
-use super::unwritable;
-use super::write::{Begun, permissions, temporary};
+use super::write::{folder_gone, permissions};
+use crate::digest::Digest;
 use crate::error::{Code, Error};
 use crate::path::RelPath;
 
@@ -22,6 +23,8 @@ pub struct Write<'a> {
     pub bytes: &'a [u8],
     /// The permissions; without, it keeps those that it has.
     pub mode: Option<u32>,
+    /// What may stand there.
+    pub over: Over,
 }
 
 /// From how many files on it is cheaper to sync all of a file system, with whatever else is being written there.
@@ -31,8 +34,8 @@ const MANY: usize = 8;
 /// once.
 ///
 /// # Errors
-/// For each: [`Code::Unwritable`], or [`Code::BadPath`] where a symlink above it leads out of the root, or to where nothing is
-/// written.
+/// For each: [`Code::Unwritable`], [`Code::BadPath`] where a symlink above it leads out of the root, or to where nothing is
+/// written, or [`Code::Edited`] where something stands there that it is not to replace: then that stays.
 pub fn write_outputs<'a>(root: &Path, writes: &[Write<'a>]) -> Vec<Result<Option<Stamp>, Error>> {
     let together = cfg!(target_os = "linux") && writes.len() >= MANY;
     let mut folders = Folders::new();
@@ -46,27 +49,44 @@ pub fn write_outputs<'a>(root: &Path, writes: &[Write<'a>]) -> Vec<Result<Option
         let begun = begun.synced(file).map_err(|e| folder.named(e))?;
         Ok((folder, begun))
     };
-    let begun: Vec<Result<(Rc<Folder>, Begun), Error>> = writes.iter().map(begin).collect();
-    let synced = systems.values().try_for_each(sync_file_system).map_err(|e| unwritable(&e));
-    let finish = |(write, begun): (&Write, Result<(Rc<Folder>, Begun), Error>)| {
+    let begun: Vec<Result<(Rc<Folder>, Begun<'a>), Error>> = writes.iter().map(begin).collect();
+    let synced = systems.values().try_for_each(sync_file_system);
+    let finish = |(write, begun): (&Write<'a>, Result<(Rc<Folder>, Begun<'a>), Error>)| {
         let (folder, begun) = begun?;
         let finished = match &synced {
-            Ok(()) => begun.finish(&folder.file(write.path)),
-            Err(e) => Err(begun.given_up(e.clone())),
+            Ok(()) => begun.finish(write.over),
+            Err(e) => Err(begun.given_up(e)),
         };
         finished.map_err(|e| folder.named(e))
     };
     writes.iter().zip(begun).map(finish).collect()
 }
 
-/// Writes one output.
+/// Writes one output, whatever is there.
 ///
 /// # Errors
 /// As [`write_outputs`].
 pub fn write_output(root: &Path, path: &RelPath, bytes: &[u8], mode: Option<u32>) -> Result<Option<Stamp>, Error> {
-    let (folder, begun, file) = begin(root, &Write { path, bytes, mode }, &mut Folders::new())?;
-    let finish = || begun.synced(file)?.finish(&folder.file(path));
-    finish().map_err(|e| folder.named(e))
+    write_one(root, &Write { path, bytes, mode, over: Over::Anything })
+}
+
+/// Writes one output, if what is there is a file of the content `stood`, or nothing for `None`.
+///
+/// # Errors
+/// As [`write_outputs`].
+pub fn replace_output(
+    root: &Path,
+    path: &RelPath,
+    bytes: &[u8],
+    mode: Option<u32>,
+    stood: Option<Digest>,
+) -> Result<Option<Stamp>, Error> {
+    write_one(root, &Write { path, bytes, mode, over: Over::Only(stood) })
+}
+
+fn write_one(root: &Path, write: &Write) -> Result<Option<Stamp>, Error> {
+    let (folder, begun, file) = begin(root, write, &mut Folders::new())?;
+    begun.synced(file).and_then(|begun| begun.finish(write.over)).map_err(|e| folder.named(e))
 }
 
 /// The folders of a group of outputs, each held by one handle.
@@ -77,13 +97,12 @@ fn begin<'a>(
     root: &Path,
     write: &Write<'a>,
     folders: &mut Folders<'a>,
-) -> Result<(Rc<Folder>, Begun, fs_err::File), Error> {
+) -> Result<(Rc<Folder>, Begun<'a>, fs_err::File), Error> {
     let path = write.path;
     let folder = match folders.get(path.dir()) {
         Some(folder) => Rc::clone(folder),
         None => {
-            let gone = || Error::new(Code::Unwritable, format!("`{path}` cannot be written: its folder is gone"));
-            let folder = Rc::new(beneath::folder(root, path, true)?.ok_or_else(gone)?);
+            let folder = Rc::new(beneath::folder(root, path, true)?.ok_or_else(|| folder_gone(path))?);
             Rc::clone(folders.entry(path.dir()).or_insert(folder))
         }
     };
@@ -93,7 +112,8 @@ fn begin<'a>(
         return Err(Error::new(Code::Unwritable, format!("`{path}` is a folder, and a file was to be written there")));
     }
     let mode = write.mode.and_then(permissions).or(old.map(|old| old.permissions()));
-    let (begun, file) = Begun::new(temporary(&full), write.bytes, mode).map_err(|e| folder.named(e))?;
+    let begun = Begun::new(temporary(&full), full, write.bytes, mode);
+    let (begun, file) = begun.map_err(|e| folder.named(e))?;
     Ok((folder, begun, file))
 }
 
@@ -124,11 +144,21 @@ mod tests {
             let mut paths: Vec<RelPath> = (0..count).map(|i| RelPath::new(&format!("d/{i}")).unwrap()).collect();
             paths.push(RelPath::new("file/below").unwrap());
             let bytes = count.to_string().into_bytes();
-            let writes: Vec<Write> =
-                paths.iter().map(|path| Write { path, bytes: &bytes, mode: Some(0o640) }).collect();
+            // What is not as it was seen stays.
+            fs_err::write(root.join("d/5"), "saved this moment").unwrap();
+            let over = |path: &RelPath| match path.as_str() {
+                "d/5" => Over::Only(Some(Digest::of("seen"))),
+                _ => Over::Anything,
+            };
+            let write = |path| Write { path, bytes: &bytes, mode: Some(0o640), over: over(path) };
+            let writes: Vec<Write> = paths.iter().map(write).collect();
             let written = write_outputs(root, &writes);
             for (path, written) in paths.iter().zip(&written) {
                 match path.as_str() {
+                    "d/5" => {
+                        assert_eq!(written.as_ref().unwrap_err().code, Code::Edited);
+                        assert_eq!(fs_err::read_to_string(root.join(path)).unwrap(), "saved this moment");
+                    }
                     "d/3" | "file/below" => assert_eq!(written.as_ref().unwrap_err().code, Code::Unwritable),
                     _ => {
                         assert_eq!(fs_err::read(root.join(path)).unwrap(), bytes);

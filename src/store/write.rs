@@ -1,17 +1,18 @@
 //! Writes files: whole or not at all, and only below the root.
 
+use std::collections::BTreeSet;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use super::begun::{Begun, Over, anew, temporary};
 use super::state::Stamp;
 use super::{beneath, outside, unwritable};
 use crate::digest::Digest;
 use crate::error::{Code, Error};
 use crate::path::{RelPath, is_reserved};
 
-/// Writes a file by way of a temporary one in the same folder: fsync, then rename. The temporary file's name is a function of
-/// the file's, so that what a killed run left behind is overwritten by the next.
+/// Writes a file by way of a temporary one in the same folder: fsync, then rename.
 ///
 /// # Errors
 /// [`Code::Unwritable`], naming the path.
@@ -47,12 +48,6 @@ pub(super) fn put_unsynced<'a>(path: &Path, parts: impl Iterator<Item = &'a Vec<
     })
 }
 
-/// The temporary file by which a file is written.
-pub(super) fn temporary(path: &Path) -> PathBuf {
-    let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-    path.with_file_name(format!(".genmake-{}.tmp", Digest::of(name).short()))
-}
-
 /// Takes away the temporary file by which a killed run was writing `path`. What cannot be is tried again by the next run.
 pub(super) fn sweep(path: &Path) {
     let _ = fs_err::remove_file(temporary(path));
@@ -69,98 +64,8 @@ pub(super) fn put_shared(path: &Path, bytes: &[u8], folder: &Path) -> Result<(),
 
 fn put_by(path: &Path, bytes: &[u8], temporary: PathBuf) -> Result<Option<Stamp>, Error> {
     let old = std::fs::metadata(path).ok().map(|meta| meta.permissions());
-    let (begun, file) = Begun::new(temporary, bytes, old)?;
-    begun.synced(file)?.finish(path)
-}
-
-/// Makes a temporary file. What a killed run left is not followed if it is a symlink: it is taken away and made anew.
-fn anew(temporary: &Path) -> std::io::Result<fs_err::File> {
-    let open = || fs_err::OpenOptions::new().write(true).create_new(true).open(temporary);
-    match open() {
-        Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => {
-            fs_err::remove_file(temporary)?;
-            open()
-        }
-        opened => opened,
-    }
-}
-
-/// A file that stands whole under a temporary name. It is synced before it takes its place.
-pub(super) struct Begun {
-    temporary: PathBuf,
-    stamp: Stamp,
-    /// The file system that it is on; 0 where the system has no number for that.
-    pub device: u64,
-}
-
-impl Begun {
-    /// Writes `bytes` to `temporary`, still open in case that it is synced by itself.
-    ///
-    /// # Errors
-    /// [`Code::Unwritable`], naming the path.
-    pub fn new(
-        temporary: PathBuf,
-        bytes: &[u8],
-        permissions: Option<std::fs::Permissions>,
-    ) -> Result<(Begun, fs_err::File), Error> {
-        let write = || -> std::io::Result<(fs_err::File, std::fs::Metadata)> {
-            let mut file = anew(&temporary)?;
-            file.write_all(bytes)?;
-            if let Some(permissions) = permissions {
-                file.set_permissions(permissions)?;
-            }
-            let meta = file.metadata()?;
-            Ok((file, meta))
-        };
-        match write() {
-            Ok((file, meta)) => Ok((Begun { stamp: Stamp::of(&meta), device: device(&meta), temporary }, file)),
-            Err(e) => {
-                let _ = fs_err::remove_file(&temporary);
-                Err(unwritable(&e))
-            }
-        }
-    }
-
-    /// Makes it durable by itself.
-    ///
-    /// # Errors
-    /// [`Code::Unwritable`], naming the path.
-    pub fn synced(self, file: fs_err::File) -> Result<Begun, Error> {
-        match file.sync_all() {
-            Ok(()) => Ok(self),
-            Err(e) => Err(self.given_up(unwritable(&e))),
-        }
-    }
-
-    /// Puts it in its place, and gives its stamp there: `None` if somebody touched the file at once.
-    ///
-    /// # Errors
-    /// [`Code::Unwritable`], naming the path.
-    pub fn finish(self, path: &Path) -> Result<Option<Stamp>, Error> {
-        if let Err(e) = fs_err::rename(&self.temporary, path) {
-            return Err(self.given_up(unwritable(&e)));
-        }
-        // A rename moves the ctime, and nothing else: anything else is somebody's edit.
-        let there = std::fs::metadata(path).map(|meta| Stamp::of(&meta)).ok();
-        Ok(there.filter(|there| Stamp { ctime: self.stamp.ctime, ..*there } == self.stamp))
-    }
-
-    /// Takes it away because of an error.
-    pub fn given_up(self, error: Error) -> Error {
-        let _ = fs_err::remove_file(&self.temporary);
-        error
-    }
-}
-
-#[cfg(unix)]
-fn device(meta: &std::fs::Metadata) -> u64 {
-    std::os::unix::fs::MetadataExt::dev(meta)
-}
-
-/// File systems have numbers only on Unix.
-#[cfg(not(unix))]
-fn device(_: &std::fs::Metadata) -> u64 {
-    0
+    let (begun, file) = Begun::new(temporary, path.to_owned(), bytes, old)?;
+    begun.synced(file)?.finish(Over::Anything)
 }
 
 #[cfg(unix)]
@@ -214,13 +119,58 @@ pub fn mode(root: &Path, path: &RelPath) -> Option<u32> {
     }
 }
 
-/// Takes an output away so that a command can make it, and makes the folders above it.
+/// Takes an output away, so that a command can make it or because nothing makes it any more, and makes the folders above it. A
+/// file is moved to `aside`, below [`super::STAGE`], so that putting it back needs no space on the disk. `false` if it is not a
+/// file of the content `stood`, or nothing for `None`: a person has saved it this very moment, and it stays.
 ///
 /// # Errors
 /// As [`super::write_output`].
-pub fn make_way(root: &Path, path: &RelPath) -> Result<(), Error> {
-    beneath::folder(root, path, true)?;
-    take_away(root, path)
+pub fn make_way(root: &Path, path: &RelPath, aside: &RelPath, stood: Option<Digest>) -> Result<bool, Error> {
+    let Some(folder) = beneath::folder(root, path, true)? else { return Err(folder_gone(path)) };
+    make_folders(root, aside)?;
+    let (full, aside) = (folder.file(path), root.join(aside));
+    let unwritable = |e: std::io::Error| folder.named(unwritable(&e));
+    match fs_err::rename(&full, &aside) {
+        Err(e) if is_absent(&e) => return Ok(true),
+        // It cannot be moved, and what is seen last has to do.
+        Err(e) if e.kind() == std::io::ErrorKind::CrossesDevices => {
+            let is_as_seen = is_nobodys(&full, stood).map_err(unwritable)?;
+            return if is_as_seen { take_away(root, path).map(|()| true) } else { Ok(false) };
+        }
+        moved => moved.map_err(unwritable)?,
+    }
+    let is_as_seen = is_nobodys(&aside, stood);
+    if !matches!(is_as_seen, Ok(true)) {
+        fs_err::rename(&aside, &full).map_err(unwritable)?;
+    }
+    is_as_seen.map_err(unwritable)
+}
+
+/// The folder of `path` is gone.
+pub(super) fn folder_gone(path: &RelPath) -> Error {
+    Error::new(Code::Unwritable, format!("`{path}` cannot be written: its folder is gone"))
+}
+
+/// Whether what lies there is a file of that content, or no text at all: a link, or a device.
+fn is_nobodys(path: &Path, stood: Option<Digest>) -> std::io::Result<bool> {
+    let kind = fs_err::symlink_metadata(path)?.file_type();
+    if kind.is_file() { Ok(Some(Digest::of(fs_err::read(path)?)) == stood) } else { Ok(!kind.is_dir()) }
+}
+
+/// Moves what [`make_way`] set aside back to its place. `false` where nothing was.
+///
+/// # Errors
+/// As [`super::write_output`].
+pub fn move_back(root: &Path, path: &RelPath, aside: &RelPath) -> Result<bool, Error> {
+    let Some(folder) = beneath::folder(root, path, true)? else { return Err(folder_gone(path)) };
+    match fs_err::rename(root.join(aside), folder.file(path)) {
+        Err(e) if is_absent(&e) => Ok(false),
+        moved => moved.map(|()| true).map_err(|e| folder.named(unwritable(&e))),
+    }
+}
+
+fn is_absent(error: &std::io::Error) -> bool {
+    matches!(error.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory)
 }
 
 /// What stands in an output's place, where that is something else than a file.
@@ -244,9 +194,7 @@ pub fn take_away(root: &Path, path: &RelPath) -> Result<(), Error> {
     let removed =
         if full.is_dir() && !full.is_symlink() { fs_err::remove_dir(full) } else { fs_err::remove_file(full) };
     match removed {
-        Err(e) if e.kind() != std::io::ErrorKind::NotFound && e.kind() != std::io::ErrorKind::NotADirectory => {
-            Err(folder.named(unwritable(&e)))
-        }
+        Err(e) if !is_absent(&e) => Err(folder.named(unwritable(&e))),
         _ => Ok(()),
     }
 }
@@ -321,16 +269,19 @@ pub(super) fn leaves(root: &Path, path: &RelPath) -> bool {
     }
 }
 
-/// Makes the entries of the folders of `paths` durable.
+/// Makes the entries of the folders above `paths` durable, up to the root: some of them may be new. A folder that is gone is
+/// an entry of the one above it.
 ///
 /// # Errors
 /// [`Code::Unwritable`], naming the folder.
 pub fn sync_folders<'a>(root: &Path, paths: impl Iterator<Item = &'a RelPath>) -> Result<(), Error> {
-    let mut folders: Vec<&str> = paths.map(RelPath::dir).collect();
-    folders.sort_unstable();
-    folders.dedup();
-    for folder in folders {
-        sync_folder(&root.join(folder))?;
+    let mut folders: BTreeSet<&str> = BTreeSet::new();
+    for path in paths {
+        // Whoever was here before has gone all the way up.
+        path.parents().chain([""]).take_while(|folder| folders.insert(folder)).for_each(drop);
+    }
+    for folder in folders.into_iter().map(|folder| root.join(folder)).filter(|folder| folder.is_dir()) {
+        sync_folder(&folder)?;
     }
     Ok(())
 }

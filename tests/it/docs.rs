@@ -462,3 +462,25 @@ fn every_page_is_in_the_book() {
         }
     }
 }
+
+#[test]
+fn what_trust_rests_on_is_tested() {
+    let mut wrong = Vec::new();
+    let page = doc("trust.md");
+    let rows: Vec<Vec<String>> =
+        rows(&page).into_iter().filter(|row| row.last().is_some_and(|by| by.contains("::"))).collect();
+    assert!(rows.len() >= 15, "{rows:?}");
+    for name in rows.iter().filter_map(|row| row.last()).flat_map(|by| by.split_whitespace()) {
+        let Some((file, test)) = name.trim_matches('`').split_once("::") else {
+            wrong.push(format!("{name} is not FILE::TEST"));
+            continue;
+        };
+        let text = fs_err::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(file)).unwrap_or_default();
+        // Between the mark and the function there may be another attribute.
+        let is_marked = |above: &str| above.trim_end().lines().rev().take(3).any(|line| line.trim() == "#[test]");
+        if !text.split_once(&format!("fn {test}(")).is_some_and(|(above, _)| is_marked(above)) {
+            wrong.push(format!("{name} is no test"));
+        }
+    }
+    assert!(wrong.is_empty(), "docs/trust.md:\n{}", wrong.join("\n"));
+}

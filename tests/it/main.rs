@@ -16,6 +16,8 @@ mod gc;
 mod genfile;
 mod glance;
 mod graph;
+#[cfg(all(target_os = "linux", target_arch = "x86_64"))]
+mod injected;
 mod keys;
 #[cfg(unix)]
 mod killed;
@@ -34,6 +36,8 @@ mod selectors;
 mod server;
 mod shop;
 mod staleness;
+#[cfg(all(target_os = "linux", target_arch = "x86_64"))]
+mod tracer;
 mod trust;
 #[cfg(unix)]
 mod watch;

@@ -55,6 +55,22 @@ impl Project {
         Project { dir: folder(), home: folder(), env: BTreeMap::new() }
     }
 
+    /// Another project with the same files and permissions, those of `.genmake` too, and the same variables.
+    pub fn copy(&self) -> Project {
+        let copy = Project { env: self.env.clone(), ..Project::new() };
+        for path in self.everything().into_keys() {
+            let to = copy.path(&path);
+            fs::create_dir_all(to.parent().expect("a file stands in a folder")).expect("a folder for a file");
+            fs::copy(self.path(&path), to).expect("a file of the project can be copied");
+        }
+        copy
+    }
+
+    /// The folder.
+    pub fn root(&self) -> PathBuf {
+        self.dir.path().to_owned()
+    }
+
     /// Adds a file and the folders above it.
     pub fn file(self, path: &str, text: &str) -> Self {
         self.edit(path, text);
