@@ -135,7 +135,7 @@ impl Run<'_> {
             return Ok(());
         }
         let folder = store::make_folder(&shared.root)?;
-        State { taken: State::now(), stamps, memory }.write(&folder)
+        State { taken: shared.files.begun(), stamps, memory }.write(&folder)
     }
 }
 

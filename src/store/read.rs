@@ -21,6 +21,8 @@ pub struct WorkTree {
     /// What the last run saw, and when.
     before: HashMap<RelPath, (Stamp, Digest)>,
     taken: i128,
+    /// When this run began: every file was looked at after that.
+    begun: i128,
     store: Arc<Store>,
     seen: Mutex<HashMap<RelPath, Seen>>,
     listed: Mutex<HashMap<Listed, Arc<[RelPath]>>>,
@@ -35,7 +37,14 @@ type Listed = (String, Option<usize>);
 impl WorkTree {
     /// The tree below `root`, with the stamps of an earlier run that were taken at `taken`.
     pub fn new(root: PathBuf, before: HashMap<RelPath, (Stamp, Digest)>, taken: i128, store: Arc<Store>) -> WorkTree {
-        WorkTree { root, before, taken, store, seen: Mutex::default(), listed: Mutex::default() }
+        let begun = State::now();
+        WorkTree { root, before, taken, begun, store, seen: Mutex::default(), listed: Mutex::default() }
+    }
+
+    /// When the snapshot of this run counts as taken. A file that was edited after it was looked at, within one tick of its
+    /// clock, has the stamp of before; so what counts is when the first was looked at, and not when the last was.
+    pub fn begun(&self) -> i128 {
+        self.begun
     }
 
     /// The folder.
@@ -79,9 +88,10 @@ impl WorkTree {
         self.lock_seen().get(path).copied().flatten().map(|(_, digest)| digest)
     }
 
-    /// Whether an earlier run left exactly these stamps.
+    /// Whether an earlier run left exactly these stamps, and none that was too young then is old enough by now.
     pub fn knew(&self, stamps: &HashMap<RelPath, (Stamp, Digest)>) -> bool {
-        *stamps == self.before
+        let has_aged = |(stamp, _): &(Stamp, Digest)| stamp.is_racy(self.taken) && !stamp.is_racy(self.begun);
+        *stamps == self.before && !stamps.values().any(has_aged)
     }
 
     /// The stamps for the next run: what was seen in this one, and of an earlier one what is still to be trusted. An entry
@@ -281,6 +291,36 @@ mod tests {
         assert_eq!(later.digest(&path).unwrap(), Some(Digest::of("one")));
         // A run that did not look at it does not hand it on as trusted.
         assert!(tree(dir.path(), stamps, State::now()).stamps().is_empty());
+    }
+
+    #[test]
+    fn an_edit_in_the_tick_in_which_a_long_run_looked_is_seen_by_the_next() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = RelPath::new("a").unwrap();
+        fs_err::write(dir.path().join("a"), "one").unwrap();
+        let run = tree(dir.path(), HashMap::new(), 0);
+        run.digest(&path).unwrap();
+        let mut stamps = run.stamps();
+        // Edited at once, with a clock that shows no difference; the run goes on for as long as it likes.
+        fs_err::write(dir.path().join("a"), "two").unwrap();
+        stamps.get_mut(&path).unwrap().0 = Stamp::of(&std::fs::metadata(dir.path().join("a")).unwrap());
+        assert_eq!(tree(dir.path(), stamps, run.begun()).digest(&path).unwrap(), Some(Digest::of("two")));
+    }
+
+    #[test]
+    fn a_stamp_that_has_aged_is_worth_writing_down() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = RelPath::new("a").unwrap();
+        let stamp = |at| Stamp { size: 1, mtime: at, ctime: at, inode: 1 };
+        let of = |stamp| HashMap::from([(path.clone(), (stamp, Digest::of("x")))]);
+        let (now, second) = (State::now(), 1_000_000_000);
+        let before = of(stamp(now - 10 * second));
+        // It was young then, and is old by now.
+        assert!(!tree(dir.path(), before.clone(), now - 9 * second).knew(&before));
+        // It was old then; and it is young even now.
+        assert!(tree(dir.path(), before.clone(), now - 5 * second).knew(&before));
+        let young = of(stamp(now + second));
+        assert!(tree(dir.path(), young.clone(), now).knew(&young));
     }
 
     #[test]
