@@ -21,6 +21,7 @@ mod packs;
 mod project;
 mod prompts;
 mod providers;
+#[cfg(unix)]
 mod random;
 mod running;
 mod safety;
@@ -28,3 +29,4 @@ mod selectors;
 mod server;
 mod shop;
 mod staleness;
+mod world;
