@@ -7,6 +7,7 @@ mod bombs;
 mod checks;
 mod commands;
 mod context;
+mod damage;
 mod docs;
 mod dotprompt;
 mod errors;
