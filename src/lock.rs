@@ -88,24 +88,43 @@ impl Lock {
         Ok(lock)
     }
 
+    /// The entries of some targets alone, in a lock without conflicts; `None` where the text is not as genmake writes it.
+    pub fn of_targets<'a>(text: &str, targets: impl Iterator<Item = &'a RelPath>) -> Option<Lock> {
+        let lines = lines(text)?;
+        let mut lock = Lock::default();
+        for target in targets {
+            if let Ok(at) = place(&lines, target)? {
+                let (path, found) = entry(lines[at].trim_end())?;
+                lock.set(path, found);
+            }
+        }
+        Some(lock)
+    }
+
+    /// `text`, a lock without conflicts, with the entries of this one in their places and all other lines as they are; `None` where
+    /// the text is not as genmake writes it.
+    pub fn put_into(&self, text: &str) -> Option<String> {
+        let lines = lines(text)?;
+        let mut new = String::with_capacity(text.len() + 256);
+        new.push_str(HEADER);
+        new.push('\n');
+        let mut next = 0;
+        for (path, entry) in self.iter() {
+            let at = place(&lines, path)?;
+            let (Ok(until) | Err(until)) = at;
+            lines.get(next..until)?.iter().for_each(|line| new.push_str(line));
+            new += &line(path, entry);
+            next = until + usize::from(at.is_ok());
+        }
+        lines.get(next..)?.iter().for_each(|line| new.push_str(line));
+        Some(new)
+    }
+
     /// The text: header, then the entries in byte order of their paths.
     pub fn to_text(&self) -> String {
         let mut text = format!("{HEADER}\n");
         for (path, entry) in self.iter() {
-            text += &format!(
-                "{} sha256:{} key:{} rule:{}",
-                quoted(path.as_str()),
-                entry.content,
-                entry.key,
-                quoted(&entry.rule)
-            );
-            if let Some(model) = &entry.model {
-                text += &format!(" model:{}", quoted(model));
-            }
-            if let Some(base) = &entry.base {
-                text += &format!(" base:sha256:{base}");
-            }
-            text.push('\n');
+            text += &line(path, entry);
         }
         text
     }
@@ -143,6 +162,36 @@ impl Lock {
     pub fn iter(&self) -> impl Iterator<Item = (&RelPath, &Entry)> {
         self.entries.iter().filter_map(|(path, entries)| entries.first().map(|entry| (path, entry)))
     }
+}
+
+fn line(path: &RelPath, entry: &Entry) -> String {
+    let (name, rule) = (quoted(path.as_str()), quoted(&entry.rule));
+    let mut line = format!("{name} sha256:{} key:{} rule:{rule}", entry.content, entry.key);
+    if let Some(model) = &entry.model {
+        line += &format!(" model:{}", quoted(model));
+    }
+    if let Some(base) = &entry.base {
+        line += &format!(" base:sha256:{base}");
+    }
+    line.push('\n');
+    line
+}
+
+/// The lines after the header.
+fn lines(text: &str) -> Option<Vec<&str>> {
+    let mut lines = text.split_inclusive('\n');
+    (text.is_empty() || lines.next()?.strip_suffix('\n')? == HEADER).then(|| lines.collect())
+}
+
+/// Where a target's line stands among sorted ones, or where it would.
+fn place(lines: &[&str], target: &RelPath) -> Option<Result<usize, usize>> {
+    let is_sound = |line: &&str| line.ends_with('\n') && word(line.trim_end()).is_some();
+    let at = lines.binary_search_by(|line| match word(line.trim_end()) {
+        Some((path, _)) => path.as_str().cmp(target.as_str()),
+        None => std::cmp::Ordering::Less,
+    });
+    let (Ok(near) | Err(near)) = at;
+    lines[near.saturating_sub(1)..lines.len().min(near + 1)].iter().all(is_sound).then_some(at)
 }
 
 /// Whether a line is one of those that git leaves in a conflict: seven of a kind, then a space or nothing.
@@ -241,8 +290,35 @@ mod tests {
         }
 
         #[test]
+        fn a_part_of_it_is_read_and_written_as_the_whole_is(
+            paths in proptest::collection::btree_set("[a-c \"/-]{1,5}", 0..9), chosen in 0..512_u32
+        ) {
+            let mut lock = Lock::default();
+            let paths: Vec<RelPath> = paths.iter().filter_map(|path| RelPath::output(path).ok()).collect();
+            let digest = Digest::of("old");
+            let entry = |content| Entry { content, key: digest, rule: "a b".into(), model: None, base: None };
+            let is_chosen = |at: usize| chosen >> at & 1 == 1;
+            for (at, path) in paths.iter().enumerate().filter(|(at, _)| at % 3 > 0 || !is_chosen(*at)) {
+                lock.set(path.clone(), entry(Digest::of(at.to_string())));
+            }
+            let text = lock.to_text();
+            let some: Vec<&RelPath> = paths.iter().enumerate().filter(|(at, _)| is_chosen(*at)).map(|(_, path)| path).collect();
+            let mut part = Lock::of_targets(&text, some.iter().copied()).unwrap();
+            for path in some {
+                prop_assert_eq!(part.get(path, None), lock.get(path, None));
+                lock.set(path.clone(), entry(Digest::of("new")));
+                part.set(path.clone(), entry(Digest::of("new")));
+            }
+            prop_assert_eq!(part.put_into(&text).unwrap(), lock.to_text());
+        }
+
+        #[test]
         fn no_text_makes_it_panic(text in "(genmake-lock 1\n)?[a-z0-9:\" \n<=>]{0,80}") {
             let _ = Lock::parse("l", &text);
+            let path = RelPath::new("a").unwrap();
+            if let Some(part) = Lock::of_targets(&text, std::iter::once(&path)) {
+                let _ = part.put_into(&text);
+            }
         }
     }
 }

@@ -1,15 +1,16 @@
 //! A project, from its folder to a plan and a run: the façade over all stages.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use crate::engine::{self, Env, Options, Shared};
+use crate::digest::Digest;
+use crate::engine::{self, Env, Options, PartOf, Shared};
 use crate::error::{Code, Error, Errors};
 use crate::event::Event;
-use crate::files;
+use crate::files::{self, Files};
 use crate::graph::{Graph, Target, TaskId};
 use crate::lock::{self, Lock};
 use crate::manifest;
@@ -17,7 +18,7 @@ use crate::path::RelPath;
 use crate::plan::{self, Lists, Memory, Plan, Recipes, Wish};
 use crate::report::Summary;
 use crate::shell::{self, Shell};
-use crate::store::{self, Guard, Journal, State, Store, WorkTree};
+use crate::store::{self, Glance, Guard, Journal, Origin, State, Store, WorkTree};
 
 /// The file in `.genmake` that names a run which may have commands under way.
 const RUNNING: &str = "running";
@@ -37,6 +38,8 @@ pub struct Project {
     lock_text: String,
     guard: Option<Guard>,
     journal_left: bool,
+    origin: Origin,
+    part_of: Option<PartOf>,
     /// Whether `.genmake/state` was damaged.
     pub state_damaged: bool,
     load_took: Duration,
@@ -114,6 +117,66 @@ impl Project {
         Project::load(location, env, Some(guard))
     }
 
+    /// A glance at the tree: whether anything moved since everything was up to date. Writes nothing; `None` where only a plan can
+    /// say it.
+    pub fn glance(location: &Location, env: &Env) -> Option<Glance> {
+        Glance::take(&location.root, &location.root.join(store::FOLDER), &location.name, &**env)
+    }
+
+    /// Loads a project for a run, as [`Project::open_to_run`], after a glance: only the tasks that what moved may concern, where
+    /// that can be told.
+    ///
+    /// # Errors
+    /// As [`Project::open_to_run`].
+    pub fn open_moved(location: &Location, env: &Env, glance: Glance, waits: impl FnOnce()) -> Result<Project, Errors> {
+        let begun = Instant::now();
+        let guard = Guard::take(&location.root.join(store::FOLDER), waits)?;
+        // Another run may have been under way.
+        let part = if glance.still_holds() { Project::load_part(location, env, glance) } else { None };
+        match part {
+            Some(project) => Ok(Project { guard: Some(guard), load_took: begun.elapsed(), ..project }),
+            None => Project::load(location, env, Some(guard)),
+        }
+    }
+
+    /// The part of a project that what moved may concern; `None` where it is to be loaded whole. What a glance found as it was is
+    /// not looked at again.
+    fn load_part(location: &Location, env: &Env, mut glance: Glance) -> Option<Project> {
+        let root = location.root.clone();
+        let store = Arc::new(Store::new(root.join(store::FOLDER).join("store")));
+        let part = glance.part()?;
+        let text = read_genfile(&root.join(&location.name), &location.name).ok()?;
+        let included = WorkTree::new(root.clone(), HashMap::new(), 0, Arc::clone(&store));
+        let (manifest, found) = manifest::load(&location.name, &text, &included).ok()?;
+        let names = manifest.rules.iter().flat_map(|rule| &rule.env);
+        let env: BTreeMap<String, String> = names.filter_map(|name| Some((name.clone(), env(name)?))).collect();
+        let kept = part.kept.iter().map(Vec::as_slice);
+        let graph =
+            Graph::restore(manifest, env, kept, &part.lists, &|id| glance.path(id)).filter(|_| found.is_empty())?;
+        let lock_text = read_text(&root.join(location.lock_name())).ok()??;
+        let lock = Lock::of_targets(&lock_text, graph.makers.keys())?;
+        let reads = graph.tasks.iter().flat_map(|task| task.reads());
+        let stamps = glance.stamps(reads.chain(graph.makers.keys()))?;
+        store::sweep(&root, &location.lock_name(), &store, &[]);
+        let files = WorkTree::new(root.clone(), stamps, glance.began(), Arc::clone(&store));
+        Some(Project {
+            root,
+            name: location.name.clone(),
+            graph,
+            files,
+            store,
+            memory: part.memory,
+            lock,
+            lock_text,
+            guard: None,
+            journal_left: false,
+            origin: Origin::default(),
+            part_of: Some(PartOf { tasks: part.tasks, glance }),
+            state_damaged: false,
+            load_took: Duration::ZERO,
+        })
+    }
+
     /// Loads a project for reading. `env` reads the variables that its rules name.
     ///
     /// # Errors
@@ -126,12 +189,9 @@ impl Project {
         let begun = Instant::now();
         let root = location.root.clone();
         let folder = root.join(store::FOLDER);
-        let text = read_genfile(&root.join(&location.name), &location.name)?;
-        let lock_text = read_text(&root.join(location.lock_name()))?.unwrap_or_default();
-        let lock = Lock::parse(&location.lock_name(), &lock_text);
-        let (state, state_damaged) = match State::read(&folder) {
+        let ((state, origin), state_damaged) = match State::read(&folder) {
             Ok(state) => (state, false),
-            Err(store::Damaged) => (State::default(), true),
+            Err(store::Damaged) => (Default::default(), true),
         };
         let mut memory = state.memory;
         let records = Journal::read(&folder);
@@ -150,6 +210,20 @@ impl Project {
             }
         }
         let files = WorkTree::new(root.clone(), state.stamps, state.taken, Arc::clone(&store));
+        let text = read_genfile(&root.join(&location.name), &location.name)?;
+        let lock_text = read_text(&root.join(location.lock_name()))?.unwrap_or_default();
+        // What they are is a part of every verdict: if they move, the tree is looked at anew.
+        for (name, text) in
+            [(&location.name, Some(&text)), (&location.lock_name(), (!lock_text.is_empty()).then_some(&lock_text))]
+        {
+            if let Ok(path) = RelPath::new(name)
+                && files.digest(&path)? != text.map(Digest::of)
+            {
+                let error = Error::new(Code::Moved, format!("`{name}` changed while genmake was reading it"));
+                return Err(error.hint("run genmake again").into());
+            }
+        }
+        let lock = Lock::parse(&location.lock_name(), &lock_text);
         let (manifest, mut found) = manifest::load(&location.name, &text, &files)?;
         let locked: BTreeSet<RelPath> =
             lock.iter().flat_map(|lock| lock.iter().map(|(path, _)| path.clone())).collect();
@@ -157,6 +231,7 @@ impl Project {
         found.extend(more);
         let lock = lock.map_err(|e| found.push(e)).unwrap_or_default();
         Errors::unless_empty(found)?;
+        files.is_loaded();
         Ok(Project {
             root,
             name: location.name.clone(),
@@ -168,6 +243,8 @@ impl Project {
             lock_text,
             guard,
             journal_left,
+            origin,
+            part_of: None,
             state_damaged,
             load_took: begun.elapsed(),
         })
@@ -194,6 +271,7 @@ impl Project {
         let begun = Instant::now();
         let selected = self.graph.select(targets).map_err(Errors)?;
         let needed = self.graph.needed(&selected);
+        let untouched = self.part_of.as_ref().map_or(0, PartOf::untouched);
         let location = Location { root: self.root.clone(), name: self.name.clone() };
         let keys = self.graph.manifest.providers.values().filter_map(|provider| provider.key_env.clone());
         let shared = Shared {
@@ -211,6 +289,8 @@ impl Project {
             wish,
             stopped: AtomicBool::new(false),
             journal_left: self.journal_left,
+            origin: self.origin,
+            part_of: Mutex::new(self.part_of),
             journal: Mutex::new(None),
         };
         let pool = engine::pool("genmake-plan", jobs)?;
@@ -224,6 +304,7 @@ impl Project {
             targets: targets.to_vec(),
             selected,
             needed,
+            untouched,
             plan,
             shared: Arc::new(shared),
             guard: self.guard,
@@ -240,6 +321,8 @@ pub struct Planned {
     pub selected: Vec<TaskId>,
     /// Those and what they wait for, as a mark for each task.
     pub needed: Vec<bool>,
+    /// How many tasks there are beside these, all of them up to date.
+    untouched: usize,
     /// The verdicts.
     pub plan: Plan,
     shared: Arc<Shared>,
@@ -305,7 +388,7 @@ impl Planned {
             .flatten()
             .filter(|judged| !matches!(judged, Ok(plan::Judged { verdict: plan::Verdict::Fresh, .. })));
         emit(Event::Planned {
-            tasks: self.needed.iter().filter(|needed| **needed).count(),
+            tasks: self.needed.iter().filter(|needed| **needed).count() + self.untouched,
             stale: stale.count(),
             requests: self.plan.batches.len(),
         });
@@ -317,6 +400,7 @@ impl Planned {
         let outcome = engine::run(self.shared, self.plan, &self.needed, whole, options, &mut emit);
         store::forget(&running)?;
         let outcome = outcome?;
+        summary.untouched = self.untouched;
         summary.phases = self.phases;
         summary.phases.push(("run", begun.elapsed()));
         summary.took = summary.phases.iter().map(|(_, took)| *took).sum();

@@ -17,6 +17,8 @@ pub struct Summary {
     pub phases: Vec<(&'static str, Duration)>,
     /// How all tasks ended, in the order in which they did.
     pub tasks: Vec<TaskEnd>,
+    /// How many more tasks are up to date, and were not looked at one by one: nothing that concerns them has moved.
+    pub untouched: usize,
     /// Requests and what they took.
     pub llm: Llm,
     /// Things that failed beside tasks.
@@ -167,7 +169,13 @@ impl Summary {
 
     /// How many tasks ended so.
     pub fn count(&self, status: Status) -> usize {
-        self.tasks.iter().filter(|end| end.status == status).count()
+        let untouched = if status == Status::Fresh { self.untouched } else { 0 };
+        self.tasks.iter().filter(|end| end.status == status).count() + untouched
+    }
+
+    /// How many tasks were asked for.
+    pub fn total(&self) -> usize {
+        self.tasks.len() + self.untouched
     }
 
     /// Whether everything asked for is as it should be.
@@ -191,7 +199,7 @@ impl Summary {
             duration_ms: millis(self.took),
             exit: self.exit(),
             targets: Targets {
-                total: self.tasks.len() as u64,
+                total: self.total() as u64,
                 fresh: count(Status::Fresh),
                 rendered: count(Status::Rendered),
                 generated: count(Status::Generated),

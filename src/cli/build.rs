@@ -1,11 +1,16 @@
 //! `build`: brings targets up to date.
 
+use std::collections::HashMap;
+use std::time::Instant;
+
 use super::{Context, Exit, targets};
 use crate::error::{Code, Error, Errors};
 use crate::event::Event;
-use crate::plan::Verdict;
-use crate::project::{Planned, Project};
+use crate::plan::{Memory, Verdict};
+use crate::project::{Location, Planned, Project};
 use crate::provider::is_loopback;
+use crate::report::Summary;
+use crate::store::{FOLDER, Glance, Guard};
 use crate::ui::{self, Display, Progress};
 
 pub(super) fn run(context: &Context, names: &[String]) -> Result<Exit, Errors> {
@@ -14,7 +19,17 @@ pub(super) fn run(context: &Context, names: &[String]) -> Result<Exit, Errors> {
     let progress = if context.options.silent { Progress::None } else { context.options.progress };
     let is_ci = (context.env)("CI").is_some() || (context.env)("TERM").as_deref() == Some("dumb");
     let mut display = Display::new(progress, context.options.verbose, is_ci);
-    let project = Project::open_to_run(&location, &context.env, || display.show(&Event::WaitsForOther))?;
+    let begun = Instant::now();
+    let waits = |display: &mut Display| display.show(&Event::WaitsForOther);
+    let project = match context.glance(&location, names) {
+        Some(glance) if glance.is_fresh() => {
+            display.end(&Summary { untouched: glance.tasks(), took: begun.elapsed(), ..Summary::default() });
+            note(glance, &location)?;
+            return Ok(Exit(0));
+        }
+        Some(glance) => Project::open_moved(&location, &context.env, glance, || waits(&mut display))?,
+        None => Project::open_to_run(&location, &context.env, || waits(&mut display))?,
+    };
     if project.state_damaged {
         display.show(&Event::StateDamaged);
     }
@@ -29,6 +44,17 @@ pub(super) fn run(context: &Context, names: &[String]) -> Result<Exit, Errors> {
         crate::store::put(path, summary.to_json().as_bytes())?;
     }
     Ok(Exit(summary.exit()))
+}
+
+/// Notes stamps that moved where that is worth a write, and nobody else is about to write.
+fn note(glance: Glance, location: &Location) -> Result<(), Error> {
+    if !glance.is_worth_noting() {
+        return Ok(());
+    }
+    match Guard::try_take(&location.root.join(FOLDER)) {
+        Some(_guard) if glance.still_holds() => glance.note(&HashMap::new(), &[], &Memory::default()).unwrap_or(Ok(())),
+        _ => Ok(()),
+    }
 }
 
 /// `-B` asks before it spends; a model on this machine costs nothing.

@@ -7,9 +7,17 @@ use super::verdicts::{orphan_json, orphan_words, rows, table};
 use super::{Context, Exit, targets};
 use crate::error::Errors;
 use crate::project::{Planned, Project};
+use crate::store::Glance;
 use crate::ui;
 
 pub(super) fn run(context: &Context, names: &[String]) -> Result<Exit, Errors> {
+    if let Some(count) = fresh_at_a_glance(context, names)? {
+        match context.options.format {
+            Format::Json => ui::out(&format!("{:#}\n", json!({"version": 1, "up_to_date": true, "targets": []}))),
+            Format::Text => say_up_to_date(context, count),
+        }
+        return Ok(Exit(0));
+    }
     let planned = judged(context, names)?;
     let rows: Vec<_> = rows(&planned).into_iter().filter(|row| row.status != "fresh").collect();
     let orphans = &planned.plan.orphans;
@@ -31,9 +39,8 @@ pub(super) fn run(context: &Context, names: &[String]) -> Result<Exit, Errors> {
             );
             ui::out(&table(&lines));
             planned.plan.tasks.iter().flatten().filter_map(|judged| judged.as_ref().err()).for_each(ui::complain);
-            if lines.is_empty() && !context.options.silent {
-                let count = planned.needed.iter().filter(|needed| **needed).count();
-                ui::say(&format!("{count} {} up to date", if count == 1 { "target is" } else { "targets are" }));
+            if lines.is_empty() {
+                say_up_to_date(context, planned.needed.iter().filter(|needed| **needed).count());
             }
         }
     }
@@ -46,6 +53,9 @@ pub(super) fn run(context: &Context, names: &[String]) -> Result<Exit, Errors> {
 
 /// `-q`: the answer is the exit status; only what failed is said.
 pub(super) fn question(context: &Context, names: &[String]) -> Result<Exit, Errors> {
+    if fresh_at_a_glance(context, names)?.is_some() {
+        return Ok(Exit(0));
+    }
     let planned = judged(context, names)?;
     let mut failed = false;
     for error in planned.plan.tasks.iter().flatten().filter_map(|judged| judged.as_ref().err()) {
@@ -58,6 +68,18 @@ pub(super) fn question(context: &Context, names: &[String]) -> Result<Exit, Erro
         (_, true) => 0,
         _ => 1,
     }))
+}
+
+fn say_up_to_date(context: &Context, count: usize) {
+    if !context.options.silent {
+        ui::say(&format!("{count} {} up to date", if count == 1 { "target is" } else { "targets are" }));
+    }
+}
+
+/// How many tasks there are, if a glance tells that all of them are up to date.
+fn fresh_at_a_glance(context: &Context, names: &[String]) -> Result<Option<usize>, Errors> {
+    let glance = context.glance(&context.location()?, names).filter(Glance::is_fresh);
+    Ok(glance.map(|glance| glance.tasks()))
 }
 
 fn judged(context: &Context, names: &[String]) -> Result<Planned, Errors> {

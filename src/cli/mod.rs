@@ -22,7 +22,8 @@ use crate::engine::Env;
 use crate::error::{Code, Error, Errors};
 use crate::graph::Target;
 use crate::plan::Wish;
-use crate::project::Location;
+use crate::project::{Location, Project};
+use crate::store::Glance;
 use crate::ui;
 
 use args::{Cli, Command};
@@ -108,6 +109,14 @@ impl Context {
             Some(file) => Location::of_file(file),
             None => Location::find(Path::new(".")),
         }
+    }
+
+    /// A glance at the tree, where that can answer: what is asked for is the whole project as it is, and no list of it.
+    fn glance(&self, location: &Location, targets: &[String]) -> Option<Glance> {
+        let options = &self.options;
+        let is_plain = targets.is_empty() && !options.always_make && !options.frozen;
+        let is_short = !options.verbose && options.report.is_none();
+        if is_plain && is_short { Project::glance(location, &self.env) } else { None }
     }
 
     fn wish(&self) -> Wish {

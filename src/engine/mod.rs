@@ -35,10 +35,12 @@ use crate::plan::{
 use crate::prompt::Message;
 use crate::provider::Provider;
 use crate::shell::Shell;
-use crate::store::{self, Journal, Record, Store, WorkTree};
+use crate::store::{self, Journal, Origin, Record, Store, WorkTree};
 
 use asking::{Asked, Told};
 use making::Made;
+
+pub use settle::PartOf;
 
 /// Reads the environment.
 pub type Env = Arc<dyn Fn(&str) -> Option<String> + Send + Sync>;
@@ -100,6 +102,10 @@ pub struct Shared {
     pub stopped: AtomicBool,
     /// Whether a killed run left a journal.
     pub journal_left: bool,
+    /// The state as it was before this run.
+    pub origin: Origin,
+    /// What these tasks are a part of, if they are not all.
+    pub part_of: Mutex<Option<PartOf>>,
     /// Opened when the first output is written.
     pub journal: Mutex<Option<Journal>>,
 }
@@ -204,6 +210,8 @@ struct Run<'a> {
     written: Vec<RelPath>,
     /// Targets that the lock is to forget.
     gone: Vec<RelPath>,
+    /// Whether a target without a rule is still there.
+    orphans_left: bool,
     /// Tasks whose command failed: the folders that were made for them may be empty.
     unmade: Vec<TaskId>,
     interrupted: bool,
@@ -265,6 +273,7 @@ pub fn run(
         requests: Arc::default(),
         written: Vec::new(),
         gone: Vec::new(),
+        orphans_left: false,
         unmade: Vec::new(),
         interrupted: false,
     };
@@ -314,7 +323,7 @@ impl Run<'_> {
         for provider in self.providers.values().filter_map(|pooled| pooled.provider.as_ref().ok()) {
             provider.take_down();
         }
-        self.settle()?;
+        self.settle(whole)?;
         Ok(Outcome { written: self.written.len(), interrupted: self.interrupted })
     }
 

@@ -1,23 +1,41 @@
 //! The end of a run: orphans, then lock, state and journal, in the order in which a crash loses nothing.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashSet};
+use std::sync::PoisonError;
 
 use super::{Run, making};
 use crate::digest::Digest;
 use crate::error::{Code, Error};
 use crate::event::Event;
 use crate::files::Files;
-use crate::graph::TaskId;
+use crate::graph::{KeptTask, TaskId};
 use crate::lock::{Entry, Lock};
 use crate::path::RelPath;
-use crate::plan::{self, Making, Memory, Orphan, Remembered};
-use crate::store::{self, Journal, State};
+use crate::plan::{self, Making, Memory, Orphan, Remembered, bug};
+use crate::store::{self, Basis, BasisTask, Glance, Journal, Origin, State};
 
 /// How many of an output's former contents are remembered as genmake's own.
 const REMEMBERED: usize = 4;
 
+/// All tasks of a project, for a run that only some of them concern.
+pub struct PartOf {
+    /// Which these are, among all.
+    pub tasks: Vec<usize>,
+    /// What says that the others are up to date.
+    pub glance: Glance,
+}
+
+impl PartOf {
+    /// How many others there are.
+    pub fn untouched(&self) -> usize {
+        self.glance.tasks() - self.tasks.len()
+    }
+}
+
 impl Run<'_> {
-    pub(super) fn settle(&mut self) -> Result<(), Error> {
+    pub(super) fn settle(&mut self, whole: bool) -> Result<(), Error> {
+        let is_all = self.left.len() == self.shared.graph.tasks.len();
+        let is_settled = whole && is_all && !self.interrupted && !self.orphans_left && !self.options.frozen;
         let mut lock = self.shared.lock.clone();
         let mut memory = self.shared.memory.clone();
         lock.settle(|path| self.shared.files.digest(path).ok().flatten());
@@ -52,13 +70,23 @@ impl Run<'_> {
         self.gone.iter().for_each(|path| lock.remove(path));
         let shared = &self.shared;
         store::sync_folders(&shared.root, self.written.iter())?;
-        let text = lock.to_text();
+        let part_of = shared.part_of.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let text = match &part_of {
+            Some(_) => lock.put_into(&shared.lock_text).ok_or_else(|| bug("a lock that was read in part"))?,
+            None => lock.to_text(),
+        };
         let is_new = shared.lock_text.is_empty() && lock == Lock::default();
         if !self.options.frozen && text != shared.lock_text && !is_new {
-            store::put(&shared.root.join(&shared.lock_name), text.as_bytes())?;
+            let stamp = store::put_stamped(&shared.root.join(&shared.lock_name), text.as_bytes(), None)?;
             store::sync_folder(&shared.root)?;
+            if let Ok(path) = RelPath::new(&shared.lock_name) {
+                shared.files.wrote(&path, Digest::of(&text), stamp);
+            }
         }
-        self.remember(memory)?;
+        match part_of {
+            Some(part_of) => self.remember_part(memory, part_of, is_settled)?,
+            None => self.remember(memory, is_settled)?,
+        }
         let journal = shared.journal.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
         match journal {
             Some(journal) => journal.finish(),
@@ -85,11 +113,12 @@ impl Run<'_> {
             let Orphan { path, edited, rule_is_empty, rule } = orphan;
             if *rule_is_empty && edited.is_some() && !self.options.yes && !self.options.keep_orphans {
                 *refused.entry(rule).or_default() += 1;
+                self.orphans_left = true;
                 continue;
             }
             match edited {
-                Some(true) => {}
-                Some(false) if self.options.keep_orphans => {}
+                Some(true) => self.orphans_left = true,
+                Some(false) if self.options.keep_orphans => self.orphans_left = true,
                 Some(false) => {
                     // It may have been edited since it was judged.
                     let bytes = self.shared.files.look(path)?;
@@ -99,6 +128,7 @@ impl Run<'_> {
                         if entry.is_none_or(|entry| entry.content != Digest::of(bytes)) {
                             let orphan = Orphan { edited: Some(true), ..orphan.clone() };
                             (self.emit)(Event::Orphaned { orphan, deleted: false });
+                            self.orphans_left = true;
                             continue;
                         }
                         making::keep(&self.shared, bytes)?;
@@ -128,14 +158,54 @@ impl Run<'_> {
         Ok(())
     }
 
-    fn remember(&self, memory: Memory) -> Result<(), Error> {
+    fn remember(&self, memory: Memory, is_settled: bool) -> Result<(), Error> {
         let shared = &self.shared;
-        let stamps: HashMap<_, _> = shared.files.stamps();
-        if memory == shared.memory && shared.files.knew(&stamps) && !shared.journal_left {
-            return Ok(());
-        }
+        let basis = if is_settled && memory.half.is_empty() { self.basis() } else { None };
         let folder = store::make_folder(&shared.root)?;
-        State { taken: shared.files.begun(), stamps, memory }.write(&folder)
+        let state = State { taken: shared.files.begun(), stamps: shared.files.stamps(), memory };
+        state.write(&folder, basis.as_ref(), &shared.origin)
+    }
+
+    /// What it rests on that everything is up to date; `None` where that is more than can be looked at.
+    fn basis(&self) -> Option<Basis> {
+        let shared = &self.shared;
+        let graph = &shared.graph;
+        let outputs: HashSet<&RelPath> = graph.makers.keys().collect();
+        let observed = shared.files.observed(&outputs, &RelPath::new(&shared.lock_name).ok()?, &self.gone)?;
+        let kept = graph.keep(&|path| observed.id(path))?;
+        let task = |kept: KeptTask| BasisTask { bytes: kept.bytes, reads: kept.reads, outputs: kept.outputs };
+        let mut names: Vec<&String> = graph.manifest.rules.iter().flat_map(|rule| &rule.env).collect();
+        names.sort_unstable();
+        names.dedup();
+        let env = names.into_iter().map(|name| (name.clone(), graph.env.get(name).map(Digest::of)));
+        Some(Basis {
+            genfile: graph.manifest.source.name.clone(),
+            env: env.collect(),
+            observed,
+            tasks: kept.tasks.into_iter().map(task).collect(),
+            lists: kept.lists,
+        })
+    }
+
+    /// As [`Run::remember`], for a run that concerned only some of the tasks.
+    fn remember_part(&self, memory: Memory, part_of: PartOf, is_settled: bool) -> Result<(), Error> {
+        let shared = &self.shared;
+        let began = part_of.glance.began();
+        if is_settled && memory.half.is_empty() {
+            let files = shared.files.seen();
+            if let Some(noted) = part_of.glance.note(&files, &part_of.tasks, &memory) {
+                return noted;
+            }
+        }
+        // What the others were is kept, and is for the next run to judge.
+        let folder = store::make_folder(&shared.root)?;
+        let (mut state, _) = State::read(&folder).unwrap_or_default();
+        state.taken = began;
+        state.stamps.extend(shared.files.stamps());
+        state.memory.outputs.extend(memory.outputs);
+        state.memory.tasks.extend(memory.tasks);
+        state.memory.half.extend(memory.half);
+        state.write(&folder, None, &Origin::default())
     }
 }
 

@@ -24,7 +24,7 @@ pub struct TaskContext {
     pub related_to: Option<String>,
     /// Whether all tasks of the rule are shown the same.
     pub is_shared: bool,
-    selector: Selector,
+    pub(super) selector: Selector,
 }
 
 impl TaskContext {

@@ -6,6 +6,7 @@
 mod context;
 mod expand;
 mod items;
+mod kept;
 mod order;
 mod target;
 
@@ -24,6 +25,7 @@ use crate::selector::{DataCache, Selector};
 
 pub use context::TaskContext;
 pub(crate) use expand::{env_of, file_names};
+pub use kept::{FileId, Kept, KeptTask};
 pub use target::Target;
 
 /// A task's place in [`Graph::tasks`].

@@ -11,6 +11,13 @@ pub struct Guard {
 }
 
 impl Guard {
+    /// Takes the guard of `folder` if nobody holds it, and if it can be had without making anything.
+    pub fn try_take(folder: &Path) -> Option<Guard> {
+        let file = fs_err::OpenOptions::new().read(true).write(true).open(folder.join("guard")).ok()?;
+        file.file().try_lock().ok()?;
+        Some(Guard { _file: file })
+    }
+
     /// Takes the guard of `folder` (`.genmake`), which is made if need be; calls `waits` first if another process holds it.
     ///
     /// # Errors

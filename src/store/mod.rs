@@ -3,20 +3,26 @@
 //! Knows nothing of rules and verdicts. Nothing is written outside the root, and nothing half.
 
 mod blobs;
+mod folders;
+mod glance;
 mod guard;
 mod journal;
+mod observed;
 mod read;
+mod snapshot;
 mod state;
 mod write;
 
 pub use blobs::{Action, Store};
+pub use glance::{Glance, Part};
 pub use guard::Guard;
 pub use journal::{Journal, Record};
+pub use observed::Observed;
 pub use read::WorkTree;
-pub use state::{Damaged, Stamp, State};
+pub use state::{Basis, BasisTask, Damaged, Origin, Stamp, State};
 pub use write::{
-    make_way, mode, no_file, prune, put, remove, set_mode, sync_folder, sync_folders, sync_output, take_away,
-    write_output, write_staged,
+    make_way, mode, no_file, prune, put, put_stamped, remove, set_mode, sync_folder, sync_folders, sync_output,
+    take_away, write_output, write_staged,
 };
 
 use std::path::{Path, PathBuf};

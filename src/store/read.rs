@@ -1,14 +1,15 @@
 //! The working tree: digests by stamp where that is safe, by content where it is not.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
-
-use ignore::WalkBuilder;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::blobs::Store;
+use super::folders::Tree;
+use super::observed::Observed;
+use super::snapshot::Listed as Names;
 use super::state::{Stamp, State};
-use super::{FOLDER, write};
+use super::write;
 use crate::digest::Digest;
 use crate::error::{Code, Error};
 use crate::files::Files;
@@ -20,31 +21,77 @@ pub struct WorkTree {
     root: PathBuf,
     /// What the last run saw, and when.
     before: HashMap<RelPath, (Stamp, Digest)>,
-    taken: i128,
+    taken: i64,
     /// When this run began: every file was looked at after that.
-    begun: i128,
+    begun: i64,
     store: Arc<Store>,
     seen: Mutex<HashMap<RelPath, Seen>>,
+    /// Of which files it was asked whether they are there, beside those that were seen.
+    asked: Mutex<HashMap<RelPath, bool>>,
     listed: Mutex<HashMap<Listed, Arc<[RelPath]>>>,
+    /// The folders that were listed.
+    folders: Mutex<BTreeMap<String, Option<Names>>>,
+    /// What was read before there were tasks: it decides which there are.
+    loaded: Mutex<HashSet<RelPath>>,
 }
 
 /// What a run knows of a file: nothing is there, or its digest, and its stamp if that can be trusted later.
-type Seen = Option<(Option<Stamp>, Digest)>;
+pub(super) type Seen = Option<(Option<Stamp>, Digest)>;
 
 /// A folder and how deep below it was looked.
 type Listed = (String, Option<usize>);
 
 impl WorkTree {
     /// The tree below `root`, with the stamps of an earlier run that were taken at `taken`.
-    pub fn new(root: PathBuf, before: HashMap<RelPath, (Stamp, Digest)>, taken: i128, store: Arc<Store>) -> WorkTree {
-        let begun = State::now();
-        WorkTree { root, before, taken, begun, store, seen: Mutex::default(), listed: Mutex::default() }
+    pub fn new(root: PathBuf, before: HashMap<RelPath, (Stamp, Digest)>, taken: i64, store: Arc<Store>) -> WorkTree {
+        WorkTree {
+            root,
+            before,
+            taken,
+            begun: State::now(),
+            store,
+            seen: Mutex::default(),
+            asked: Mutex::default(),
+            listed: Mutex::default(),
+            folders: Mutex::default(),
+            loaded: Mutex::default(),
+        }
     }
 
     /// When the snapshot of this run counts as taken. A file that was edited after it was looked at, within one tick of its
     /// clock, has the stamp of before; so what counts is when the first was looked at, and not when the last was.
-    pub fn begun(&self) -> i128 {
+    pub fn begun(&self) -> i64 {
         self.begun
+    }
+
+    /// Says that there are tasks now: whatever was read until here decided which.
+    pub fn is_loaded(&self) {
+        *locked(&self.loaded) = self.lock_seen().keys().cloned().collect();
+    }
+
+    /// What verdicts of this run rested on, so that it can be asked of each whether it moved. `outputs` are those of all tasks;
+    /// beside them only `own` and what is `gone` may have come or gone in folders since they were listed. `None` where something
+    /// else has, or where it cannot be told.
+    pub fn observed(&self, outputs: &HashSet<&RelPath>, own: &RelPath, gone: &[RelPath]) -> Option<Observed> {
+        let mut folders = locked(&self.folders).clone();
+        for ((base, depth), before) in locked(&self.listed).iter() {
+            let tree = Tree::walk(&self.root, base, *depth).ok()?;
+            if tree.folders.iter().all(|(path, names)| folders.get(path) == Some(names)) {
+                continue;
+            }
+            let (was, is): (HashSet<&RelPath>, HashSet<&RelPath>) =
+                (before.iter().collect(), tree.files.iter().collect());
+            let is_explained = is.difference(&was).all(|path| outputs.contains(*path) || *path == own)
+                && was.difference(&is).all(|path| gone.contains(path));
+            if !is_explained {
+                return None;
+            }
+            locked(&self.asked).extend(tree.links);
+            folders.extend(tree.folders);
+        }
+        let (seen, mut asked) = (self.lock_seen().clone(), locked(&self.asked).clone());
+        asked.retain(|path, _| !seen.contains_key(path));
+        Observed::new(&self.root, seen, asked, folders, &locked(&self.loaded), outputs)
     }
 
     /// The folder.
@@ -88,10 +135,9 @@ impl WorkTree {
         self.lock_seen().get(path).copied().flatten().map(|(_, digest)| digest)
     }
 
-    /// Whether an earlier run left exactly these stamps, and none that was too young then is old enough by now.
-    pub fn knew(&self, stamps: &HashMap<RelPath, (Stamp, Digest)>) -> bool {
-        let has_aged = |(stamp, _): &(Stamp, Digest)| stamp.is_racy(self.taken) && !stamp.is_racy(self.begun);
-        *stamps == self.before && !stamps.values().any(has_aged)
+    /// The files that were seen, as they are by now.
+    pub fn seen(&self) -> HashMap<RelPath, (Option<Stamp>, Digest)> {
+        self.lock_seen().iter().filter_map(|(path, seen)| Some((path.clone(), (*seen)?))).collect()
     }
 
     /// The stamps for the next run: what was seen in this one, and of an earlier one what is still to be trusted. An entry
@@ -109,8 +155,8 @@ impl WorkTree {
         stamps
     }
 
-    fn lock_seen(&self) -> std::sync::MutexGuard<'_, HashMap<RelPath, Seen>> {
-        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock_seen(&self) -> MutexGuard<'_, HashMap<RelPath, Seen>> {
+        locked(&self.seen)
     }
 
     /// A file's stamp, `None` if there is no file.
@@ -139,6 +185,10 @@ impl WorkTree {
         }
         Err(moved(path))
     }
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn is_absent(error: &std::io::Error) -> bool {
@@ -210,7 +260,7 @@ impl Files for WorkTree {
         }
         match self.lock_seen().get(path) {
             Some(seen) => seen.is_some(),
-            None => self.root.join(path).is_file(),
+            None => *locked(&self.asked).entry(path.clone()).or_insert_with(|| self.root.join(path).is_file()),
         }
     }
 
@@ -219,12 +269,15 @@ impl Files for WorkTree {
             return Ok(packs::paths().into_iter().filter(|path| pattern.matches(path)).collect());
         }
         let key = (pattern.base().to_owned(), pattern.depth());
-        let known = self.listed.lock().unwrap_or_else(PoisonError::into_inner).get(&key).cloned();
+        let known = locked(&self.listed).get(&key).cloned();
         let listed = match known {
             Some(listed) => listed,
             None => {
-                let listed: Arc<[RelPath]> = walk(&self.root, &key)?.into();
-                self.listed.lock().unwrap_or_else(PoisonError::into_inner).insert(key, Arc::clone(&listed));
+                let tree = Tree::walk(&self.root, &key.0, key.1)?;
+                locked(&self.folders).extend(tree.folders);
+                locked(&self.asked).extend(tree.links);
+                let listed: Arc<[RelPath]> = tree.files.into();
+                locked(&self.listed).insert(key, Arc::clone(&listed));
                 listed
             }
         };
@@ -236,39 +289,11 @@ impl Files for WorkTree {
     }
 }
 
-/// All files below a folder, in byte order. Links to files count as files; links to folders are not followed.
-fn walk(root: &Path, (base, depth): &Listed) -> Result<Vec<RelPath>, Error> {
-    let top = root.join(base);
-    let is_reserved = base.split('/').any(|part| part == ".git" || part == FOLDER);
-    if is_reserved || !top.is_dir() {
-        return Ok(Vec::new());
-    }
-    let mut builder = WalkBuilder::new(&top);
-    builder.standard_filters(false).max_depth(depth.map(|depth| depth + 1));
-    builder.filter_entry(|entry| !matches!(entry.file_name().to_str(), Some(".git" | FOLDER)));
-    let mut found = Vec::new();
-    for entry in builder.build() {
-        let entry = entry.map_err(|e| Error::new(Code::Unreadable, e.to_string()))?;
-        let is_file = match entry.file_type() {
-            Some(kind) if kind.is_symlink() => entry.path().is_file(),
-            Some(kind) => kind.is_file(),
-            None => false,
-        };
-        // A name that is not Unicode cannot be written in a Genfile, so no pattern of one can mean it.
-        let relative = entry.path().strip_prefix(root).ok().and_then(Path::to_str);
-        if let (true, Some(path)) = (is_file, relative.and_then(|text| RelPath::new(text).ok())) {
-            found.push(path);
-        }
-    }
-    found.sort();
-    Ok(found)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn tree(root: &Path, before: HashMap<RelPath, (Stamp, Digest)>, taken: i128) -> WorkTree {
+    fn tree(root: &Path, before: HashMap<RelPath, (Stamp, Digest)>, taken: i64) -> WorkTree {
         WorkTree::new(root.to_path_buf(), before, taken, Arc::new(Store::new(root.join(".genmake/store"))))
     }
 
@@ -305,22 +330,6 @@ mod tests {
         fs_err::write(dir.path().join("a"), "two").unwrap();
         stamps.get_mut(&path).unwrap().0 = Stamp::of(&std::fs::metadata(dir.path().join("a")).unwrap());
         assert_eq!(tree(dir.path(), stamps, run.begun()).digest(&path).unwrap(), Some(Digest::of("two")));
-    }
-
-    #[test]
-    fn a_stamp_that_has_aged_is_worth_writing_down() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = RelPath::new("a").unwrap();
-        let stamp = |at| Stamp { size: 1, mtime: at, ctime: at, inode: 1 };
-        let of = |stamp| HashMap::from([(path.clone(), (stamp, Digest::of("x")))]);
-        let (now, second) = (State::now(), 1_000_000_000);
-        let before = of(stamp(now - 10 * second));
-        // It was young then, and is old by now.
-        assert!(!tree(dir.path(), before.clone(), now - 9 * second).knew(&before));
-        // It was old then; and it is young even now.
-        assert!(tree(dir.path(), before.clone(), now - 5 * second).knew(&before));
-        let young = of(stamp(now + second));
-        assert!(tree(dir.path(), young.clone(), now).knew(&young));
     }
 
     #[test]

@@ -20,8 +20,28 @@ pub fn put(path: &Path, bytes: &[u8]) -> Result<(), Error> {
 }
 
 /// As [`put`], and gives the stamp of what was written: `None` if somebody touched the file at once.
-fn put_stamped(path: &Path, bytes: &[u8], mode: Option<u32>) -> Result<Option<Stamp>, Error> {
+pub fn put_stamped(path: &Path, bytes: &[u8], mode: Option<u32>) -> Result<Option<Stamp>, Error> {
     put_by(path, bytes, mode, &temporary(path))
+}
+
+/// As [`put`], for what may be lost in a crash of the machine: nothing waits until it is on the disk.
+///
+/// # Errors
+/// As [`put`].
+pub(super) fn put_unsynced<'a>(path: &Path, parts: impl Iterator<Item = &'a Vec<u8>>) -> Result<(), Error> {
+    let temporary = temporary(path);
+    let written = || -> std::io::Result<()> {
+        let mut file = fs_err::File::create(&temporary)?;
+        for part in parts {
+            file.write_all(part)?;
+        }
+        drop(file);
+        fs_err::rename(&temporary, path)
+    };
+    written().map_err(|e| {
+        let _ = fs_err::remove_file(&temporary);
+        unwritable(&e)
+    })
 }
 
 /// The temporary file by which a file is written.

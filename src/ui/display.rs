@@ -198,7 +198,7 @@ impl Display {
 /// The last line of a run.
 fn closing(summary: &Summary) -> String {
     let ended = |status: Status| summary.count(status);
-    let total = summary.tasks.len();
+    let total = summary.total();
     let mut parts = Vec::new();
     for (status, word) in [
         (Status::Generated, "generated"),

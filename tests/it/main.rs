@@ -13,6 +13,7 @@ mod dotprompt;
 mod errors;
 mod examples;
 mod genfile;
+mod glance;
 mod keys;
 #[cfg(unix)]
 mod killed;

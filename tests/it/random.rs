@@ -113,11 +113,14 @@ impl Runner {
             };
             return if is_right { Ok(found) } else { Err(format!("{exit} for {found:?}\n{err}")) };
         }
-        let planned =
-            match Project::open_at(&self.location(), &variable(env)).and_then(|p| p.plan_as(&[], Wish::default(), 1)) {
-                Ok(planned) => planned,
-                Err(errors) => return Ok([("error".to_owned(), errors.to_string())].into()),
-            };
+        let (location, env) = (self.location(), variable(env));
+        if Project::glance(&location, &env).is_some_and(|glance| glance.is_fresh()) {
+            return Ok(Verdicts::new());
+        }
+        let planned = match Project::open_at(&location, &env).and_then(|p| p.plan_as(&[], Wish::default(), 1)) {
+            Ok(planned) => planned,
+            Err(errors) => return Ok([("error".to_owned(), errors.to_string())].into()),
+        };
         let mut found = Verdicts::new();
         for (task, judged) in planned.plan.tasks.iter().enumerate() {
             let status = match judged.as_ref().map(|judged| judged.as_ref().map(|judged| &judged.verdict)) {
@@ -157,7 +160,17 @@ impl Runner {
         let targets: Vec<Target> =
             target.map(|text| Target { text: text.to_owned(), path: Some(text.to_owned()) }).into_iter().collect();
         let mut says = String::new();
-        let summary = Project::open_to_run(&self.location(), &options.env, || {})
+        // As the command does.
+        let location = self.location();
+        let glance = if targets.is_empty() { Project::glance(&location, &options.env) } else { None };
+        let project = match glance {
+            Some(glance) if glance.is_fresh() => {
+                return Built { is_good: true, is_idle: true, says: "at a glance".to_owned() };
+            }
+            Some(glance) => Project::open_moved(&location, &options.env, glance, || {}),
+            None => Project::open_to_run(&location, &options.env, || {}),
+        };
+        let summary = project
             .and_then(|project| project.plan_as(&targets, options.wish, 2))
             .and_then(|planned| planned.run(&options, &mut |event| says += &format!("{event:?}\n")));
         match summary {
