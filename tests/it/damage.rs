@@ -319,3 +319,80 @@ fn sixteen_at_once_pay_once() {
         assert_eq!(server.count(), asked);
     }
 }
+
+// ---- a long time ----
+
+/// How many edits [`soaked`] is to do; a process of its own does them, so that its memory is that of genmake alone.
+const EDITS: &str = "GENMAKE_SOAK_EDITS";
+
+#[cfg(target_os = "linux")]
+#[test]
+fn two_thousand_edits_leave_no_more_than_one_does() {
+    let edits = if all() { "2000" } else { "60" };
+    let me = std::env::current_exe().expect("this program");
+    let run = std::process::Command::new(me)
+        .args(["--exact", "damage::soaked", "--ignored", "--nocapture", "--test-threads=1"])
+        .env(EDITS, edits)
+        .output()
+        .expect("this program can be started");
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    assert!(run.status.success(), "{}\n{}", text(&run.stdout), text(&run.stderr));
+    assert!(text(&run.stdout).contains("1 passed"), "{}", text(&run.stdout));
+}
+
+/// What this process holds in memory, in KiB.
+#[cfg(target_os = "linux")]
+fn resident() -> u64 {
+    let status = fs_err::read_to_string("/proc/self/status").expect("a status");
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("a size");
+    line.split_whitespace().next().and_then(|kib| kib.parse().ok()).expect("a number")
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+#[ignore = "started by the test above, in a process of its own"]
+#[allow(clippy::disallowed_methods, reason = "asked of who runs the test")]
+fn soaked() {
+    let edits: usize = std::env::var(EDITS).ok().and_then(|n| n.parse().ok()).unwrap_or(60);
+    let server = Server::start();
+    let p = shop(&server, 3);
+    let root = fs_err::canonicalize(p.path("")).expect("the root");
+    let location = Location { root, name: "Genfile".to_owned() };
+    let options = Options { yes: true, jobs: 1, ..Options::default() };
+    let has_gc = p.run(["--help"]).stdout.lines().any(|line| line.trim_start().starts_with("gc "));
+    let held = || p.everything().keys().filter(|path| path.starts_with(".genmake/")).count();
+    let (mut early, mut first) = (0, 0);
+    let index = p.read("templates/index.hbs");
+    for edit in 1..=edits {
+        match edit % 5 {
+            0 => p.edit("templates/index.hbs", &index.replace("# Index", &format!("# Index {edit}"))),
+            1 => p.remove("docs/e2.md"),
+            2 => p.edit("docs/e1.md", &p.read("docs/e1.md")),
+            _ => p.edit("spec.yaml", &spec(3, &[("e1", &format!("about {edit}")), ("e3", "else")])),
+        };
+        let glance = Opened::glance(&location, &options.env);
+        if glance.as_ref().is_some_and(|glance| glance.is_fresh()) {
+            continue;
+        }
+        let project = match glance {
+            Some(glance) => Opened::open_moved(&location, &options.env, glance, || {}),
+            None => Opened::open_to_run(&location, &options.env, || {}),
+        };
+        let planned = project.and_then(|project| project.plan_as(&[], Wish::default(), 1));
+        let summary = planned.and_then(|planned| planned.run(&options, &mut |_| {})).unwrap_or_else(|e| panic!("{e}"));
+        assert!(summary.is_success(), "edit {edit}");
+        if edit % 20 == 0 && has_gc {
+            p.run(["gc", "--keep", "0s"]).exits(0);
+            first = if first == 0 { held() } else { first };
+            assert!(held() <= first + 3, "{first} files after the first, {} after edit {edit}", held());
+        }
+        if edit == edits / 4 {
+            early = resident();
+        }
+    }
+    // Each question leaves a blob, a result, and a reply; besides there are a few files that are always there.
+    assert!(held() <= 3 * server.requests().iter().map(|r| r.slots().len().max(1)).sum::<usize>() + 8, "{}", held());
+    // Fewer are over before memory that is kept for re-use has filled.
+    let late = resident();
+    assert!(edits < 1000 || late * 100 <= early * 105, "{early} KiB after a quarter, {late} KiB at the end");
+}

@@ -211,6 +211,11 @@ impl Rule {
         self.alive
     }
 
+    /// Whether its tasks may have no place for now.
+    pub fn may_be_left_out(&self) -> bool {
+        self.when != 0
+    }
+
     /// Whether it names another in a way that needs it to be there.
     fn needs(&self, id: usize) -> bool {
         self.inputs.iter().any(|input| matches!(input.names, Names::Rule(of) | Names::Output(of) if of == id))
