@@ -621,6 +621,22 @@ pub const EDITS: [(u32, What); 51] = [
     (2, What::OtherGenfile),
 ];
 
+/// Those that leave a file or a folder looking much as it did.
+pub const OF_FILES: [What; 12] = [
+    What::NoteOlder,
+    What::NoteInOneTick,
+    What::RenameNote,
+    What::SwapNotes,
+    What::ReplaceNote,
+    What::LinkNote,
+    What::EditElsewhere,
+    What::ReplaceFolder,
+    What::LinkFolder,
+    What::Touch,
+    What::Time,
+    What::HandEdit,
+];
+
 /// Something that a person does.
 #[derive(Debug, Clone, Copy)]
 pub struct Edit(pub What, pub usize, pub usize);
