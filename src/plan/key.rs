@@ -360,16 +360,14 @@ mod tests {
     #[test]
     fn a_list_that_tasks_share_is_hashed_once() {
         let count = 300;
-        let genfile = format!(
-            "version: 1\nrules:\n  \
-             all: {{foreach: \"in/*.txt\", template: t.hbs, output: \"out/{{{{item.name}}}}\", inputs: [\"in/*.txt\"]}}\n  \
-             after: {{foreach: \"in/*.txt\", run: \"x\", output: \"a/{{{{item.name}}}}\", inputs: [\"rule:all\"]}}\n"
-        );
+        let genfile = "version: 1\nrules:\n  \
+             all: {foreach: \"in/*.txt\", template: t.hbs, output: \"out/{{item.name}}\", inputs: [\"in/*.txt\"]}\n  \
+             after: {foreach: \"in/*.txt\", run: \"x\", output: \"a/{{item.name}}\", inputs: [\"rule:all\"]}\n";
         let path = |name: &str| RelPath::new(name).unwrap();
         let mut files: HashMap<RelPath, Arc<[u8]>> =
             (0..count).map(|i| (path(&format!("in/{i}.txt")), Arc::from(i.to_string().as_bytes()))).collect();
         files.insert(path("t.hbs"), Arc::from(&b"t"[..]));
-        let (manifest, found) = crate::manifest::load("Genfile", &genfile, &files).unwrap();
+        let (manifest, found) = crate::manifest::load("Genfile", genfile, &files).unwrap();
         assert_eq!(found, []);
         let (graph, found) = Graph::new(manifest, &files, &BTreeSet::new(), &|_| None);
         assert_eq!((graph.tasks.len(), found), (2 * count, Vec::new()));

@@ -86,7 +86,7 @@ impl Runner {
         let mut command = Command::new(env!("CARGO_BIN_EXE_genmake"));
         // From elsewhere, or from below the root where the Genfile is found upwards.
         match self.genfile.as_str() {
-            "Genfile" if args.len() % 2 == 0 => command.current_dir(self.root.join("t")),
+            "Genfile" if args.len().is_multiple_of(2) => command.current_dir(self.root.join("t")),
             name => command.current_dir(away).arg("-C").arg(&self.root).args(["-f", name]),
         };
         #[expect(clippy::disallowed_methods, reason = "a recipe's programs are found where the caller's are")]
@@ -522,14 +522,14 @@ impl Case {
         let path = self.world.root.join(&name);
         fs_err::remove_file(&path).expect("an output");
         fs_err::create_dir_all(&path).expect("a folder");
-        if b % 2 == 0 {
+        if b.is_multiple_of(2) {
             fs_err::write(path.join("mine"), "mine").expect("a file");
         }
         let verdicts = self.check()?;
         ensure!(!verdicts.is_empty(), "`{name}` is a folder, and that is up to date");
         let (_, asked) = self.build(None, false);
         if path.is_dir() {
-            ensure!(b % 2 != 0 || path.join("mine").exists(), "`{name}/mine` is gone");
+            ensure!(!b.is_multiple_of(2) || path.join("mine").exists(), "`{name}/mine` is gone");
             fs_err::remove_dir_all(&path).expect("a folder");
         }
         // It may have been asked for; then the store holds it by now.

@@ -308,7 +308,7 @@ impl Rule {
     fn says(&self, file: impl Fn(&str, bool) -> String, text: impl Fn(&str) -> String) -> String {
         let mut said = match self.over {
             Over::Nothing => String::new(),
-            Over::Notes | Over::AllNotes | Over::NotesBut => file("item.", self.version % 2 == 0),
+            Over::Notes | Over::AllNotes | Over::NotesBut => file("item.", self.version.is_multiple_of(2)),
             Over::Outputs(_) => file("item.", false),
             Over::Entries => text("item.value.text"),
             Over::Sections => text("item.text"),
@@ -404,7 +404,7 @@ impl Model {
             variable: 0,
             switch: 0,
             model: 0,
-            is_turned: seed % 2 == 0,
+            is_turned: seed.is_multiple_of(2),
             entries: [(0, 0), (1, 1)].into(),
             sections: [(0, 0), (1, 0)].into(),
         }
@@ -708,7 +708,7 @@ impl World {
         let root = dir.path().join("root");
         fs_err::create_dir_all(dir.path().join("away")).expect("a folder");
         fs_err::create_dir_all(&root).expect("a folder");
-        let genfile = if seed % 7 == 0 { "build.yaml" } else { "Genfile" };
+        let genfile = if seed.is_multiple_of(7) { "build.yaml" } else { "Genfile" };
         let world = World {
             root: fs_err::canonicalize(root).expect("a folder"),
             dir,
@@ -829,7 +829,7 @@ impl World {
     pub fn apply(&mut self, Edit(what, a, b): Edit, is_first: bool) {
         let text = format!("t{}\n", b % 4);
         match what {
-            What::Note => drop(nth(self.notes(), a).map(|name| self.write(&name, &text))),
+            What::Note => nth(self.notes(), a).iter().for_each(|name| self.write(name, &text)),
             What::NoteOlder | What::NoteInOneTick | What::NoteAhead => {
                 if let Some(path) = nth(self.notes(), a).map(|name| self.root.join(name)) {
                     let before = time(&path);
@@ -847,7 +847,9 @@ impl World {
                 self.write(&format!("{folder}n{}.txt", b % 5), &text);
             }
             What::DeleteNote => {
-                self.free_note(a).map(|name| fs_err::remove_file(self.root.join(name)).expect("a file"));
+                if let Some(name) = self.free_note(a) {
+                    fs_err::remove_file(self.root.join(name)).expect("a file");
+                }
             }
             What::RenameNote => {
                 if let Some(name) = self.free_note(a) {
@@ -880,7 +882,9 @@ impl World {
             What::EditElsewhere => {
                 let files = tree(&self.beside("away"));
                 let name = nth(files.into_keys(), a);
-                name.map(|name| fs_err::write(self.beside("away").join(name), text).expect("a file"));
+                if let Some(name) = name {
+                    fs_err::write(self.beside("away").join(name), text).expect("a file");
+                }
             }
             What::ReplaceFolder => {
                 let (new, old, notes) = (self.away(), self.away(), self.root.join("notes"));
@@ -954,7 +958,9 @@ impl World {
             },
             What::Env => self.env = (b % 3).to_string(),
             What::OutputGone => {
-                self.output(a).map(|name| fs_err::remove_file(self.root.join(name)).expect("a file"));
+                if let Some(name) = self.output(a) {
+                    fs_err::remove_file(self.root.join(name)).expect("a file");
+                }
             }
             What::OutputTouch => {
                 if let Some(path) = self.output(a).map(|name| self.root.join(name)) {
@@ -1050,9 +1056,9 @@ impl World {
         let count = model.rules.len();
         match what {
             // The entry and the section that inputs name stay.
-            What::Entry if b % 5 == 4 && a % 4 != 0 => drop(model.entries.remove(&(a % 4))),
+            What::Entry if b % 5 == 4 && !a.is_multiple_of(4) => drop(model.entries.remove(&(a % 4))),
             What::Entry => drop(model.entries.insert(a % 4, b % 4)),
-            What::Section if b % 4 == 3 && a % 3 != 0 => drop(model.sections.remove(&(a % 3))),
+            What::Section if b % 4 == 3 && !a.is_multiple_of(3) => drop(model.sections.remove(&(a % 3))),
             What::Section => drop(model.sections.insert(a % 3, b % 3)),
             What::Variable => model.variable = b % 3,
             What::Switch => model.switch = b % 2,
