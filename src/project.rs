@@ -15,7 +15,7 @@ use crate::graph::{Graph, Target, TaskId};
 use crate::lock::{self, Lock};
 use crate::manifest;
 use crate::path::RelPath;
-use crate::plan::{self, Memory, Plan, Recipes, Wish};
+use crate::plan::{self, Lists, Memory, Plan, Recipes, Wish};
 use crate::report::Summary;
 use crate::shell::{self, Shell};
 use crate::store::{self, Glance, Guard, Journal, Origin, State, Store, WorkTree};
@@ -291,6 +291,7 @@ impl Project {
             files: self.files,
             store: self.store,
             recipes: Recipes::default(),
+            lists: Lists::default(),
             memory: self.memory,
             lock: self.lock,
             lock_text: self.lock_text,

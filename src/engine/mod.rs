@@ -32,7 +32,8 @@ use crate::lock::Lock;
 use crate::manifest::{OnError, Recipe};
 use crate::path::RelPath;
 use crate::plan::{
-    self, Edit, End, Fate, Ground, Judged, Making, Memory, Plan, Reason, Recipes, Schedule, Step, Verdict, Wish, bug,
+    self, Edit, End, Fate, Ground, Judged, Lists, Making, Memory, Plan, Reason, Recipes, Schedule, Step, Verdict, Wish,
+    bug,
 };
 use crate::prompt::Message;
 use crate::provider::Provider;
@@ -94,6 +95,8 @@ pub struct Shared {
     pub shell: Shell,
     /// Compiled recipes.
     pub recipes: Recipes,
+    /// Digests of lists of files.
+    pub lists: Lists,
     /// What is remembered from before this run.
     pub memory: Memory,
     /// The lock as it was before this run.
@@ -126,6 +129,7 @@ impl Shared {
             memory: &self.memory,
             store: &*self.store,
             recipes: &self.recipes,
+            lists: &self.lists,
             wish: self.wish,
             assumed: &self.assumed,
         }

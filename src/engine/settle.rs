@@ -8,10 +8,10 @@ use crate::digest::Digest;
 use crate::error::{Code, Error};
 use crate::event::Event;
 use crate::files::Files;
-use crate::graph::KeptTask;
+use crate::graph::{KeptTask, TaskId};
 use crate::lock::{Entry, Lock};
 use crate::path::RelPath;
-use crate::plan::{End, Memory, Orphan, Remembered, bug};
+use crate::plan::{self, End, Making, Memory, Orphan, Remembered, bug};
 use crate::store::{self, Basis, BasisTask, Glance, Journal, Origin, State};
 
 /// How many of an output's former contents are remembered as genmake's own.
@@ -62,7 +62,9 @@ impl Run<'_> {
                 let before = lock.get(&output.path, Some(*content)).filter(is_same);
                 let stored = || self.shared.store.get_action(&left.key).and_then(|action| action.model);
                 let known = || before.and_then(|entry| entry.model.clone()).or_else(stored);
-                let model = if rule.is_prompt() { left.model.clone().or_else(known) } else { None };
+                let rendered = || self.model_of(left.task);
+                let model = || left.model.clone().or_else(known).or_else(rendered);
+                let model = if rule.is_prompt() { model() } else { None };
                 let entry = Entry { content: *content, key: left.key, rule: rule.name.clone(), model, base };
                 lock.set(output.path.clone(), entry);
                 // What a person wrote is not remembered as genmake's.
@@ -110,6 +112,14 @@ impl Run<'_> {
             // What a killed run left stands in lock and state by now.
             None if shared.journal_left => Journal::open(&shared.root.join(store::FOLDER))?.finish(),
             None => Ok(()),
+        }
+    }
+
+    /// The model that a task would ask: it wrote what is up to date by this machine's memory alone, lock and store being lost.
+    fn model_of(&self, task: TaskId) -> Option<String> {
+        match plan::make(&self.shared.graph, task, &self.shared.files, &self.shared.recipes) {
+            Ok(Making::Ask(ask)) => Some(ask.model),
+            _ => None,
         }
     }
 
@@ -181,7 +191,7 @@ impl Run<'_> {
         let shared = &self.shared;
         let basis = if is_settled && memory.half.is_empty() { self.basis() } else { None };
         let folder = store::make_folder(&shared.root)?;
-        let state = State { taken: State::now(), stamps: shared.files.stamps(), memory };
+        let state = State { taken: shared.files.begun(), stamps: shared.files.stamps(), memory };
         state.write(&folder, basis.as_ref(), &shared.origin)
     }
 

@@ -11,6 +11,9 @@
 //! declared environment and the inputs that they name, and file mode.
 //! In none: time, mtime, absolute paths, the provider's name and address, checks, who travelled along, how many jobs.
 
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
 use serde_json::Value;
 
 use super::context;
@@ -62,7 +65,7 @@ pub enum PartKind {
 ///
 /// # Errors
 /// A file that cannot be read, or a selector that finds nothing.
-pub(super) fn parts(graph: &Graph, id: TaskId, files: &dyn Files) -> Result<Vec<Part>, Error> {
+pub(super) fn parts(graph: &Graph, id: TaskId, files: &dyn Files, lists: &Lists) -> Result<Vec<Part>, Error> {
     let task = &graph.tasks[id];
     let rule = graph.rule(id);
     let mut parts = Vec::with_capacity(6 + task.partials.len() + task.inputs.len() + rule.env.len());
@@ -83,7 +86,7 @@ pub(super) fn parts(graph: &Graph, id: TaskId, files: &dyn Files) -> Result<Vec<
     }
     for input in &task.inputs {
         let name = input.name.as_deref().map_or_else(|| "[]".to_owned(), |name| format!(".{name}"));
-        let digest = source_digest(graph, &input.source, files, Line::With)?;
+        let digest = lists.digest(graph, &input.source, files, Line::With)?;
         let framed = Framed::new("genmake-input-2").field(name).field(digest.bytes());
         add(PartKind::Input, &input.label, framed.finish());
     }
@@ -117,10 +120,11 @@ pub(super) fn action_key(
     making: &Making,
     filters: &[String],
     files: &dyn Files,
+    lists: &Lists,
 ) -> Result<Digest, Error> {
     let key = match making {
         Making::Ask(ask) => prompt_key(ask),
-        Making::Command(command) => run_key(graph, id, command, files)?,
+        Making::Command(command) => run_key(graph, id, command, files, lists)?,
         Making::Bytes(bytes) | Making::Unfiltered(bytes) => {
             let mut framed = Framed::new("genmake-action-template-1");
             for (output, bytes) in graph.tasks[id].outputs.iter().zip(bytes) {
@@ -179,7 +183,7 @@ fn env_digest(graph: &Graph, name: &str) -> Digest {
 }
 
 /// A command: what it says, what it is declared to read, and where its results go.
-fn run_key(graph: &Graph, id: TaskId, command: &str, files: &dyn Files) -> Result<Framed, Error> {
+fn run_key(graph: &Graph, id: TaskId, command: &str, files: &dyn Files, lists: &Lists) -> Result<Framed, Error> {
     let task = &graph.tasks[id];
     let mut framed = Framed::new("genmake-action-run-1").field(command);
     for name in &graph.rule(id).env {
@@ -195,7 +199,7 @@ fn run_key(graph: &Graph, id: TaskId, command: &str, files: &dyn Files) -> Resul
         }
     }
     for input in &task.inputs {
-        framed = framed.field("input").field(source_digest(graph, &input.source, files, Line::Without)?.bytes());
+        framed = framed.field("input").field(lists.digest(graph, &input.source, files, Line::Without)?.bytes());
     }
     for output in &task.outputs {
         framed = framed.field("output").field(output.name.as_deref().unwrap_or("")).field(output.path.as_str());
@@ -253,10 +257,45 @@ fn file_digest(files: &dyn Files, path: &RelPath) -> Result<Digest, Error> {
 
 /// Whether a part counts with the line where it stands. It moves when a neighbour grows: then a recipe is rendered again, and
 /// its action key decides; a command's key has nothing to render and goes without.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
 enum Line {
     With,
     Without,
+}
+
+/// The digests of lists that tasks share, so that each is taken once and not once a task.
+///
+/// Good for one view of the tree: that of a plan, or that of a run. In either a task comes up only after all that it waits for,
+/// and these make whatever is made of its lists; so a list that was looked at does not change any more.
+#[derive(Default)]
+pub struct Lists(Mutex<HashMap<List, Digest>>);
+
+/// What tells a shared list from others of its graph.
+#[derive(PartialEq, Eq, Hash)]
+enum List {
+    /// Files, by where the list stands in memory.
+    Files(usize),
+    /// The parts of one file that a selector finds.
+    Parts(RelPath, String, Line),
+}
+
+impl Lists {
+    fn digest(&self, graph: &Graph, source: &Source, files: &dyn Files, line: Line) -> Result<Digest, Error> {
+        let list = match source {
+            Source::Files(paths) if paths.len() > 1 => List::Files(Arc::as_ptr(paths).cast::<RelPath>().addr()),
+            Source::Parts { files: paths, selector, is_list: true, optional } if paths.len() == 1 => {
+                List::Parts(paths[0].clone(), format!("{selector:?} {optional}"), line)
+            }
+            _ => return source_digest(graph, source, files, line),
+        };
+        let known = |lists: &Lists| lists.0.lock().unwrap_or_else(PoisonError::into_inner).get(&list).copied();
+        if let Some(digest) = known(self) {
+            return Ok(digest);
+        }
+        let digest = source_digest(graph, source, files, line)?;
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(list, digest);
+        Ok(digest)
+    }
 }
 
 fn source_digest(graph: &Graph, source: &Source, files: &dyn Files, line: Line) -> Result<Digest, Error> {
@@ -284,4 +323,61 @@ fn source_digest(graph: &Graph, source: &Source, files: &dyn Files, line: Line) 
         }
     }
     Ok(framed.finish())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    /// Files that count how often they are asked for a digest.
+    struct Counted(HashMap<RelPath, Arc<[u8]>>, AtomicUsize);
+
+    impl Files for Counted {
+        fn digest(&self, path: &RelPath) -> Result<Option<Digest>, Error> {
+            self.1.fetch_add(1, Ordering::Relaxed);
+            self.0.digest(path)
+        }
+
+        fn read(&self, path: &RelPath) -> Result<Option<Arc<[u8]>>, Error> {
+            self.0.read(path)
+        }
+
+        fn exists(&self, path: &RelPath) -> bool {
+            self.0.exists(path)
+        }
+
+        fn list(&self, pattern: &crate::path::Pattern) -> Result<Vec<RelPath>, Error> {
+            self.0.list(pattern)
+        }
+
+        fn leaves_root(&self, path: &RelPath) -> bool {
+            self.0.leaves_root(path)
+        }
+    }
+
+    #[test]
+    fn a_list_that_tasks_share_is_hashed_once() {
+        let count = 300;
+        let genfile = "version: 1\nrules:\n  \
+             all: {foreach: \"in/*.txt\", template: t.hbs, output: \"out/{{item.name}}\", inputs: [\"in/*.txt\"]}\n  \
+             after: {foreach: \"in/*.txt\", run: \"x\", output: \"a/{{item.name}}\", inputs: [\"rule:all\"]}\n";
+        let path = |name: &str| RelPath::new(name).unwrap();
+        let mut files: HashMap<RelPath, Arc<[u8]>> =
+            (0..count).map(|i| (path(&format!("in/{i}.txt")), Arc::from(i.to_string().as_bytes()))).collect();
+        files.insert(path("t.hbs"), Arc::from(&b"t"[..]));
+        let (manifest, found) = crate::manifest::load("Genfile", genfile, &files).unwrap();
+        assert_eq!(found, []);
+        let (graph, found) = Graph::new(manifest, &files, &BTreeSet::new(), &|_| None);
+        assert_eq!((graph.tasks.len(), found), (2 * count, Vec::new()));
+        let files = Counted(files, AtomicUsize::new(0));
+        let lists = Lists::default();
+        let all: Vec<Vec<Part>> = (0..graph.tasks.len()).map(|id| parts(&graph, id, &files, &lists).unwrap()).collect();
+        assert!(files.1.load(Ordering::Relaxed) < 10 * count, "{} for {count} files", files.1.into_inner());
+        // And as if each were hashed by itself.
+        let each: Vec<Vec<Part>> =
+            (0..graph.tasks.len()).map(|id| parts(&graph, id, &files.0, &Lists::default()).unwrap()).collect();
+        assert_eq!(all, each);
+    }
 }

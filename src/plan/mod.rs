@@ -32,7 +32,7 @@ use overlay::Overlay;
 use stale::{Means, OutputFacts};
 
 pub use checks::{passed, tests};
-pub use key::{Part, PartKind};
+pub use key::{Lists, Part, PartKind};
 pub use making::{Making, Recipes, commands, defaults, make};
 pub use schedule::{End, Schedule, Step};
 pub use stale::{Edit, Fate, Memory, Reason, Remembered, Verdict, Wish, no_base};
@@ -63,6 +63,8 @@ pub struct Ground<'a> {
     pub store: &'a dyn Stored,
     /// Compiled recipes.
     pub recipes: &'a Recipes,
+    /// Digests of lists, good for a run; a plan has its own.
+    pub lists: &'a Lists,
     /// What a person asked for.
     pub wish: Wish,
     /// Files that are taken as changed: `-W`.
@@ -129,6 +131,8 @@ pub fn plan(ground: &Ground, needed: &[bool]) -> Plan {
     let mut tasks: Vec<Option<Result<Judged, Error>>> = Vec::new();
     tasks.resize_with(ground.graph.tasks.len(), || None);
     let mut overlay = Overlay::new(ground.files);
+    // What a run will really find may be another thing than what is foreseen here.
+    let ground = &Ground { lists: &Lists::default(), ..*ground };
     for layer in &ground.graph.layers {
         let wanted: Vec<TaskId> = layer.iter().copied().filter(|id| needed[*id]).collect();
         let judged: Vec<(TaskId, Result<Judged, Error>)> = wanted
@@ -229,12 +233,12 @@ pub fn judge(ground: &Ground, id: TaskId, files: &dyn Files) -> Result<Judged, E
         // It will be rendered whatever its parts are: what that reads is not read once more for a digest.
         render()?;
     }
-    let parts = key::parts(graph, id, files).map_err(in_rule)?;
+    let parts = key::parts(graph, id, files, ground.lists).map_err(in_rule)?;
     let key = match remembered {
         Some(task) if task.parts == parts => task.key,
         _ => {
             let filters = filters(graph, id, files).map_err(in_rule)?;
-            key::action_key(graph, id, &render()?, &filters, files).map_err(in_rule)?
+            key::action_key(graph, id, &render()?, &filters, files, ground.lists).map_err(in_rule)?
         }
     };
     let mut facts = facts(ground, id).map_err(in_rule)?;

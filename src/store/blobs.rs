@@ -20,6 +20,11 @@ pub fn blob_name(digest: &Digest) -> String {
     let name = digest.to_string();
     format!("{}/store/cas/{}/{}", super::FOLDER, &name[..2], &name[2..])
 }
+/// The folder of what actions gave.
+const ACTIONS: &str = "ac";
+
+/// The folder of raw replies.
+const REPLIES: &str = "replies";
 
 /// What an action gave.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -97,10 +102,25 @@ impl Store {
         if Digest::of(&bytes) == *digest {
             return Some(bytes.into());
         }
+        self.set_aside(&path, &digest.to_string());
+        None
+    }
+
+    fn set_aside(&self, path: &Path, name: &str) {
         let aside = self.folder.join("damaged");
         let _ = fs_err::create_dir_all(&aside);
-        let _ = fs_err::rename(&path, aside.join(digest.to_string()));
-        None
+        let _ = fs_err::rename(path, aside.join(name));
+    }
+
+    /// What stands in a sealed file of `kind`; one that is damaged is set aside, and is a miss.
+    fn get_sealed<T: serde::de::DeserializeOwned>(&self, kind: &str, name: &str) -> Option<T> {
+        let path = self.folder.join(kind).join(name);
+        let bytes = fs_err::read(&path).ok()?;
+        let value = unseal(&bytes);
+        if value.is_none() {
+            self.set_aside(&path, &format!("{kind}-{name}"));
+        }
+        value
     }
 
     /// Notes what an action gave; the blobs are put before.
@@ -108,14 +128,16 @@ impl Store {
     /// # Errors
     /// [`crate::error::Code::Unwritable`], naming the path.
     pub fn put_action(&self, key: &Digest, action: &Action) -> Result<(), Error> {
-        let text = serde_json::to_vec(action).unwrap_or_default();
-        self.write(&self.folder.join("ac").join(key.to_string()), &text)
+        // A damaged one is set aside before another takes its place.
+        if self.get_action(key).as_ref() == Some(action) {
+            return Ok(());
+        }
+        self.write(&self.folder.join(ACTIONS).join(key.to_string()), &seal(action))
     }
 
-    /// What an action gave; an entry that cannot be read is a miss.
+    /// What an action gave. A damaged entry is set aside and is a miss.
     pub fn get_action(&self, key: &Digest) -> Option<Action> {
-        let text = fs_err::read(self.folder.join("ac").join(key.to_string())).ok()?;
-        serde_json::from_slice(&text).ok()
+        self.get_sealed(ACTIONS, &key.to_string())
     }
 
     /// Keeps a raw reply as it came, before anything else is done with it: one text for each output.
@@ -123,23 +145,21 @@ impl Store {
     /// # Errors
     /// [`crate::error::Code::Unwritable`], naming the path.
     pub fn put_reply(&self, key: &Digest, texts: &[String]) -> Result<(), Error> {
-        let folder = self.folder.join("replies");
+        let folder = self.folder.join(REPLIES);
         let attempt = (1..).find(|n| !folder.join(format!("{key}.{n}")).exists()).unwrap_or(1);
-        let text = serde_json::to_vec(texts).unwrap_or_default();
-        self.write(&folder.join(format!("{key}.{attempt}")), &text)
+        self.write(&folder.join(format!("{key}.{attempt}")), &seal(texts))
     }
 
     /// Whether there is a raw reply for a key.
     pub fn has_reply(&self, key: &Digest) -> bool {
-        self.folder.join("replies").join(format!("{key}.1")).exists()
+        self.folder.join(REPLIES).join(format!("{key}.1")).exists()
     }
 
-    /// The newest raw reply for a key.
+    /// The newest raw reply for a key. A damaged one is set aside and is a miss.
     pub fn last_reply(&self, key: &Digest) -> Option<Vec<String>> {
-        let folder = self.folder.join("replies");
+        let folder = self.folder.join(REPLIES);
         let newest = (1..).take_while(|n| folder.join(format!("{key}.{n}")).exists()).last()?;
-        let text = fs_err::read(folder.join(format!("{key}.{newest}"))).ok()?;
-        serde_json::from_slice(&text).ok()
+        self.get_sealed(REPLIES, &format!("{key}.{newest}"))
     }
 
     fn write(&self, path: &Path, bytes: &[u8]) -> Result<(), Error> {
@@ -153,9 +173,33 @@ impl Store {
     }
 }
 
+/// JSON below the sha256 of itself: no name says what its bytes should be.
+fn seal<T: serde::Serialize + ?Sized>(value: &T) -> Vec<u8> {
+    let text = serde_json::to_vec(value).unwrap_or_default();
+    let mut bytes = format!("{}\n", Digest::of(&text)).into_bytes();
+    bytes.extend(text);
+    bytes
+}
+
+/// What was sealed; `None` if it is not as it was.
+fn unseal<T: serde::de::DeserializeOwned>(bytes: &[u8]) -> Option<T> {
+    let at = bytes.iter().position(|byte| *byte == b'\n')?;
+    let (seal, text) = (std::str::from_utf8(&bytes[..at]).ok()?, &bytes[at + 1..]);
+    if Digest::parse(seal)? != Digest::of(text) {
+        return None;
+    }
+    serde_json::from_slice(text).ok()
+}
+
+/// What the entry of an action says; `None` if it is damaged or not there. It stays where it is.
+pub(super) fn action_in(path: &Path) -> Option<Action> {
+    unseal(&fs_err::read(path).ok()?)
+}
+
 impl Stored for Store {
     fn action(&self, key: &Digest) -> Option<Vec<Digest>> {
-        let action = self.get_action(key)?;
+        // Whoever only judges changes nothing: what is damaged stays where it is.
+        let action = action_in(&self.folder.join(ACTIONS).join(key.to_string()))?;
         action.outputs.iter().all(|digest| self.has(digest)).then_some(action.outputs)
     }
 
@@ -197,6 +241,38 @@ mod tests {
             assert!(!store.has(&digest));
             assert_eq!(store.put(b"text").unwrap(), digest);
         }
+    }
+
+    #[test]
+    fn any_flipped_bit_of_an_entry_is_a_miss_and_set_aside() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::new(dir.path().to_path_buf());
+        let key = Digest::of("key");
+        let blob = store.put(b"text").unwrap();
+        let action = Action { outputs: vec![blob], model: Some("m".into()), input_tokens: 1, output_tokens: 2 };
+        store.put_action(&key, &action).unwrap();
+        store.put_reply(&key, &["text".into()]).unwrap();
+        for (path, is_aside) in
+            [(format!("ac/{key}"), format!("ac-{key}")), (format!("replies/{key}.1"), format!("replies-{key}.1"))]
+        {
+            let (path, is_aside) = (dir.path().join(path), dir.path().join("damaged").join(is_aside));
+            let whole = fs_err::read(&path).unwrap();
+            for at in 0..whole.len() * 8 {
+                let mut bytes = whole.clone();
+                bytes[at / 8] ^= 1 << (at % 8);
+                fs_err::write(&path, &bytes).unwrap();
+                if path.starts_with(dir.path().join("ac")) {
+                    assert_eq!(store.action(&key), None, "bit {at}");
+                    assert!(path.exists(), "a verdict changes nothing");
+                    assert_eq!(store.get_action(&key), None, "bit {at}");
+                } else {
+                    assert_eq!(store.last_reply(&key), None, "bit {at}");
+                }
+                assert_eq!((path.exists(), fs_err::read(&is_aside).unwrap()), (false, bytes));
+            }
+            fs_err::write(&path, &whole).unwrap();
+        }
+        assert_eq!((store.get_action(&key), store.last_reply(&key)), (Some(action), Some(vec!["text".into()])));
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use super::blobs::{Action, Store};
+use super::blobs::{Store, action_in};
 use super::unwritable;
 use crate::digest::Digest;
 use crate::error::{Code, Error};
@@ -58,9 +58,7 @@ impl Store {
         let list = |folder: &Path| list(folder, since);
         for file in list(&self.folder().join("ac"))? {
             let Some(key) = Digest::parse(&file.name) else { continue };
-            let action: Option<Action> =
-                fs_err::read(&file.path).ok().and_then(|text| serde_json::from_slice(&text).ok());
-            match action {
+            match action_in(&file.path) {
                 Some(action) if needed.keys.contains(&key) || !file.is_old => needed.blobs.extend(action.outputs),
                 None if !file.is_old => {}
                 _ => free(&file, |freed| &mut freed.results)?,
@@ -125,6 +123,7 @@ fn unreadable(error: &std::io::Error) -> Error {
 
 #[cfg(test)]
 mod tests {
+    use super::super::Action;
     use super::*;
     use std::time::Duration;
 

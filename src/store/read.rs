@@ -22,6 +22,8 @@ pub struct WorkTree {
     /// What the last run saw, and when.
     before: HashMap<RelPath, (Stamp, Digest)>,
     taken: i64,
+    /// When this run began: every file was looked at after that.
+    begun: i64,
     store: Arc<Store>,
     seen: Mutex<HashMap<RelPath, Seen>>,
     /// Of which files it was asked whether they are there, beside those that were seen.
@@ -46,6 +48,7 @@ impl WorkTree {
             root,
             before,
             taken,
+            begun: State::now(),
             store,
             seen: Mutex::default(),
             asked: Mutex::default(),
@@ -53,6 +56,12 @@ impl WorkTree {
             folders: Mutex::default(),
             loaded: Mutex::default(),
         }
+    }
+
+    /// When the snapshot of this run counts as taken. A file that was edited after it was looked at, within one tick of its
+    /// clock, has the stamp of before; so what counts is when the first was looked at, and not when the last was.
+    pub fn begun(&self) -> i64 {
+        self.begun
     }
 
     /// Says that there are tasks now: whatever was read until here decided which.
@@ -312,6 +321,20 @@ mod tests {
         assert_eq!(later.digest(&path).unwrap(), Some(Digest::of("one")));
         // A run that did not look at it does not hand it on as trusted.
         assert!(tree(dir.path(), stamps, State::now()).stamps().is_empty());
+    }
+
+    #[test]
+    fn an_edit_in_the_tick_in_which_a_long_run_looked_is_seen_by_the_next() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = RelPath::new("a").unwrap();
+        fs_err::write(dir.path().join("a"), "one").unwrap();
+        let run = tree(dir.path(), HashMap::new(), 0);
+        run.digest(&path).unwrap();
+        let mut stamps = run.stamps();
+        // Edited at once, with a clock that shows no difference; the run goes on for as long as it likes.
+        fs_err::write(dir.path().join("a"), "two").unwrap();
+        stamps.get_mut(&path).unwrap().0 = Stamp::of(&std::fs::metadata(dir.path().join("a")).unwrap());
+        assert_eq!(tree(dir.path(), stamps, run.begun()).digest(&path).unwrap(), Some(Digest::of("two")));
     }
 
     #[test]

@@ -40,15 +40,15 @@ fn what_stands_is_not_asked_for_again() {
     let before = p.everything();
     p.run(["gc", "-n", "--keep", "0s"])
         .stderr(expect![[r#"
-        would free 322 B: 2 results, 2 blobs, 2 replies
-    "#]])
+            would free 582 B: 2 results, 2 blobs, 2 replies
+        "#]])
         .exits(0);
     assert_eq!(p.everything(), before, "`-n` freed something");
     let results = stored(&p, "ac");
     p.run(["gc", "--keep", "0s"])
         .stderr(expect![[r#"
-        freed 322 B: 2 results, 2 blobs, 2 replies
-    "#]])
+            freed 582 B: 2 results, 2 blobs, 2 replies
+        "#]])
         .exits(0);
     assert!(stored(&p, "ac") < results);
     p.run(["gc", "--keep", "0s"])

@@ -16,7 +16,8 @@ use crate::shop::{answer, asked_after, has_no_temporary_file, is_built, page, pa
 /// How long a process that was told to end may take.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-fn send(signal: Signal, to: &Child) {
+/// Sends a signal to a child that runs.
+pub fn send(signal: Signal, to: &Child) {
     let id = i32::try_from(to.id()).ok().and_then(Pid::from_raw).expect("a process's id");
     kill_process(id, signal).expect("a child that runs can be sent a signal");
 }

@@ -7,6 +7,8 @@ mod bombs;
 mod checks;
 mod commands;
 mod context;
+#[cfg(unix)]
+mod damage;
 mod docs;
 mod dotprompt;
 mod edits;
@@ -29,6 +31,7 @@ mod paths;
 mod project;
 mod prompts;
 mod providers;
+#[cfg(unix)]
 mod random;
 mod running;
 mod safety;
@@ -42,3 +45,4 @@ mod trust;
 #[cfg(unix)]
 mod watch;
 mod why;
+mod world;

@@ -971,6 +971,20 @@ fn the_lock_is_one_sorted_line_a_target() {
     .assert_eq(&masked);
 }
 
+#[test]
+fn a_lock_that_was_lost_comes_back_as_it_was() {
+    let (server, p) = built(2);
+    let lock = p.read("Genfile.lock");
+    for lost in [".genmake/store", ".genmake/state"] {
+        p.remove("Genfile.lock").remove(lost);
+        p.run([]).exits(0);
+        assert_eq!(p.read("Genfile.lock"), lock, "without {lost}");
+        does_nothing(&server, &p);
+        // What stands there is in the store again.
+        p.remove("docs").remove("Genfile.lock").run([]).exits(0);
+    }
+}
+
 /// Two genmakes in two clones: what one made is fresh in the other, with lock and outputs alone.
 #[test]
 fn a_clone_with_lock_and_outputs_is_fresh() {
