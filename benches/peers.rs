@@ -357,9 +357,10 @@ mod unix {
     fn calls(bench: &Bench) {
         const CALLS: &str = "trace=write,pwrite64,writev,pwritev,rename,renameat,renameat2,unlink,unlinkat,mkdir,mkdirat,\
                              ftruncate,fsync,fdatasync,linkat,symlinkat,fchmod,utimensat,connect,bind,sendto,sendmsg";
-        let log = bench.dir.path().join("strace");
+        // Not in the project: templates stand in its root, and a new file there might be one.
+        let log = tempfile::NamedTempFile::new().expect("a file");
         let mut command = Command::new("strace");
-        command.args(["-f", "-qq", "-e", "signal=none", "-e", CALLS, "-o"]).arg(&log);
+        command.args(["-f", "-qq", "-e", "signal=none", "-e", CALLS, "-o"]).arg(log.path());
         command.arg(&bench.tool.program).args(bench.tool.args).current_dir(bench.dir.path()).stdout(Stdio::null());
         match command.status() {
             Ok(status) if status.success() => {

@@ -12,15 +12,9 @@ use genmake::{Location, Options, Project as Opened};
 use rustix::process::Signal;
 
 use crate::killed::send;
-use crate::project::Project;
+use crate::project::{Project, all};
 use crate::server::{Act, Gate, Server};
 use crate::shop::{asked_after, is_built, page, shop, spec};
-
-/// Whether everything is to be tried, however long it takes.
-#[allow(clippy::disallowed_methods, reason = "asked of who runs the test")]
-fn all() -> bool {
-    std::env::var("GENMAKE_ALL").is_ok_and(|value| value == "1")
-}
 
 /// What is not up to date, by the library.
 fn stale(root: &Path) -> BTreeMap<String, Verdict> {

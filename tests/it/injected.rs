@@ -1,6 +1,6 @@
 //! Runs that are killed, or refused, at each of their system calls.
 //!
-//! An ordinary test takes a sample of the points, spread evenly; with `GENMAKE_ALL_POINTS=1` in the environment it takes all.
+//! An ordinary test takes a sample of the points, spread evenly; with `GENMAKE_ALL=1` in the environment it takes all.
 
 #![allow(clippy::print_stdout, reason = "how many points were tried is shown with `--nocapture`")]
 
@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
 
-use crate::project::Project;
+use crate::project::{Project, all};
 use crate::server::{Act, Server};
 use crate::shop::answer;
 use crate::tracer::{self, Call, Errno, Signal, Then, Traced};
@@ -146,9 +146,8 @@ rules:
 }
 
 /// The points that a test takes of so many: all that there may be where that is asked for, else `sample` of them.
-#[expect(clippy::disallowed_methods, reason = "a test's own switch")]
 fn chosen(points: usize, sample: usize) -> Vec<usize> {
-    if std::env::var_os("GENMAKE_ALL_POINTS").is_some() {
+    if all() {
         return (0..points).collect();
     }
     let sample = sample.min(points);
@@ -393,6 +392,29 @@ fn every_output_is_durable_before_it_has_its_name_and_the_lock_comes_last() {
     assert_eq!(outputs.len(), 10, "{outputs:?}");
     assert!(is_synced(&p.path(".genmake/journal"), 0, first), "the journal comes before the first output");
     assert!(named(&p.path(".genmake/state")).is_some_and(|state| state > lock));
+}
+
+#[test]
+fn where_nothing_moved_no_call_writes_or_leaves_the_machine() {
+    if !tracer::is_allowed() {
+        return;
+    }
+    let server = Server::start();
+    let p = sources(&server, "");
+    p.run([]).exits(0);
+    let asked = server.count();
+    let before = p.everything();
+    for args in [&[][..], &["check"], &["-q"]] {
+        let traced = tracer::trace(&p.command(args.iter().copied()), |_| Then::GoOn);
+        assert_eq!(traced.status.code(), Some(0), "{args:?}: {}", traced.stderr);
+        // What a run says goes to pipes, which are no files.
+        let is_change = |call: &Call| call.writes && call.paths.iter().any(|path| path.exists());
+        let is_harm = |call: &Call| is_change(call) || call.name == "connect" || call.name == "flock";
+        let harm: Vec<&Call> = traced.calls.iter().map(|(call, _)| call).filter(|call| is_harm(call)).collect();
+        assert!(harm.is_empty(), "{args:?}: {harm:?}");
+    }
+    assert!(p.everything() == before);
+    assert_eq!(server.count(), asked);
 }
 
 #[test]

@@ -30,6 +30,12 @@ use tempfile::TempDir;
 
 use crate::server::Server;
 
+/// Whether tests are to try all of what is a sample otherwise, however long it takes.
+#[allow(clippy::disallowed_methods, reason = "asked of who runs the test")]
+pub fn all() -> bool {
+    std::env::var("GENMAKE_ALL").is_ok_and(|value| value == "1")
+}
+
 /// How long a run may take before it is killed and its test fails.
 const PATIENCE: Duration = Duration::from_secs(60);
 
