@@ -369,6 +369,39 @@ fn an_edit_by_hand_is_found_and_held() {
 }
 
 #[test]
+fn an_accepted_edit_is_at_rest_until_its_inputs_move() {
+    let p = built();
+    p.edit("out/a.txt", "by hand").run(["accept", "out/a.txt"]).exits(0);
+    p.run([]).exits(0);
+    assert_eq!(glance(&p, None), "fresh");
+    p.run([]).stderr_has("nothing to do").exits(0);
+    p.edit("docs/b.md", "else").run([]).exits(0);
+    assert_eq!((p.read("out/a.txt").as_str(), glance(&p, None)), ("by hand", "fresh"));
+    p.edit("docs/a.md", "new");
+    assert_eq!(glance(&p, None), "moved");
+    p.run([]).stderr_has("edited  out/a.txt").exits(2);
+    assert_ne!(glance(&p, None), "fresh");
+    p.run([]).stderr_has("edited  out/a.txt").exits(2);
+    // As the full way has it.
+    p.remove(".genmake").run([]).stderr_has("edited  out/a.txt").exits(2);
+    assert_eq!(p.read("out/a.txt"), "by hand");
+}
+
+#[test]
+fn an_edited_orphan_is_told_of_each_time() {
+    let p = built();
+    p.edit("out/a.txt", "by hand").remove("docs/a.md");
+    for _ in 0..3 {
+        p.run([]).stderr_has("out/a.txt").exits(0);
+        assert_ne!(glance(&p, None), "fresh");
+        p.run(["check"]).stdout_has("orphan  out/a.txt").exits(1);
+    }
+    assert_eq!(p.read("out/a.txt"), "by hand");
+    p.remove("out/a.txt").run([]).exits(0);
+    assert_eq!(glance(&p, None), "fresh");
+}
+
+#[test]
 fn a_state_that_is_damaged_anywhere_gives_no_wrong_answer() {
     let p = built();
     let state = fs_err::read(p.path(".genmake/state")).unwrap();
