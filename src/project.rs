@@ -107,15 +107,22 @@ impl Project {
     /// # Errors
     /// As [`Project::open`], and [`Code::Unwritable`] where `.genmake` cannot be written.
     pub fn open_to_run(location: &Location, env: &Env, waits: impl FnOnce()) -> Result<Project, Errors> {
+        let (guard, _) = Project::begin(location, waits)?;
+        Project::load(location, env, Some(guard))
+    }
+
+    /// Waits until no other run is under way, and ends what a killed one left running. Says whether there was something to end.
+    fn begin(location: &Location, waits: impl FnOnce()) -> Result<(Guard, bool), Error> {
         // Nothing is written before the guard is held: two first runs may begin at once.
         let guard = Guard::take(&location.root.join(store::FOLDER), waits)?;
         let folder = store::make_folder(&location.root)?;
         // What a killed run's commands are still writing would pass for an edit, or get into what this run makes.
-        if let Ok(token) = fs_err::read_to_string(folder.join(RUNNING)) {
-            shell::end_left(&token);
+        let left = fs_err::read_to_string(folder.join(RUNNING));
+        if let Ok(token) = &left {
+            shell::end_left(token);
             store::forget(&folder.join(RUNNING))?;
         }
-        Project::load(location, env, Some(guard))
+        Ok((guard, left.is_ok()))
     }
 
     /// A glance at the tree: whether anything moved since everything was up to date. Writes nothing; `None` where only a plan can
@@ -131,9 +138,17 @@ impl Project {
     /// As [`Project::open_to_run`].
     pub fn open_moved(location: &Location, env: &Env, glance: Glance, waits: impl FnOnce()) -> Result<Project, Errors> {
         let begun = Instant::now();
-        let guard = Guard::take(&location.root.join(store::FOLDER), waits)?;
-        // Another run may have been under way.
-        let part = if glance.still_holds() { Project::load_part(location, env, glance) } else { None };
+        let mut has_waited = false;
+        let (guard, is_left) = Project::begin(location, || {
+            has_waited = true;
+            waits();
+        })?;
+        let glance = match has_waited {
+            // However long that was: whatever anybody did meanwhile is to be seen.
+            true => Project::glance(location, env),
+            false => Some(glance).filter(|glance| !is_left && glance.still_holds()),
+        };
+        let part = glance.and_then(|glance| Project::load_part(location, env, glance));
         match part {
             Some(project) => Ok(Project { guard: Some(guard), load_took: begun.elapsed(), ..project }),
             None => Project::load(location, env, Some(guard)),
@@ -144,7 +159,7 @@ impl Project {
     /// not looked at again.
     fn load_part(location: &Location, env: &Env, mut glance: Glance) -> Option<Project> {
         let root = location.root.clone();
-        let store = Arc::new(Store::new(root.join(store::FOLDER).join("store")));
+        let store = Arc::new(Store::new(root.join(store::FOLDER).join("store")).with_history(root.clone()));
         let part = glance.part()?;
         let text = read_genfile(&root.join(&location.name), &location.name).ok()?;
         let included = WorkTree::new(root.clone(), HashMap::new(), 0, Arc::clone(&store));
@@ -156,6 +171,14 @@ impl Project {
             Graph::restore(manifest, env, kept, &part.lists, &|id| glance.path(id)).filter(|_| found.is_empty())?;
         let lock_text = read_text(&root.join(location.lock_name())).ok()??;
         let lock = Lock::of_targets(&lock_text, graph.makers.keys())?;
+        // What is read here is what was glanced at, and that is what the kept tasks are of.
+        let mut read: HashMap<RelPath, Digest> =
+            included.seen().into_iter().map(|(path, (_, digest))| (path, digest)).collect();
+        read.insert(RelPath::new(&location.name).ok()?, Digest::of(&text));
+        read.insert(RelPath::new(&location.lock_name()).ok()?, Digest::of(&lock_text));
+        if !read.iter().all(|(path, digest)| glance.digest(path) == Some(*digest)) {
+            return None;
+        }
         let reads = graph.tasks.iter().flat_map(|task| task.reads());
         let stamps = glance.stamps(reads.chain(graph.makers.keys()))?;
         store::sweep(&root, &location.lock_name(), &store, &[]);

@@ -220,6 +220,7 @@ fn write_all(shared: &Shared, group: &[&Ready]) -> Vec<Result<Made, Error>> {
                 }
                 // Somebody has saved there this very moment.
                 Err(error) if error.code == Code::Edited => {
+                    store::clear_temporary(&shared.root, &shared.store, path);
                     failed = failed.or_else(|| Some(edits::edited(shared, *task, std::slice::from_ref(*path))));
                 }
                 Err(error) => failed = failed.or(Some(error)),

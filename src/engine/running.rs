@@ -273,9 +273,17 @@ pub(super) fn run(shared: &Shared, task: TaskId, key: Digest, line: &str, edits:
     }
     made.map_err(|mut error| {
         for (n, (output, before)) in outputs.iter().zip(before.iter().cloned()).enumerate().take(taken) {
-            let was = aside(n).and_then(|aside| put_back(shared, &output.path, before, &aside));
-            if let Err(e) = was {
-                error = error.hint(format!("what stood at `{}` could not be put back: {}", output.path, e.message));
+            let path = &output.path;
+            match aside(n).and_then(|aside| put_back(shared, path, before, &aside)) {
+                Ok(None) => {}
+                Ok(Some(left)) => {
+                    let left = store::blob_name(&left);
+                    error =
+                        error.hint(format!("what it, or somebody meanwhile, wrote to `{path}` is kept as `{left}`"));
+                }
+                Err(e) => {
+                    error = error.hint(format!("what stood at `{path}` could not be put back: {}", e.message));
+                }
             }
         }
         error
@@ -342,21 +350,26 @@ fn stood_still(shared: &Shared, task: TaskId, line: &str) -> Result<(), Error> {
     Ok(())
 }
 
-/// An output as it was before its command failed, unless a person has written there since the command ended.
+/// An output as it was before its command failed, unless a person has written there since the command ended. What stands there
+/// instead may be a person's all the same, saved while the command ran: it is kept in the store, and its digest given.
 fn put_back(
     shared: &Shared,
     path: &RelPath,
     before: Option<(Vec<u8>, Option<u32>)>,
     aside: &RelPath,
-) -> Result<(), Error> {
+) -> Result<Option<Digest>, Error> {
     if store::no_file(&shared.root, path).is_some() {
         store::take_away(&shared.root, path)?;
     }
     let now = shared.files.look(path)?;
     let digest = now.as_deref().map(Digest::of);
     if shared.files.digest_now(path).is_some_and(|made| digest.is_some_and(|digest| digest != made)) {
-        return Ok(());
+        return Ok(None);
     }
+    let is_another = |now: &&Vec<u8>| !now.is_empty() && before.as_ref().is_none_or(|(bytes, _)| *now != bytes);
+    let left = now.as_ref().filter(is_another);
+    left.map_or(Ok(()), |bytes| edits::keep(shared, bytes))?;
+    let left = left.and(digest);
     match before {
         Some((bytes, _)) if now.as_ref() == Some(&bytes) => shared.files.wrote(path, Digest::of(&bytes), None),
         Some((bytes, _)) if store::move_back(&shared.root, path, aside)? => {
@@ -371,5 +384,5 @@ fn put_back(
             shared.files.removed(path);
         }
     }
-    Ok(())
+    Ok(left)
 }

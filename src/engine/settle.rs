@@ -128,7 +128,7 @@ impl Run<'_> {
     pub(super) fn orphans(&mut self) -> Result<(), Error> {
         let orphans = std::mem::take(&mut self.plan.orphans);
         let mut refused: BTreeMap<&str, usize> = BTreeMap::new();
-        for orphan in &orphans {
+        for (n, orphan) in orphans.iter().enumerate() {
             let Orphan { path, edited, rule_is_empty, rule } = orphan;
             if *rule_is_empty && edited.is_some() && !self.options.yes && !self.options.keep_orphans {
                 *refused.entry(rule).or_default() += 1;
@@ -153,10 +153,11 @@ impl Run<'_> {
                         edits::keep(&self.shared, bytes)?;
                     }
                     // Somebody may save it this very moment: what comes out is looked at before it is gone.
-                    let aside = RelPath::new(&format!("{}/orphan", store::STAGE));
+                    let aside = RelPath::new(&format!("{}/orphans/{n}", store::STAGE));
                     let aside = aside.map_err(|why| bug(&format!("what is aside {why}")))?;
                     let stood = bytes.as_ref().map(Digest::of);
                     if !store::make_way(&self.shared.root, path, &aside, stood)? {
+                        self.orphans_left = true;
                         let orphan = Orphan { edited: Some(true), ..orphan.clone() };
                         (self.emit)(Event::Orphaned { orphan, deleted: false });
                         continue;
@@ -229,6 +230,8 @@ impl Run<'_> {
         // What the others were is kept, and is for the next run to judge.
         let folder = store::make_folder(&shared.root)?;
         let (mut state, _) = State::read(&folder).unwrap_or_default();
+        // What was too young to be trusted is no older for having been left alone.
+        state.stamps.retain(|_, (stamp, _)| !stamp.is_racy(state.taken));
         state.taken = began;
         state.stamps.extend(shared.files.stamps());
         state.memory.outputs.extend(memory.outputs);

@@ -139,6 +139,12 @@ impl Glance {
         self.began
     }
 
+    /// The digest of a file, as it was when everything was up to date.
+    pub fn digest(&mut self, path: &RelPath) -> Option<Digest> {
+        let id = self.table.find(path)?;
+        digest_at(self.digests()?, id)
+    }
+
     /// A file's path by its number.
     pub fn path(&self, id: u32) -> Option<RelPath> {
         self.table.path(id)
@@ -179,7 +185,10 @@ impl Glance {
             let entry = table.entry(id)?;
             // Without a stamp the file is looked at again.
             let none = Stamp { size: 0, mtime: 0, ctime: 0, inode: 0 };
-            table.set(id, Entry { stamp: stamp.unwrap_or(none), ..entry });
+            // What was asked for no more than its being there counts by its content from now on.
+            let unread = flag::ABSENT | flag::EXISTS | flag::OTHER;
+            let flags = if digest.is_some() { entry.flags & !unread } else { entry.flags };
+            table.set(id, Entry { stamp: stamp.unwrap_or(none), flags, ..entry });
             if let Some(digest) = digest {
                 digests.get_mut(id as usize * 32..)?.first_chunk_mut::<32>()?.copy_from_slice(digest.bytes());
             }
@@ -345,7 +354,8 @@ fn in_parallel(count: usize, job: &(dyn Fn(usize) -> Option<()> + Sync)) -> Opti
     };
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get);
     std::thread::scope(|scope| {
-        (1..cores.min(count)).for_each(|_| drop(scope.spawn(work)));
+        // Where the system gives no thread, one works alone.
+        (1..cores.min(count)).for_each(|_| drop(std::thread::Builder::new().spawn_scoped(scope, work)));
         work();
     });
     (!is_off.into_inner()).then_some(())

@@ -70,29 +70,38 @@ pub fn sweep(root: &Path, lock_name: &str, store: &Store, records: &[Record]) {
         write::sweep(&folder.join(name));
     }
     write::sweep(&root.join(lock_name));
-    for record in records.iter().filter(|record| !write::leaves(root, &record.path)) {
-        // It may hold what came out when the output was put in its place, and that may be a person's.
-        if let Ok(bytes) = fs_err::read(begun::temporary(&root.join(&record.path))) {
-            let _ = store.put(&bytes);
-        }
-        write::sweep(&root.join(&record.path));
+    records.iter().for_each(|record| clear_temporary(root, store, &record.path));
+}
+
+/// Takes away the temporary file of an output. It may hold what came out when the output was put in its place, and that may be
+/// a person's: its bytes are kept.
+pub fn clear_temporary(root: &Path, store: &Store, path: &RelPath) {
+    if !write::leaves(root, path) {
+        keep_and_remove(store, &begun::temporary(&root.join(path)));
     }
 }
 
 /// Takes away what is left in [`STAGE`]. It may hold what could not be put back, so its bytes are kept.
 pub fn clear_stage(root: &Path, store: &Store) {
-    keep_all(store, &root.join(STAGE));
-    let _ = std::fs::remove_dir_all(root.join(STAGE));
+    clear_folder(store, &root.join(STAGE));
 }
 
-/// Keeps the bytes of all files below a folder.
-fn keep_all(store: &Store, folder: &Path) {
+fn clear_folder(store: &Store, folder: &Path) {
     for entry in fs_err::read_dir(folder).into_iter().flatten().flatten() {
         match entry.file_type() {
-            Ok(kind) if kind.is_dir() => keep_all(store, &entry.path()),
-            Ok(kind) if kind.is_file() => drop(fs_err::read(entry.path()).map(|bytes| store.put(&bytes))),
-            _ => {}
+            Ok(kind) if kind.is_dir() => clear_folder(store, &entry.path()),
+            _ => keep_and_remove(store, &entry.path()),
         }
+    }
+    // Fails where something in it could not be kept, which is for the next run.
+    let _ = std::fs::remove_dir(folder);
+}
+
+/// What cannot be kept stays.
+fn keep_and_remove(store: &Store, file: &Path) {
+    let is_file = std::fs::symlink_metadata(file).is_ok_and(|meta| meta.is_file());
+    if !is_file || fs_err::read(file).is_ok_and(|bytes| store.put(&bytes).is_ok()) {
+        let _ = fs_err::remove_file(file);
     }
 }
 

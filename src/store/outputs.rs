@@ -2,7 +2,7 @@
 //!
 //! What is synced is synced before it takes its place: after a crash of the machine a file is what it was or what it is to be.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::Path;
 use std::rc::Rc;
 
@@ -37,6 +37,32 @@ const MANY: usize = 8;
 /// For each: [`Code::Unwritable`], [`Code::BadPath`] where a symlink above it leads out of the root, or to where nothing is
 /// written, or [`Code::Edited`] where something stands there that it is not to replace: then that stays.
 pub fn write_outputs<'a>(root: &Path, writes: &[Write<'a>]) -> Vec<Result<Option<Stamp>, Error>> {
+    let most = most_folders();
+    let mut written = Vec::with_capacity(writes.len());
+    let mut rest = writes;
+    while !rest.is_empty() {
+        let mut folders = HashSet::new();
+        let is_beyond = |write: &Write<'a>| {
+            folders.insert(write.path.dir());
+            folders.len() > most
+        };
+        let (group, others) = rest.split_at(rest.iter().position(is_beyond).unwrap_or(rest.len()));
+        written.extend(write_group(root, group));
+        rest = others;
+    }
+    written
+}
+
+/// How many folders one thread may hold by handles, of those that the process may have open: half of them are for all else.
+fn most_folders() -> usize {
+    #[cfg(unix)]
+    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current.map_or(1 << 20, |n| n as usize);
+    #[cfg(not(unix))]
+    let limit = 512;
+    (limit / 2 / rayon::current_num_threads()).clamp(1, 256)
+}
+
+fn write_group<'a>(root: &Path, writes: &[Write<'a>]) -> Vec<Result<Option<Stamp>, Error>> {
     let together = cfg!(target_os = "linux") && writes.len() >= MANY;
     let mut folders = Folders::new();
     let mut systems: BTreeMap<u64, fs_err::File> = BTreeMap::new();

@@ -37,7 +37,7 @@ pub(super) fn replace(temporary: &Path, path: &Path, ours: &[u8], stood: Option<
 }
 
 /// As [`replace`], where nothing is to stand.
-fn put_new(temporary: &Path, path: &Path) -> Result<bool> {
+pub(super) fn put_new(temporary: &Path, path: &Path) -> Result<bool> {
     match put_beside(temporary, path) {
         Err(e) if has_none(&e) || e.kind() == ErrorKind::AlreadyExists => {
             // A link that leads nowhere is nobody's text.

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::begun::{Begun, Over, anew, temporary};
+use super::replace::put_new;
 use super::state::Stamp;
 use super::{beneath, outside, unwritable};
 use crate::digest::Digest;
@@ -141,7 +142,8 @@ pub fn make_way(root: &Path, path: &RelPath, aside: &RelPath, stood: Option<Dige
     }
     let is_as_seen = is_nobodys(&aside, stood);
     if !matches!(is_as_seen, Ok(true)) {
-        fs_err::rename(&aside, &full).map_err(unwritable)?;
+        // Unless they have saved once more: then the newer stays, and the older is kept with what else is left there.
+        put_new(&aside, &full).map_err(unwritable)?;
     }
     is_as_seen.map_err(unwritable)
 }

@@ -670,6 +670,18 @@ fn a_fresh_clone_finds_its_base_in_gits_history() {
 }
 
 #[test]
+fn a_run_of_a_part_finds_its_base_in_gits_history_too() {
+    let p = edited("merge").file(".gitignore", ".genmake/\n");
+    p.edit("page.md", &page("a", "z"));
+    commit(&p);
+    // As a fresh clone in which everything is up to date.
+    p.remove(".genmake").run([]).stderr_has("nothing to do").exits(0);
+    p.edit("page.md", &mine("a", "z")).edit("d.yaml", &data("b", "z"));
+    p.run([]).stderr_has("merge  page.md").exits(0);
+    assert_eq!(p.read("page.md"), mine("b", "z"));
+}
+
+#[test]
 fn a_base_is_found_from_a_folder_of_a_repository_in_the_index_and_from_a_hook() {
     let p = Project::new();
     let inner = edited("merge");

@@ -368,6 +368,73 @@ fn an_edit_by_hand_is_found_and_held() {
     assert_eq!((p.read("out/a.txt").as_str(), glance(&p, None)), ("world  a", "fresh"));
 }
 
+/// Held as by another run, until it is dropped.
+fn guarded(p: &Project) -> File {
+    let guard = File::options().write(true).open(p.path(".genmake/guard")).unwrap();
+    guard.lock().unwrap();
+    guard
+}
+
+/// A run that found something to do, and then had to wait while `meanwhile` happened.
+fn late(p: &Project, meanwhile: impl FnOnce()) -> crate::project::Run {
+    let guard = guarded(p);
+    let mut child = p.spawn([]);
+    p.wait_for_line(&mut child, "wait  another genmake runs here");
+    meanwhile();
+    drop(guard);
+    p.finish(child)
+}
+
+#[test]
+fn after_a_wait_it_looks_anew() {
+    let p = built();
+    // The rules stand in another order.
+    p.edit("docs/a.md", "new");
+    let (rest, index) =
+        GENFILE.split_once("  index:\n").map(|(rest, index)| (rest, format!("  index:\n{index}"))).unwrap();
+    let turned = rest.replace("rules:\n", &format!("rules:\n{index}"));
+    late(&p, || drop(p.edit("Genfile", &turned))).exits(0);
+    assert_eq!((p.read("out/a.txt").as_str(), p.read("index.txt").as_str()), ("world  new", "world  new;world  b;"));
+    assert!(p.read("Genfile.lock").contains(" rule:index"), "{}", p.read("Genfile.lock"));
+    p.run(["check"]).exits(0);
+    // What a file is made from was deleted, as by `genmake clean`, and another was edited.
+    p.edit("docs/a.md", "newer");
+    late(&p, || drop(p.edit("docs/b.md", "also new").remove("out/b.txt"))).exits(0);
+    assert_eq!(p.read("index.txt"), "world  newer;world  also new;");
+    p.run(["check"]).exits(0);
+    // Nothing is left to do.
+    p.edit("docs/a.md", "a");
+    late(&p, || drop(p.edit("docs/a.md", "newer"))).stderr_has("nothing to do").exits(0);
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn after_a_wait_what_a_killed_runs_commands_left_is_ended() {
+    use std::os::unix::process::ExitStatusExt as _;
+    let p = built();
+    p.edit("docs/a.md", "new");
+    let mut left = std::process::Command::new("sleep").arg("1000").env("GENMAKE_RUN", "1-2").spawn().unwrap();
+    late(&p, || drop(p.edit(".genmake/running", "1-2"))).exits(0);
+    assert!(left.wait().unwrap().signal().is_some());
+    assert_eq!(p.read("out/a.txt"), "world  new");
+}
+
+#[test]
+fn what_is_read_for_the_first_time_counts_from_then_on() {
+    let p = Project::new()
+        .file("Genfile", "version: 1\nrules:\n  a: {output: a.json, template: t.hbs, check: [{schema: s.json}]}\n")
+        .file("t.hbs", "{\"n\": 1}")
+        .file("s.json", "{\"type\": \"object\"}");
+    p.run([]).exits(0);
+    // What is accepted is held against no check.
+    p.edit("a.json", "{\"n\": 2}").run(["accept", "a.json"]).exits(0);
+    p.run([]).exits(0);
+    p.edit("a.json", "{\"n\": 1}").run([]).exits(0);
+    p.edit("s.json", "{\"type\": \"array\"}");
+    p.run(["check"]).exits(1);
+    p.run(["check", "-v"]).exits(1);
+}
+
 #[test]
 fn an_accepted_edit_is_at_rest_until_its_inputs_move() {
     let p = built();

@@ -95,6 +95,7 @@ fn a_failed_command_is_shown_and_leaves_what_was_there() {
                `----
               help: it said:
                     not good
+                    what it, or somebody meanwhile, wrote to `out.txt` is kept as `.genmake/store/cas/1d/7a363ce12430881ec56c9cf1409c49c491043618e598c356e2959040872f5a`
             failed: 1 failed in [TIME]
         "#]])
         .exits(2);
@@ -261,6 +262,18 @@ fn an_edit_while_a_command_is_judged_is_kept() {
 }
 
 #[cfg(unix)]
+#[test]
+fn what_a_person_saves_while_a_command_runs_that_fails_is_kept() {
+    let p =
+        project("  a: {run: 'cat in > {{output}}', inputs: [in], output: a.txt}\n  b: {run: 'true', output: b.txt}\n");
+    p.edit("in", "1\n").run(["a"]).exits(0);
+    // As a person who saves meanwhile: nobody can tell that from what a command writes.
+    p.edit("Genfile", &p.read("Genfile").replace("cat in > {{output}}", "echo mine > a.txt; exit 1"));
+    p.run(["a"]).stderr_has("wrote to `a.txt` is kept as `.genmake/store/cas/").exits(2);
+    assert_eq!(p.read("a.txt"), "1\n");
+    assert!(p.everything().iter().any(|(path, bytes)| path.starts_with(".genmake/store/cas") && bytes == b"mine\n"));
+}
+
 #[test]
 fn all_that_was_taken_away_is_put_back_as_it_was() {
     use std::os::unix::fs::PermissionsExt;
