@@ -188,7 +188,7 @@ impl Glance {
             // What was asked for no more than its being there counts by its content from now on.
             let unread = flag::ABSENT | flag::EXISTS | flag::OTHER;
             let flags = if digest.is_some() { entry.flags & !unread } else { entry.flags };
-            table.set(id, Entry { stamp: stamp.unwrap_or(none), flags, ..entry });
+            table.set(id, Entry { stamp: stamp.unwrap_or(none), flags });
             if let Some(digest) = digest {
                 digests.get_mut(id as usize * 32..)?.first_chunk_mut::<32>()?.copy_from_slice(digest.bytes());
             }

@@ -968,8 +968,9 @@ impl World {
                     fs_err::write(path, bytes).expect("a file");
                 }
             }
-            // What was an output before this step, and is none now, would be taken for a source.
-            What::LockGone | What::LockLine if !is_first => {}
+            // What was an output before this step, and is none now, would be taken for a source; so would one whose `when` has
+            // become false.
+            What::LockGone | What::LockLine if !is_first || self.model.switch != 0 => {}
             What::LockGone => {
                 self.lost.lock = true;
                 drop(fs_err::remove_file(self.root.join(self.lock_name())));
