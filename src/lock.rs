@@ -60,7 +60,7 @@ impl Entry {
 }
 
 impl Lock {
-    /// Reads a lock; an empty text is an empty lock.
+    /// Reads a lock.
     ///
     /// # Errors
     /// [`Code::BadLock`], pointing at the first line that is none.
@@ -71,12 +71,10 @@ impl Lock {
         let mut offset = 0;
         let bad = |what: &str, line: &str, offset: usize| {
             let place = Place { source: Source::new(name, text), span: offset..offset + line.trim_end().len() };
-            Error::new(Code::BadLock, format!("the lock cannot be read: {what}")).at(place).hint(format!(
-                "`git checkout HEAD -- {name}` takes it back; or delete it and run `genmake`: outputs that equal what would be made \
-                 are adopted"
-            ))
+            Error::new(Code::BadLock, format!("the lock cannot be read: {what}")).at(place).hint(way_out(name))
         };
-        let mut headed = text.trim().is_empty();
+        let mut headed = false;
+        let mut double = None;
         for line in text.split_inclusive('\n') {
             let body = line.trim_end();
             match () {
@@ -86,7 +84,10 @@ impl Lock {
                 }
                 () if body.is_empty() || body == HEADER => headed |= body == HEADER,
                 () if !headed && body.starts_with("genmake-lock ") => {
-                    return Err(bad("it is of another version of genmake", line, offset));
+                    let error = bad("it is of another version of genmake", line, offset);
+                    return Err(Error { hints: Vec::new(), ..error }.hint(
+                        "use the genmake that wrote it; without the lock, nobody knows which edits were accepted",
+                    ));
                 }
                 () if !headed => return Err(bad("its first line is not `genmake-lock 1`", line, offset)),
                 () => match entry(body) {
@@ -96,8 +97,11 @@ impl Lock {
                         if !entries.contains(&entry) {
                             entries.push(entry);
                         }
+                        if entries.len() > 1 && double.is_none() {
+                            double = Some((line, offset));
+                        }
                     }
-                    None => return Err(bad("this line is no entry", line, offset)),
+                    None => return Err(bad("this line is no entry with a path below the root", line, offset)),
                 },
             }
             offset += line.len();
@@ -108,10 +112,11 @@ impl Lock {
                 entries.push(entry);
             }
         }
-        if !lock.conflicted
-            && let Some((path, _)) = lock.entries.iter().find(|(_, entries)| entries.len() > 1)
-        {
-            return Err(bad(&format!("`{path}` stands in it twice"), "", 0));
+        if let Some((line, offset)) = double.filter(|_| !lock.conflicted) {
+            return Err(bad("this target stands in it twice", line, offset));
+        }
+        if !headed {
+            return Err(bad("it is empty", "", 0));
         }
         Ok(lock)
     }
@@ -222,6 +227,14 @@ fn lines(text: &str) -> Option<Vec<&str>> {
     (text.is_empty() || lines.next()?.strip_suffix('\n')? == HEADER).then(|| lines.collect())
 }
 
+/// What to do about a lock that cannot be read.
+pub fn way_out(name: &str) -> String {
+    format!(
+        "`git checkout HEAD -- {name}` takes it back; or delete it and run genmake: outputs that equal what would be made are \
+         adopted"
+    )
+}
+
 /// Where a target's line stands among sorted ones, or where it would.
 fn place(lines: &[&str], target: &RelPath) -> Option<Result<usize, usize>> {
     let is_sound = |line: &&str| line.ends_with('\n') && word(line.trim_end()).is_some();
@@ -330,12 +343,12 @@ mod tests {
             ("genmake-lock 9\n".to_owned(), "1:1: the lock cannot be read: it is of another version"),
             (format!("{HEADER}\na sha256:xyz\n"), "2:1: the lock cannot be read: this line is no entry"),
             (format!("{HEADER}\n{}\n", line("../a", "x")), "2:1: the lock"),
-            (format!("{HEADER}\n{}\n{}\n", line("a", "x"), line("a", "y")), "1:1: the lock cannot be read: `a` stands"),
+            (format!("{HEADER}\n{}\n{}\n", line("a", "x"), line("a", "y")), "3:1: the lock cannot be read: this target stands"),
+            (String::new(), "1:1: the lock cannot be read: it is empty"),
         ] {
             let error = Lock::parse("Genfile.lock", &text).unwrap_err().to_string();
             assert!(error.starts_with(&format!("Genfile.lock:{why}")), "{error}");
         }
-        assert_eq!(Lock::parse("Genfile.lock", "").unwrap(), Lock::default());
     }
 
     proptest! {

@@ -76,7 +76,10 @@ impl Location {
     /// # Errors
     /// [`Code::NoGenfile`].
     pub fn of_file(file: &Path) -> Result<Location, Error> {
-        let missing = || Error::new(Code::NoGenfile, format!("`{}` is not there", file.display()));
+        let missing = || {
+            let missing = Error::new(Code::NoGenfile, format!("`{}` is not there", file.display()));
+            missing.hint("`-f` names a Genfile; `genmake init` makes one to start from")
+        };
         let full = fs_err::canonicalize(file).map_err(|_| missing())?;
         match (full.parent(), full.file_name().and_then(|name| name.to_str())) {
             (Some(root), Some(name)) if full.is_file() => {
@@ -235,11 +238,10 @@ impl Project {
         }
         let files = WorkTree::new(root.clone(), state.stamps, state.taken, Arc::clone(&store));
         let text = read_genfile(&root.join(&location.name), &location.name)?;
-        let lock_text = read_text(&root.join(location.lock_name()))?.unwrap_or_default();
+        let lock_name = location.lock_name();
+        let locked = read_text(&root.join(&lock_name)).map_err(|e| e.hint(lock::way_out(&lock_name)))?;
         // What they are is a part of every verdict: if they move, the tree is looked at anew.
-        for (name, text) in
-            [(&location.name, Some(&text)), (&location.lock_name(), (!lock_text.is_empty()).then_some(&lock_text))]
-        {
+        for (name, text) in [(&location.name, Some(&text)), (&lock_name, locked.as_ref())] {
             if let Ok(path) = RelPath::new(name)
                 && files.digest(&path)? != text.map(Digest::of)
             {
@@ -247,7 +249,8 @@ impl Project {
                 return Err(error.hint("run genmake again").into());
             }
         }
-        let lock = Lock::parse(&location.lock_name(), &lock_text);
+        let lock = locked.as_ref().map_or(Ok(Lock::default()), |text| Lock::parse(&lock_name, text));
+        let lock_text = locked.unwrap_or_default();
         let (manifest, mut found) = manifest::load(&location.name, &text, &files)?;
         let locked: BTreeSet<RelPath> =
             lock.iter().flat_map(|lock| lock.iter().map(|(path, _)| path.clone())).collect();
@@ -278,6 +281,27 @@ impl Project {
     /// The tasks.
     pub fn graph(&self) -> &Graph {
         &self.graph
+    }
+
+    /// What a target names that only the lock has: no rule makes it any more.
+    pub fn orphan(&self, target: &Target) -> Option<RelPath> {
+        let path = RelPath::new(target.path.as_ref()?).ok()?;
+        let is_made = self.graph.makers.contains_key(&path) || self.graph.skipped.contains(&path);
+        (!is_made && self.lock.get(&path, None).is_some()).then_some(path)
+    }
+
+    /// Takes what no rule makes any more out of the lock: it is a person's from now on. For a project that was opened for a run.
+    ///
+    /// # Errors
+    /// [`Code::Unwritable`], naming the lock.
+    pub fn release(&mut self, orphans: &[RelPath]) -> Result<(), Error> {
+        if orphans.is_empty() {
+            return Ok(());
+        }
+        orphans.iter().for_each(|path| self.lock.remove(path));
+        self.lock_text = self.lock.to_text();
+        store::put(&self.root.join(lock::file_name(&self.name)), self.lock_text.as_bytes())?;
+        store::sync_folder(&self.root)
     }
 
     /// Takes files as changed, whatever is in them: `-W`.
@@ -478,10 +502,14 @@ impl Planned {
 }
 
 fn read_genfile(path: &Path, name: &str) -> Result<String, Error> {
-    let unreadable = |e: std::io::Error| Error::new(Code::Unreadable, e.to_string());
+    let missing =
+        || Error::new(Code::NoGenfile, format!("`{name}` is not there")).hint("`genmake init` makes one to start from");
+    let unreadable = |e: std::io::Error| match e.kind() {
+        std::io::ErrorKind::NotFound => missing(),
+        _ => Error::new(Code::Unreadable, e.to_string()),
+    };
     // Its size alone refuses it: it is not read.
     manifest::small_enough(name, fs_err::metadata(path).map_err(unreadable)?.len())?;
-    let missing = || Error::new(Code::NoGenfile, format!("`{name}` is not there"));
     read_text(path)?.ok_or_else(missing)
 }
 

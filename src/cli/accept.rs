@@ -1,7 +1,8 @@
-//! `accept`: a hand edit becomes the locked content, until its inputs change.
+//! `accept`: a hand edit becomes the locked content, until its inputs change; what no rule makes any more becomes a person's.
 
 use super::{Context, Exit, targets};
 use crate::error::{Code, Error, Errors};
+use crate::graph::Target;
 use crate::path::RelPath;
 use crate::plan::{Fate, Wish};
 use crate::project::{Planned, Project};
@@ -15,9 +16,23 @@ pub(super) fn run(context: &Context, names: &[String]) -> Result<Exit, Errors> {
     let location = context.location()?;
     let targets = targets(names, &location)?;
     if context.options.dry_run {
-        return Ok(would(context, &Project::open_at(&location, &context.env)?.plan(&targets)?));
+        let project = Project::open_at(&location, &context.env)?;
+        let targets: Vec<Target> = targets.into_iter().filter(|target| project.orphan(target).is_none()).collect();
+        return if targets.is_empty() { Ok(Exit(0)) } else { Ok(would(context, &project.plan(&targets)?)) };
     }
-    let project = Project::open_to_run(&location, &context.env, || ui::say("     wait  another genmake runs here"))?;
+    let mut project =
+        Project::open_to_run(&location, &context.env, || ui::say("     wait  another genmake runs here"))?;
+    let (orphans, targets): (Vec<Target>, _) = targets.into_iter().partition(|target| project.orphan(target).is_some());
+    let orphans: Vec<RelPath> = orphans.iter().filter_map(|target| project.orphan(target)).collect();
+    project.release(&orphans)?;
+    if !context.options.silent {
+        orphans
+            .iter()
+            .for_each(|path| ui::say(&format!("   accept  {}: yours from now on", ui::sanitize(path.as_str()))));
+    }
+    if targets.is_empty() {
+        return Ok(Exit(0));
+    }
     // What `--force` and `-B` mean for a build changes nothing about who wrote what.
     let planned = project.plan_as(&targets, Wish::default(), context.options.jobs)?;
     let wanted = planned.outputs();

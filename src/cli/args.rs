@@ -52,7 +52,7 @@ pub enum Command {
     /// Prune the store of what neither the lock nor a target needs and is older than DURATION
     Gc {
         /// How long what nothing needs is kept: 30d, 12h, 0s
-        #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration, default_value = "30d")]
+        #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "30d")]
         keep: Duration,
     },
     /// Print the JSON Schema of a Genfile, for editors
@@ -174,4 +174,10 @@ pub enum Format {
     Dot,
     /// For Mermaid: `graph` only.
     Mermaid,
+}
+
+/// A duration as people write it.
+fn duration(text: &str) -> Result<Duration, String> {
+    humantime::parse_duration(text)
+        .map_err(|_| "a duration is a number with its unit, such as 30d, 12h or 0s".to_owned())
 }

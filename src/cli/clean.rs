@@ -1,6 +1,7 @@
 //! `clean`: deletes outputs that genmake made and nobody edited. What they held is kept in the store: it may have been paid for.
 
 use super::{Context, Exit};
+use crate::digest::Digest;
 use crate::error::Errors;
 use crate::path::RelPath;
 use crate::plan::{Edit, orphans};
@@ -24,7 +25,9 @@ pub(super) fn run(context: &Context, orphans_only: bool) -> Result<Exit, Errors>
             continue;
         }
         let Some(bytes) = tree.look(path)? else { continue };
-        if !entry.is_generated(crate::digest::Digest::of(&bytes)) {
+        let digest = Digest::of(&bytes);
+        // Of the sides of a conflict, what is on disk is of one.
+        if !planned.lock().get(path, Some(digest)).unwrap_or(entry).is_generated(digest) {
             ui::say(&format!("     keep  {}: edited by hand", ui::sanitize(path.as_str())));
             continue;
         }

@@ -58,7 +58,8 @@ struct Explained {
     head: String,
     outputs: Vec<Named>,
     parts: Vec<Named>,
-    key: Option<(Digest, Option<Digest>)>,
+    key: Option<Digest>,
+    locked: Option<Digest>,
     upstream: Vec<Cause>,
 }
 
@@ -105,14 +106,16 @@ fn explained(planned: &Planned, rows: &[Row], row: &Row, judged: &Judged) -> Res
             base: entry.and_then(|entry| entry.base),
         });
     }
-    let locked = planned.lock().get(graph.name(row.task), None).map(|entry| entry.key);
+    let name = graph.name(row.task);
+    let locked = planned.lock().get(name, planned.files().digest(name)?).map(|entry| entry.key);
     let why = if row.reasons.is_empty() { String::new() } else { format!(": {}", row.reasons.join("; ")) };
     Ok(Explained {
         row: row.to_json(),
         head: format!("{}  {}{why}  (rule {})", row.name(), row.status, row.rule),
         outputs,
         parts: parts(planned, row.task, judged)?,
-        key: judged.key.map(|key| (key, locked)),
+        key: judged.key,
+        locked,
         upstream: upstream(planned, rows, row.task)?,
     })
 }
@@ -240,6 +243,7 @@ impl Named {
             (None, Some(_)) => "missing".to_owned(),
             (Some(now), Some(before)) if now != before => format!("changed, was {}", before.short()),
             (Some(_), Some(_)) => match self.base {
+                Some(base) if base == Digest::of("") => "an accepted edit, nothing was generated".to_owned(),
                 Some(base) => format!("an accepted edit, generated was {}", base.short()),
                 None => "as it was".to_owned(),
             },
@@ -288,15 +292,15 @@ impl Explained {
         json["inputs"] = self.parts.iter().map(Named::to_json).collect::<Vec<_>>().into();
         json["files"] = self.outputs.iter().map(Named::to_json).collect::<Vec<_>>().into();
         json["because"] = self.upstream.iter().map(Cause::to_json).collect::<Vec<_>>().into();
-        json["locked_key"] = self.key.and_then(|(_, locked)| locked).map(|key| key.to_string()).into();
+        json["locked_key"] = self.locked.map(|key| key.to_string()).into();
         json
     }
 
     fn to_text(&self) -> String {
         let mut text = format!("{}\n", self.head);
         text.extend(self.outputs.iter().chain(&self.parts).map(|named| named.to_text(2)));
-        if let Some((key, locked)) = self.key {
-            let locked = match locked {
+        if let Some(key) = self.key {
+            let locked = match self.locked {
                 Some(locked) if locked == key => "as in the lock".to_owned(),
                 Some(locked) => format!("in the lock {}", locked.short()),
                 None => "not in the lock".to_owned(),

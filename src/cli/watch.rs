@@ -283,7 +283,8 @@ fn state(judged: &Result<Judged, Error>) -> Option<String> {
 fn is_deleted(orphan: &Orphan, options: &super::args::Options) -> bool {
     match orphan.edited {
         None => true,
-        Some(edited) => !edited && !options.keep_orphans && (!orphan.rule_is_empty || options.yes),
+        // Of a rule that lost all its items it is told once that this needs a yes.
+        Some(edited) => !edited && !options.keep_orphans,
     }
 }
 

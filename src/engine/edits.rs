@@ -243,12 +243,12 @@ pub(super) fn edited(shared: &Shared, task: TaskId, paths: &[RelPath]) -> Error 
     let were = if paths.len() == 1 { "was" } else { "were" };
     let (recipe, on_line) = (super::making::made_by(shared, task), on_line(paths));
     let error = Error::new(Code::Edited, format!("{} {were} {what}", names.join(", "))).hint(format!(
-        "`genmake diff {on_line}` shows the edit, `genmake accept {on_line}` keeps it until its inputs change, and `--force` \
-         overwrites it (the edited text is kept in the store); or move it into {recipe} or its inputs"
+        "`genmake diff {on_line}` shows the edit, `genmake accept {on_line}` keeps it until its inputs change, and \
+         `genmake --force {on_line}` overwrites it (the edited text is kept in the store); or move it into {recipe} or its inputs"
     ));
     match on_edit {
         OnEdit::Merge => error.hint(
-            "it is not merged: what was generated before the edit is neither in the store nor in git's history, or is no text",
+            "it is not merged: what was generated before the edit is neither in the store nor in git's history (a shallow clone has little of it), or is no text",
         ),
         _ => error,
     }

@@ -110,6 +110,6 @@ impl Graph {
         let rules = self.manifest.names.iter().chain(groups()).map(String::as_str);
         let error = Error::new(Code::UnknownTarget, format!("no rule makes `{}`", target.text));
         let near = did_you_mean(target.path.as_deref().unwrap_or(&target.text), outputs.chain(rules));
-        Some(error.hint(near.unwrap_or_else(|| "`genmake plan` lists the targets".to_owned())))
+        Some(error.hint(near.unwrap_or_else(|| "`genmake plan -v` lists the targets".to_owned())))
     }
 }

@@ -98,8 +98,11 @@ pub(super) fn parts(graph: &Graph, id: TaskId, files: &dyn Files, lists: &Lists)
         add(PartKind::Env, name, env_digest(graph, name));
     }
     add(PartKind::Params, "params", Digest::of(Value::Object(rule.params.clone()).to_string()));
-    let model = rule.model.clone().or_else(|| graph.manifest.provider_of(rule).ok().and_then(|p| p.model.clone()));
-    add(PartKind::Model, model.as_deref().unwrap_or(""), Digest::of(model.as_deref().unwrap_or("")));
+    if rule.is_prompt() {
+        let model = rule.model.clone().or_else(|| graph.manifest.provider_of(rule).ok().and_then(|p| p.model.clone()));
+        let model = model.unwrap_or_default();
+        add(PartKind::Model, &model, Digest::of(&model));
+    }
     let recipe = rule.recipe.as_ref().map_or("", Recipe::name);
     let mut outputs = Framed::new("genmake-outputs-3").field(&rule.name).field(recipe);
     for output in &task.outputs {

@@ -111,10 +111,14 @@ impl Display {
             Event::Orphaned { orphan, deleted } => {
                 let (verb, what) = match (deleted, orphan.edited) {
                     (true, _) => ("delete", "no rule makes it any more; its text is kept in the store"),
-                    (_, Some(true)) => ("keep", "no rule makes it any more, and it was edited by hand"),
+                    (_, Some(true)) => (
+                        "keep",
+                        "no rule makes it any more, and it was edited by hand; `genmake accept` makes it yours",
+                    ),
                     _ => ("keep", "no rule makes it any more"),
                 };
-                self.line(verb, &format!("{}: {what}", orphan.path));
+                // Also where little is said: somebody may miss the file.
+                self.always(verb, &format!("{}: {what}", orphan.path));
             }
             Event::Failed(error) => self.error(error),
         }
@@ -153,7 +157,13 @@ impl Display {
     }
 
     fn line(&self, verb: &str, text: &str) {
-        if self.silent || self.brief {
+        if !self.brief {
+            self.always(verb, text);
+        }
+    }
+
+    fn always(&self, verb: &str, text: &str) {
+        if self.silent {
             return;
         }
         let verb = match verb {

@@ -224,7 +224,7 @@ fn s_says_nothing_but_errors() {
             genmake::edited
 
               x `docs/index.md` was edited by hand
-              help: `genmake diff docs/index.md` shows the edit, `genmake accept docs/index.md` keeps it until its inputs change, and `--force` overwrites it (the edited text is kept in the store); or move it into `templates/index.hbs` or its inputs
+              help: `genmake diff docs/index.md` shows the edit, `genmake accept docs/index.md` keeps it until its inputs change, and `genmake --force docs/index.md` overwrites it (the edited text is kept in the store); or move it into `templates/index.hbs` or its inputs
         "#]])
         .exits(2);
     p.run(["--progress", "none", "docs/e1.md"]).stdout(expect![[""]]).stderr(expect![[""]]).exits(0);
@@ -479,7 +479,6 @@ fn explain_goes_through_the_inputs() {
           input    spec.yaml                                [DIGEST]      changed, was [DIGEST]
           vars     vars                                     [DIGEST]      as it was
           params   params                                   [DIGEST]      as it was
-          model    m                                        [DIGEST]      as it was
           outputs  outputs                                  [DIGEST]      as it was
           key      what would be made                       [DIGEST]      in the lock [DIGEST]
         docs/e1.md  fresh  (rule pages)
@@ -923,10 +922,11 @@ fn another_genfile_has_its_own_lock() {
     assert_eq!(server.count(), 1);
     p.run(["-f", "none.yaml"])
         .stderr(expect![[r#"
-        genmake::no_genfile
+            genmake::no_genfile
 
-          x `none.yaml` is not there
-    "#]])
+              x `none.yaml` is not there
+              help: `-f` names a Genfile; `genmake init` makes one to start from
+        "#]])
         .exits(2);
 }
 
@@ -1025,11 +1025,11 @@ fn a_target_that_nothing_makes_is_an_error_with_a_suggestion() {
         genmake::unknown_target
 
           x no rule makes `something-else`
-          help: `genmake plan` lists the targets
+          help: `genmake plan -v` lists the targets
         genmake::unknown_target
 
           x no rule makes `nothing/*.md`
-          help: `genmake plan` lists the targets
+          help: `genmake plan -v` lists the targets
         4 mistakes
     "#]])
         .exits(2);

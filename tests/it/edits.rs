@@ -137,7 +137,7 @@ fn an_edit_stops_its_task_whatever_is_asked_for_but_force() {
             genmake::edited
 
               x `page.md` was edited by hand
-              help: `genmake diff page.md` shows the edit, `genmake accept page.md` keeps it until its inputs change, and `--force` overwrites it (the edited text is kept in the store); or move it into `t.hbs` or its inputs
+              help: `genmake diff page.md` shows the edit, `genmake accept page.md` keeps it until its inputs change, and `genmake --force page.md` overwrites it (the edited text is kept in the store); or move it into `t.hbs` or its inputs
                  skip  copy.md
             failed: 1 edited by hand, 1 skipped in [TIME]
         "#]])
@@ -645,7 +645,7 @@ fn without_a_base_a_merge_is_a_stop_and_asks_nobody() {
     let p = asking(&server, "merge");
     p.remove(".genmake").edit("page.md", &mine("a", "z")).edit("d.txt", "b z");
     p.run(["check"]).stdout_has("edited   page.md  edited by hand").exits(1);
-    p.run([]).stderr_has("`page.md` was edited by hand").stderr_has("it is not merged: what was generated before the edit is neither in the store nor in git's history, or is no text").exits(2);
+    p.run([]).stderr_has("`page.md` was edited by hand").stderr_has("it is not merged: what was generated before the edit is neither in the store nor in git's history (a shallow clone has little of it), or is no text").exits(2);
     assert_eq!((p.read("page.md"), server.count()), (mine("a", "z"), 1));
 }
 

@@ -581,7 +581,7 @@ fn bad_lock() -> String {
              1 | no lock
                : ^^^^^^^
                `----
-              help: `git checkout HEAD -- Genfile.lock` takes it back; or delete it and run `genmake`: outputs that equal what would be made are adopted
+              help: `git checkout HEAD -- Genfile.lock` takes it back; or delete it and run genmake: outputs that equal what would be made are adopted
         "#]],
     )
 }
@@ -610,7 +610,7 @@ fn edited() -> String {
             genmake::edited
 
               x `docs/cart.md` was edited by hand
-              help: `genmake diff docs/cart.md` shows the edit, `genmake accept docs/cart.md` keeps it until its inputs change, and `--force` overwrites it (the edited text is kept in the store); or move it into `t.hbs` or its inputs
+              help: `genmake diff docs/cart.md` shows the edit, `genmake accept docs/cart.md` keeps it until its inputs change, and `genmake --force docs/cart.md` overwrites it (the edited text is kept in the store); or move it into `t.hbs` or its inputs
             failed: 1 edited by hand in [TIME]
         "#]],
     )

@@ -587,7 +587,7 @@ fn a_foreach_over_generated_content_is_refused() {
 fn many_folders_need_few_descriptors() {
     let p = genfile("  all: {foreach: in/**, template: t.hbs, output: 'out/{{item.stem}}/all.txt'}\n")
         .file("t.hbs", "{{item.text}}");
-    (0..300).for_each(|n| drop(p.edit(&format!("in/{n}.txt"), &n.to_string())));
+    (0..300).for_each(|n| _ = p.edit(&format!("in/{n}.txt"), &n.to_string()));
     p.shell("ulimit -n 64; genmake -s -j 8");
     assert_eq!(p.read("out/299/all.txt"), "299");
     assert_eq!(p.tree().keys().filter(|path| path.starts_with("out/")).count(), 300);

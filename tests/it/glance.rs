@@ -370,17 +370,17 @@ fn an_edit_by_hand_is_found_and_held() {
 
 /// Held as by another run, until it is dropped.
 fn guarded(p: &Project) -> File {
-    let guard = File::options().write(true).open(p.path(".genmake/guard")).unwrap();
-    guard.lock().unwrap();
+    let guard = File::options().write(true).open(p.path(".genmake/guard")).expect("a guard");
+    guard.lock().expect("a lock");
     guard
 }
 
 /// A run that found something to do, and then had to wait while `meanwhile` happened.
-fn late(p: &Project, meanwhile: impl FnOnce()) -> crate::project::Run {
+fn late(p: &Project, meanwhile: impl FnOnce(&Project)) -> crate::project::Run {
     let guard = guarded(p);
     let mut child = p.spawn([]);
     p.wait_for_line(&mut child, "wait  another genmake runs here");
-    meanwhile();
+    meanwhile(p);
     drop(guard);
     p.finish(child)
 }
@@ -393,18 +393,18 @@ fn after_a_wait_it_looks_anew() {
     let (rest, index) =
         GENFILE.split_once("  index:\n").map(|(rest, index)| (rest, format!("  index:\n{index}"))).unwrap();
     let turned = rest.replace("rules:\n", &format!("rules:\n{index}"));
-    late(&p, || drop(p.edit("Genfile", &turned))).exits(0);
+    late(&p, |p| _ = p.edit("Genfile", &turned)).exits(0);
     assert_eq!((p.read("out/a.txt").as_str(), p.read("index.txt").as_str()), ("world  new", "world  new;world  b;"));
     assert!(p.read("Genfile.lock").contains(" rule:index"), "{}", p.read("Genfile.lock"));
     p.run(["check"]).exits(0);
     // What a file is made from was deleted, as by `genmake clean`, and another was edited.
     p.edit("docs/a.md", "newer");
-    late(&p, || drop(p.edit("docs/b.md", "also new").remove("out/b.txt"))).exits(0);
+    late(&p, |p| _ = p.edit("docs/b.md", "also new").remove("out/b.txt")).exits(0);
     assert_eq!(p.read("index.txt"), "world  newer;world  also new;");
     p.run(["check"]).exits(0);
     // Nothing is left to do.
     p.edit("docs/a.md", "a");
-    late(&p, || drop(p.edit("docs/a.md", "newer"))).stderr_has("nothing to do").exits(0);
+    late(&p, |p| _ = p.edit("docs/a.md", "newer")).stderr_has("nothing to do").exits(0);
 }
 
 #[cfg(target_os = "linux")]
@@ -414,7 +414,7 @@ fn after_a_wait_what_a_killed_runs_commands_left_is_ended() {
     let p = built();
     p.edit("docs/a.md", "new");
     let mut left = std::process::Command::new("sleep").arg("1000").env("GENMAKE_RUN", "1-2").spawn().unwrap();
-    late(&p, || drop(p.edit(".genmake/running", "1-2"))).exits(0);
+    late(&p, |p| _ = p.edit(".genmake/running", "1-2")).exits(0);
     assert!(left.wait().unwrap().signal().is_some());
     assert_eq!(p.read("out/a.txt"), "world  new");
 }
@@ -464,8 +464,11 @@ fn an_edited_orphan_is_told_of_each_time() {
         p.run(["check"]).stdout_has("orphan  out/a.txt").exits(1);
     }
     assert_eq!(p.read("out/a.txt"), "by hand");
-    p.remove("out/a.txt").run([]).exits(0);
-    assert_eq!(glance(&p, None), "fresh");
+    p.run(["accept", "-n", "out/a.txt"]).exits(0);
+    p.run(["check"]).exits(1);
+    p.run(["accept", "out/a.txt"]).stderr_has("accept  out/a.txt: yours from now on").exits(0);
+    p.run([]).stderr_has("nothing to do").exits(0);
+    assert_eq!((p.read("out/a.txt").as_str(), glance(&p, None)), ("by hand", "fresh"));
 }
 
 #[test]

@@ -109,6 +109,28 @@ fn a_damaged_lock_is_an_error_that_says_what_to_run() {
 }
 
 #[test]
+fn what_is_no_lock_at_all_is_told_as_such() {
+    let p = Project::new()
+        .file("Genfile", "version: 1\nrules:\n  a: {template: t.hbs, output: a.txt}\n")
+        .file("t.hbs", "a")
+        .file("Genfile.lock", "");
+    let way_out = "`git checkout HEAD -- Genfile.lock` takes it back";
+    for args in [&[][..], &["check"], &["-B"]] {
+        p.run(args.iter().copied()).stderr_has("it is empty").stderr_has(way_out).exits(2);
+    }
+    fs_err::write(p.path("Genfile.lock"), b"genmake-lock 1\n\xff\n").expect("a file");
+    p.run([]).stderr_has("is not UTF-8").stderr_has(way_out).exits(2);
+    p.edit("Genfile.lock", "genmake-lock 2\n").run([]).stderr_has("use the genmake that wrote it").exits(2);
+    p.remove("Genfile.lock").run([]).exits(0);
+    let lock = p.read("Genfile.lock");
+    let line = lock.lines().nth(1).expect("a line").replace("rule:a", "rule:b");
+    p.edit("Genfile.lock", &format!("{lock}{line}\n")).run([]).stderr_has("Genfile.lock:3:1").exits(2);
+    p.remove("Genfile.lock");
+    fs_err::create_dir(p.path("Genfile.lock")).expect("a folder");
+    p.run([]).stderr_has(way_out).exits(2);
+}
+
+#[test]
 fn a_run_of_some_targets_touches_their_lines_alone() {
     let p = repository(&["b1", "b2", "b3", "b4", "b5"]);
     // Of what is not asked for one has lost its rule, one is changed, one is edited and one is in conflict.

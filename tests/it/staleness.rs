@@ -424,7 +424,7 @@ fn what_depends_on_an_edited_output_waits() {
             genmake::edited
 
               x `a.md` was edited by hand
-              help: `genmake diff a.md` shows the edit, `genmake accept a.md` keeps it until its inputs change, and `--force` overwrites it (the edited text is kept in the store); or move it into `a.prompt` or its inputs
+              help: `genmake diff a.md` shows the edit, `genmake accept a.md` keeps it until its inputs change, and `genmake --force a.md` overwrites it (the edited text is kept in the store); or move it into `a.prompt` or its inputs
                  skip  c.md
                  skip  b.md
             failed: 1 edited by hand, 2 skipped in [TIME]
@@ -523,12 +523,12 @@ fn a_file_that_was_there_before_is_not_overwritten() {
             genmake::edited
 
               x `docs/index.md` was there before genmake, and not what it would write
-              help: `genmake diff docs/index.md` shows the edit, `genmake accept docs/index.md` keeps it until its inputs change, and `--force` overwrites it (the edited text is kept in the store); or move it into `templates/index.hbs` or its inputs
+              help: `genmake diff docs/index.md` shows the edit, `genmake accept docs/index.md` keeps it until its inputs change, and `genmake --force docs/index.md` overwrites it (the edited text is kept in the store); or move it into `templates/index.hbs` or its inputs
                edited  docs/e1.md
             genmake::edited
 
               x `docs/e1.md` was there before genmake, and not what it would write
-              help: `genmake diff docs/e1.md` shows the edit, `genmake accept docs/e1.md` keeps it until its inputs change, and `--force` overwrites it (the edited text is kept in the store); or move it into `prompts/page.prompt` or its inputs
+              help: `genmake diff docs/e1.md` shows the edit, `genmake accept docs/e1.md` keeps it until its inputs change, and `genmake --force docs/e1.md` overwrites it (the edited text is kept in the store); or move it into `prompts/page.prompt` or its inputs
                   ask  p for docs/e2.md (request 1)
                answer  request 1: 1 of 1 in [TIME], 11 tokens in, 3 out
              generate  docs/e2.md
@@ -943,7 +943,7 @@ fn a_corrupt_lock_is_an_error_with_its_place() {
              1 | nonsense
                : ^^^^^^^^
                `----
-              help: `git checkout HEAD -- Genfile.lock` takes it back; or delete it and run `genmake`: outputs that equal what would be made are adopted
+              help: `git checkout HEAD -- Genfile.lock` takes it back; or delete it and run genmake: outputs that equal what would be made are adopted
         "#]])
         .exits(2);
 }

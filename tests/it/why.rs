@@ -48,41 +48,39 @@ fn explain_goes_upstream_to_the_file_that_changed() {
         &p,
         &["explain", "three.txt"],
         expect![[r#"
-        three.txt  fresh  (rule three)
-          output   three.txt                                [DIGEST]      as it was
-          recipe   three.hbs                                [DIGEST]      as it was
-          recipe   one.hbs                                  [DIGEST]      as it was
-          recipe   two.hbs                                  [DIGEST]      as it was
-          input    two.txt                                  [DIGEST]      as it was
-          vars     vars                                     [DIGEST]      as it was
-          params   params                                   [DIGEST]      as it was
-          model                                             [DIGEST]      as it was
-          outputs  outputs                                  [DIGEST]      as it was
-          key      what would be made                       [DIGEST]      as in the lock
-    "#]],
+            three.txt  fresh  (rule three)
+              output   three.txt                                [DIGEST]      as it was
+              recipe   three.hbs                                [DIGEST]      as it was
+              recipe   one.hbs                                  [DIGEST]      as it was
+              recipe   two.hbs                                  [DIGEST]      as it was
+              input    two.txt                                  [DIGEST]      as it was
+              vars     vars                                     [DIGEST]      as it was
+              params   params                                   [DIGEST]      as it was
+              outputs  outputs                                  [DIGEST]      as it was
+              key      what would be made                       [DIGEST]      as in the lock
+        "#]],
     );
     p.edit("src/b.txt", "new\n");
     says(
         &p,
         &["explain", "three.txt"],
         expect![[r#"
-        three.txt  stale: input changed: two.txt  (rule three)
-          output   three.txt                                [DIGEST]      as it was
-          recipe   three.hbs                                [DIGEST]      as it was
-          recipe   one.hbs                                  [DIGEST]      as it was
-          recipe   two.hbs                                  [DIGEST]      as it was
-          input    two.txt                                  [DIGEST]      changed, was [DIGEST]
-          vars     vars                                     [DIGEST]      as it was
-          params   params                                   [DIGEST]      as it was
-          model                                             [DIGEST]      as it was
-          outputs  outputs                                  [DIGEST]      as it was
-          key      what would be made                       [DIGEST]      in the lock [DIGEST]
-          because two.txt is stale: input changed: one.txt  (rule two)
-            input    one.txt                                [DIGEST]      changed, was [DIGEST]
-            because one.txt is stale: input changed: src/*.txt  (rule one)
-              input    src/*.txt                            [DIGEST]      changed, was [DIGEST]
-                file     src/b.txt                          [DIGEST]      changed, was [DIGEST]
-    "#]],
+            three.txt  stale: input changed: two.txt  (rule three)
+              output   three.txt                                [DIGEST]      as it was
+              recipe   three.hbs                                [DIGEST]      as it was
+              recipe   one.hbs                                  [DIGEST]      as it was
+              recipe   two.hbs                                  [DIGEST]      as it was
+              input    two.txt                                  [DIGEST]      changed, was [DIGEST]
+              vars     vars                                     [DIGEST]      as it was
+              params   params                                   [DIGEST]      as it was
+              outputs  outputs                                  [DIGEST]      as it was
+              key      what would be made                       [DIGEST]      in the lock [DIGEST]
+              because two.txt is stale: input changed: one.txt  (rule two)
+                input    one.txt                                [DIGEST]      changed, was [DIGEST]
+                because one.txt is stale: input changed: src/*.txt  (rule one)
+                  input    src/*.txt                            [DIGEST]      changed, was [DIGEST]
+                    file     src/b.txt                          [DIGEST]      changed, was [DIGEST]
+        "#]],
     );
     // A file more, and one less.
     p.edit("src/c.txt", "c\n").remove("src/a.txt");
@@ -90,20 +88,19 @@ fn explain_goes_upstream_to_the_file_that_changed() {
         &p,
         &["explain", "one.txt"],
         expect![[r#"
-        one.txt  stale: input changed: src/*.txt  (rule one)
-          output   one.txt                                  [DIGEST]      as it was
-          recipe   one.hbs                                  [DIGEST]      as it was
-          recipe   three.hbs                                [DIGEST]      as it was
-          recipe   two.hbs                                  [DIGEST]      as it was
-          input    src/*.txt                                [DIGEST]      changed, was [DIGEST]
-            file     src/b.txt                              [DIGEST]      changed, was [DIGEST]
-            file     src/c.txt                              [DIGEST]      new
-          vars     vars                                     [DIGEST]      as it was
-          params   params                                   [DIGEST]      as it was
-          model                                             [DIGEST]      as it was
-          outputs  outputs                                  [DIGEST]      as it was
-          key      what would be made                       [DIGEST]      in the lock [DIGEST]
-    "#]],
+            one.txt  stale: input changed: src/*.txt  (rule one)
+              output   one.txt                                  [DIGEST]      as it was
+              recipe   one.hbs                                  [DIGEST]      as it was
+              recipe   three.hbs                                [DIGEST]      as it was
+              recipe   two.hbs                                  [DIGEST]      as it was
+              input    src/*.txt                                [DIGEST]      changed, was [DIGEST]
+                file     src/b.txt                              [DIGEST]      changed, was [DIGEST]
+                file     src/c.txt                              [DIGEST]      new
+              vars     vars                                     [DIGEST]      as it was
+              params   params                                   [DIGEST]      as it was
+              outputs  outputs                                  [DIGEST]      as it was
+              key      what would be made                       [DIGEST]      in the lock [DIGEST]
+        "#]],
     );
     p.run([]).exits(0);
     let unused = p.read("Genfile").replace("[\"two.txt\"]", "[\"two.txt\", \"src/c.txt\"]");
@@ -114,19 +111,18 @@ fn explain_goes_upstream_to_the_file_that_changed() {
         &p,
         &["explain", "three.txt"],
         expect![[r#"
-        three.txt  stale: recipe changed: three.hbs; input changed: src/c.txt  (rule three)
-          output   three.txt                                [DIGEST]      as it was
-          recipe   three.hbs                                [DIGEST]      changed, was [DIGEST]
-          recipe   one.hbs                                  [DIGEST]      as it was
-          recipe   two.hbs                                  [DIGEST]      as it was
-          input    two.txt                                  [DIGEST]      as it was
-          vars     vars                                     [DIGEST]      as it was
-          params   params                                   [DIGEST]      as it was
-          model                                             [DIGEST]      as it was
-          outputs  outputs                                  [DIGEST]      as it was
-          input    src/c.txt                                -             gone, was [DIGEST]
-          key      what would be made                       [DIGEST]      in the lock [DIGEST]
-    "#]],
+            three.txt  stale: recipe changed: three.hbs; input changed: src/c.txt  (rule three)
+              output   three.txt                                [DIGEST]      as it was
+              recipe   three.hbs                                [DIGEST]      changed, was [DIGEST]
+              recipe   one.hbs                                  [DIGEST]      as it was
+              recipe   two.hbs                                  [DIGEST]      as it was
+              input    two.txt                                  [DIGEST]      as it was
+              vars     vars                                     [DIGEST]      as it was
+              params   params                                   [DIGEST]      as it was
+              outputs  outputs                                  [DIGEST]      as it was
+              input    src/c.txt                                -             gone, was [DIGEST]
+              key      what would be made                       [DIGEST]      in the lock [DIGEST]
+        "#]],
     );
 }
 
@@ -209,18 +205,17 @@ fn what_an_edit_would_cost() {
         &p,
         &["explain", "one.txt", "-W", "one.hbs"],
         expect![[r#"
-        one.txt  stale: as if changed: one.hbs  (rule one)
-          output   one.txt                                  [DIGEST]      as it was
-          recipe   one.hbs                                  [DIGEST]      as it was
-          recipe   three.hbs                                [DIGEST]      as it was
-          recipe   two.hbs                                  [DIGEST]      as it was
-          input    src/*.txt                                [DIGEST]      as it was
-          vars     vars                                     [DIGEST]      as it was
-          params   params                                   [DIGEST]      as it was
-          model                                             [DIGEST]      as it was
-          outputs  outputs                                  [DIGEST]      as it was
-          key      what would be made                       [DIGEST]      as in the lock
-    "#]],
+            one.txt  stale: as if changed: one.hbs  (rule one)
+              output   one.txt                                  [DIGEST]      as it was
+              recipe   one.hbs                                  [DIGEST]      as it was
+              recipe   three.hbs                                [DIGEST]      as it was
+              recipe   two.hbs                                  [DIGEST]      as it was
+              input    src/*.txt                                [DIGEST]      as it was
+              vars     vars                                     [DIGEST]      as it was
+              params   params                                   [DIGEST]      as it was
+              outputs  outputs                                  [DIGEST]      as it was
+              key      what would be made                       [DIGEST]      as in the lock
+        "#]],
     );
     p.run(["-q", "-W", "src/a.txt"]).exits(1);
     // Nothing was written, and nothing is stale.
