@@ -343,7 +343,10 @@ mod tests {
             ("genmake-lock 9\n".to_owned(), "1:1: the lock cannot be read: it is of another version"),
             (format!("{HEADER}\na sha256:xyz\n"), "2:1: the lock cannot be read: this line is no entry"),
             (format!("{HEADER}\n{}\n", line("../a", "x")), "2:1: the lock"),
-            (format!("{HEADER}\n{}\n{}\n", line("a", "x"), line("a", "y")), "3:1: the lock cannot be read: this target stands"),
+            (
+                format!("{HEADER}\n{}\n{}\n", line("a", "x"), line("a", "y")),
+                "3:1: the lock cannot be read: this target stands",
+            ),
             (String::new(), "1:1: the lock cannot be read: it is empty"),
         ] {
             let error = Lock::parse("Genfile.lock", &text).unwrap_err().to_string();
