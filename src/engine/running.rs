@@ -277,7 +277,6 @@ pub(super) fn run(shared: &Shared, task: TaskId, key: Digest, line: &str, edits:
             match aside(n).and_then(|aside| put_back(shared, path, before, &aside)) {
                 Ok(None) => {}
                 Ok(Some(left)) => {
-                    let left = store::blob_name(&left);
                     error =
                         error.hint(format!("what it, or somebody meanwhile, wrote to `{path}` is kept as `{left}`"));
                 }
@@ -351,13 +350,13 @@ fn stood_still(shared: &Shared, task: TaskId, line: &str) -> Result<(), Error> {
 }
 
 /// An output as it was before its command failed, unless a person has written there since the command ended. What stands there
-/// instead may be a person's all the same, saved while the command ran: it is kept in the store, and its digest given.
+/// instead may be a person's all the same, saved while the command ran: it is kept, and where is given.
 fn put_back(
     shared: &Shared,
     path: &RelPath,
     before: Option<(Vec<u8>, Option<u32>)>,
     aside: &RelPath,
-) -> Result<Option<Digest>, Error> {
+) -> Result<Option<String>, Error> {
     if store::no_file(&shared.root, path).is_some() {
         store::take_away(&shared.root, path)?;
     }
@@ -368,21 +367,22 @@ fn put_back(
     }
     let is_another = |now: &&Vec<u8>| !now.is_empty() && before.as_ref().is_none_or(|(bytes, _)| *now != bytes);
     let left = now.as_ref().filter(is_another);
-    left.map_or(Ok(()), |bytes| edits::keep(shared, bytes))?;
-    let left = left.and(digest);
+    // On a full disk it cannot be kept in the store. Then it stays aside, for the next run to keep.
+    let kept = left.map(|bytes| edits::keep(shared, bytes).map(|()| store::blob_name(&Digest::of(bytes))));
     match before {
         Some((bytes, _)) if now.as_ref() == Some(&bytes) => shared.files.wrote(path, Digest::of(&bytes), None),
         Some((bytes, _)) if store::move_back(&shared.root, path, aside)? => {
             shared.files.wrote(path, Digest::of(&bytes), None);
         }
         Some((bytes, mode)) => {
+            kept.clone().transpose()?;
             let stamp = store::replace_output(&shared.root, path, &bytes, mode, digest)?;
             shared.files.wrote(path, Digest::of(&bytes), stamp);
         }
         None => {
-            store::take_away(&shared.root, path)?;
+            store::move_aside(&shared.root, path, aside)?;
             shared.files.removed(path);
         }
     }
-    Ok(left)
+    Ok(kept.map(|kept| kept.unwrap_or_else(|_| aside.to_string())))
 }

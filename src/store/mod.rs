@@ -30,8 +30,8 @@ pub use outputs::{Write, replace_output, write_output, write_outputs};
 pub use read::WorkTree;
 pub use state::{Basis, BasisTask, Damaged, Origin, Stamp, State};
 pub use write::{
-    make_way, mode, move_back, no_file, prune, put, put_stamped, remove, set_mode, sync_folder, sync_folders,
-    sync_output, take_away, write_staged,
+    make_way, mode, move_aside, move_back, no_file, prune, put, put_stamped, remove, set_mode, sync_folder,
+    sync_folders, sync_output, take_away, write_staged,
 };
 
 use std::path::{Path, PathBuf};

@@ -71,7 +71,7 @@ fn rename(from: &Path, to: &Path, flags: rustix::fs::RenameFlags) -> Result<()> 
 
 /// Each gets the other's name.
 #[cfg(any(target_os = "linux", target_os = "android", target_vendor = "apple"))]
-fn exchange(from: &Path, to: &Path) -> Result<()> {
+pub(super) fn exchange(from: &Path, to: &Path) -> Result<()> {
     rename(from, to, rustix::fs::RenameFlags::EXCHANGE)
 }
 
@@ -82,7 +82,7 @@ fn put_beside(from: &Path, to: &Path) -> Result<()> {
 }
 
 #[cfg(not(any(target_os = "linux", target_os = "android", target_vendor = "apple")))]
-fn exchange(_: &Path, to: &Path) -> Result<()> {
+pub(super) fn exchange(_: &Path, to: &Path) -> Result<()> {
     // What is not there is put there, as by an exchange that says so.
     std::fs::metadata(to)?;
     Err(ErrorKind::Unsupported.into())

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::begun::{Begun, Over, anew, temporary};
-use super::replace::put_new;
+use super::replace::{exchange, put_new};
 use super::state::Stamp;
 use super::{beneath, outside, unwritable};
 use crate::digest::Digest;
@@ -159,15 +159,33 @@ fn is_nobodys(path: &Path, stood: Option<Digest>) -> std::io::Result<bool> {
     if kind.is_file() { Ok(Some(Digest::of(fs_err::read(path)?)) == stood) } else { Ok(!kind.is_dir()) }
 }
 
-/// Moves what [`make_way`] set aside back to its place. `false` where nothing was.
+/// Moves what [`make_way`] set aside back to its place, and what stands there instead to `aside`: neither needs space on the
+/// disk. `false` where nothing was set aside.
 ///
 /// # Errors
 /// As [`super::write_output`].
 pub fn move_back(root: &Path, path: &RelPath, aside: &RelPath) -> Result<bool, Error> {
     let Some(folder) = beneath::folder(root, path, true)? else { return Err(folder_gone(path)) };
-    match fs_err::rename(root.join(aside), folder.file(path)) {
+    let (full, aside) = (folder.file(path), root.join(aside));
+    // One of them may not be there, or the system may have no such operation.
+    if exchange(&aside, &full).is_ok() {
+        return Ok(true);
+    }
+    match fs_err::rename(aside, full) {
         Err(e) if is_absent(&e) => Ok(false),
         moved => moved.map(|()| true).map_err(|e| folder.named(unwritable(&e))),
+    }
+}
+
+/// Moves what stands at an output's place to `aside`.
+///
+/// # Errors
+/// As [`super::write_output`].
+pub fn move_aside(root: &Path, path: &RelPath, aside: &RelPath) -> Result<(), Error> {
+    let Some(folder) = beneath::folder(root, path, false)? else { return Ok(()) };
+    match fs_err::rename(folder.file(path), root.join(aside)) {
+        Err(e) if is_absent(&e) => Ok(()),
+        moved => moved.map_err(|e| folder.named(unwritable(&e))),
     }
 }
 
