@@ -8,7 +8,7 @@ mod rules;
 
 use std::collections::HashMap;
 use std::ops::Range;
-use std::sync::LazyLock;
+use std::sync::{LazyLock, OnceLock};
 
 use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
 use regex::bytes::{Regex, RegexBuilder, RegexSet, RegexSetBuilder};
@@ -68,31 +68,28 @@ pub struct Finding {
     pub span: Range<usize>,
 }
 
-/// The forms, ready to search for.
-struct Compiled {
-    /// All of them in one pass, which says of most texts that there is nothing.
-    any: RegexSet,
-    each: Vec<Regex>,
-}
-
-static COMPILED: LazyLock<Result<Compiled, String>> = LazyLock::new(|| {
-    let each = |rule: &Rule| RegexBuilder::new(rule.pattern).unicode(false).build();
+/// All forms at once, in one pass, which says of most texts that there is nothing.
+static ANY: LazyLock<Result<RegexSet, String>> = LazyLock::new(|| {
     let patterns = RULES.iter().map(|rule| rule.pattern);
     let any = RegexSetBuilder::new(patterns).unicode(false).size_limit(64 << 20).dfa_size_limit(16 << 20).build();
-    let each: Result<Vec<Regex>, _> = RULES.iter().map(each).collect();
-    Ok(Compiled { any: any.map_err(|e| e.to_string())?, each: each.map_err(|e| e.to_string())? })
+    any.map_err(|e| e.to_string())
 });
+
+/// Each form by itself, made when a text first has it: most runs need none.
+static EACH: [OnceLock<Result<Regex, String>>; RULES.len()] = [const { OnceLock::new() }; RULES.len()];
 
 /// The credentials in a text, in their order; where two overlap, the first, and of those the one of the narrower form.
 ///
 /// # Errors
 /// The rules cannot be used: a mistake in them.
 pub fn find(text: &str) -> Result<Vec<Finding>, String> {
-    let compiled = COMPILED.as_ref().map_err(Clone::clone)?;
+    let any = ANY.as_ref().map_err(Clone::clone)?;
     let mut found: Vec<Finding> = Vec::new();
-    for at in compiled.any.matches(text.as_bytes()) {
+    for at in any.matches(text.as_bytes()) {
         let rule = &RULES[at];
-        for groups in compiled.each[at].captures_iter(text.as_bytes()) {
+        let compile = || RegexBuilder::new(rule.pattern).unicode(false).build().map_err(|e| e.to_string());
+        let form = EACH[at].get_or_init(compile).as_ref().map_err(Clone::clone)?;
+        for groups in form.captures_iter(text.as_bytes()) {
             let Some(group) = groups.get(1).or_else(|| groups.get(0)) else { continue };
             // What is ASCII begins and ends where characters do; an address need not be.
             let span = text.floor_char_boundary(group.start())..text.ceil_char_boundary(group.end());
