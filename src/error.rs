@@ -149,6 +149,8 @@ codes! {
     StartFailed = "start_failed",
     /// The variable that `key_env` names is not set, or the key may not go to that host.
     Key = "key",
+    /// What would be sent to a model holds a secret, or is a file that does.
+    Secret = "secret",
     /// Something that needs a person's yes.
     NeedsYes = "needs_yes",
     /// An input changed while it was read.

@@ -44,6 +44,7 @@ pub mod prompt;
 pub mod provider;
 pub mod report;
 pub mod schema;
+pub mod secrets;
 pub mod selector;
 pub mod shell;
 pub mod store;

@@ -189,6 +189,12 @@ impl Run<'_> {
             });
             return self.fail(task, Status::Failed, error);
         }
+        // What a check says goes to the model, too.
+        let whose = format!("what a check says of `{}`", complaint.path);
+        if let Err(error) = plan::no_secret_in(&self.shared.graph, task, &complaint.message, &whose) {
+            return self.fail(task, Status::Failed, error);
+        }
+        let underway = self.underway.entry(task).or_default();
         underway.retries += 1;
         let said = match underway.ask.as_ref().and_then(|ask| ask.schema.as_ref()) {
             Some(_) => llm::as_said(&complaint.path, &texts.concat()),

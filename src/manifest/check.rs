@@ -97,7 +97,8 @@ pub(super) fn without_secrets(text: &str, node: &Node) -> String {
     for (_, provider) in fields(node).get("providers").map(entries).unwrap_or_default() {
         let keys = fields(provider);
         let key_env = keys.get("key_env").filter(|node| !is_variable(node.to_value().as_str().unwrap_or_default()));
-        for secret in SECRETS.iter().filter_map(|name| keys.get(name)).chain(key_env) {
+        let base_url = keys.get("base_url").filter(|node| node.to_value().as_str().is_some_and(has_login));
+        for secret in SECRETS.iter().filter_map(|name| keys.get(name)).chain(key_env).chain(base_url) {
             let blot: String = text[secret.span.clone()].chars().map(|c| "*".repeat(c.len_utf8())).collect();
             text.replace_range(secret.span.clone(), &blot);
         }
@@ -108,9 +109,10 @@ pub(super) fn without_secrets(text: &str, node: &Node) -> String {
 /// The same for a text that is no YAML, where nothing says which value is whose: whatever follows a name of a secret on its
 /// line is blotted out.
 pub(super) fn without_suspects(text: &str) -> String {
-    let names = || SECRETS.iter().copied().chain(["key_env"]);
     let mut blotted = String::with_capacity(text.len());
     for line in text.split_inclusive('\n') {
+        let address = line.contains('@').then_some("base_url");
+        let names = || SECRETS.iter().copied().chain(["key_env"]).chain(address);
         let is_name = |at: usize, name: &str| {
             let before = line[..at].chars().next_back();
             let after = line[at + name.len()..].trim_start_matches(['"', '\'', ' ']);
@@ -126,6 +128,12 @@ pub(super) fn without_suspects(text: &str) -> String {
         blotted.extend(line[value..].chars().map(blot));
     }
     blotted
+}
+
+/// Whether an address has a user or password before its host.
+fn has_login(url: &str) -> bool {
+    let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
+    rest.split(['/', '?', '#']).next().is_some_and(|host| host.contains('@'))
 }
 
 /// Whether a text can be the name of an environment variable, as keys have them.
@@ -187,6 +195,12 @@ fn provider(reader: &mut Reader, key: &Key, node: &Node) -> Option<Provider> {
         None => Some("https://api.openai.com/v1".to_owned()),
         Some(node) => text(node).and_then(|url| {
             let url = url.trim_end_matches('/').to_owned();
+            if has_login(&url) {
+                let error = Error::new(Code::BadValue, "`base_url` holds a user or password");
+                let hint = "no secret stands in a Genfile: `key_env: NAME` names the variable of a key";
+                reader.report(&node.span, error.hint(hint));
+                return None;
+            }
             if url.starts_with("http://") || url.starts_with("https://") {
                 return Some(url);
             }

@@ -212,6 +212,8 @@ pub struct Rule {
     pub retries: u32,
     /// How its tasks travel together.
     pub batching: Batching,
+    /// Whether it may send what looks like a secret; in no key.
+    pub allow_secrets: bool,
 }
 
 impl Rule {

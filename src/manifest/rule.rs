@@ -72,6 +72,7 @@ pub(super) fn rule(reader: &mut Reader, key: &Key, node: &Node, around: &Around)
         env: keys.get("env").map(texts).unwrap_or_default(),
         retries: keys.get("retries").and_then(whole).and_then(|n| u32::try_from(n).ok()).unwrap_or(1),
         batching: travel,
+        allow_secrets: keys.get("allow_secrets").and_then(boolean).unwrap_or(false),
     };
     outputs.map(|outputs| Rule { outputs, ..rule })
 }

@@ -17,6 +17,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use serde_json::Value;
 
 use super::context;
+use super::leaks::Looked;
 use super::making::Making;
 use crate::digest::{Digest, Framed};
 use crate::error::Error;
@@ -266,12 +267,16 @@ enum Line {
     Without,
 }
 
-/// The digests of lists that tasks share, so that each is taken once and not once a task.
+/// What is known of lists that tasks share, above all their digests, so that it is found once and not once a task.
 ///
 /// Good for one view of the tree: that of a plan, or that of a run. In either a task comes up only after all that it waits for,
 /// and these make whatever is made of its lists; so a list that was looked at does not change any more.
 #[derive(Default)]
-pub struct Lists(Mutex<HashMap<List, Digest>>);
+pub struct Lists {
+    digests: Mutex<HashMap<List, Digest>>,
+    /// What was looked through for secrets.
+    pub(super) looked: Looked,
+}
 
 /// What tells a shared list from others of its graph.
 #[derive(PartialEq, Eq, Hash)]
@@ -291,12 +296,12 @@ impl Lists {
             }
             _ => return source_digest(graph, source, files, line),
         };
-        let known = |lists: &Lists| lists.0.lock().unwrap_or_else(PoisonError::into_inner).get(&list).copied();
+        let known = |lists: &Lists| lists.digests.lock().unwrap_or_else(PoisonError::into_inner).get(&list).copied();
         if let Some(digest) = known(self) {
             return Ok(digest);
         }
         let digest = source_digest(graph, source, files, line)?;
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(list, digest);
+        self.digests.lock().unwrap_or_else(PoisonError::into_inner).insert(list, digest);
         Ok(digest)
     }
 }

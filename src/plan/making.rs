@@ -218,6 +218,18 @@ impl Recipes {
     }
 }
 
+impl Recipes {
+    /// Whether a prompt could ask for what files hold, and not for their names alone.
+    ///
+    /// # Errors
+    /// A recipe that cannot be read or compiled.
+    pub(super) fn uses_contents(&self, task: &Task, files: &dyn Files) -> Result<bool, Error> {
+        let Some(recipe) = &task.recipe else { return Ok(false) };
+        let wants = self.get(task, recipe, files, true)?.wants;
+        Ok(wants.text || wants.data)
+    }
+}
+
 impl Compiled {
     fn new(task: &Task, recipe: &RelPath, files: &dyn Files, is_prompt: bool) -> Result<Compiled, Error> {
         let read = |path: &RelPath| -> Result<String, Error> {

@@ -7,6 +7,7 @@
 mod checks;
 mod context;
 mod key;
+mod leaks;
 mod making;
 mod overlay;
 mod schedule;
@@ -33,6 +34,7 @@ use stale::{Means, OutputFacts};
 
 pub use checks::{passed, tests};
 pub use key::{Lists, Part, PartKind};
+pub use leaks::no_secret_in;
 pub use making::{Making, Recipes, commands, defaults, make};
 pub use schedule::{End, Schedule, Step};
 pub use stale::{Edit, Fate, Memory, Reason, Remembered, Verdict, Wish, no_base};
@@ -291,6 +293,10 @@ pub fn judge(ground: &Ground, id: TaskId, files: &dyn Files) -> Result<Judged, E
         render()?;
         // A check that cannot be held against anything is found out before a result is paid for.
         tests(graph, id, files, ground.recipes).map_err(in_rule)?;
+        // So is what nobody should be sent.
+        if let Some(Making::Ask(ask)) = &making {
+            leaks::stop(ground, id, ask, files).map_err(in_rule)?;
+        }
     }
     Ok(Judged {
         verdict,

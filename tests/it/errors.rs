@@ -63,6 +63,7 @@ cases! {
     not_made => NotMade,
     start_failed => StartFailed,
     key => Key,
+    secret => Secret,
     needs_yes => NeedsYes,
     moved => Moved,
 }
@@ -847,6 +848,36 @@ fn key() -> String {
             failed: 1 failed in [TIME]
         "#]],
     )
+}
+
+fn secret() -> String {
+    let server = Server::start();
+    let p = asking(&server, ", inputs: [deploy.yaml]")
+        .file("page.prompt", "Say how this is run:\n{{#each inputs}}{{text}}{{/each}}\n")
+        .file(
+            "deploy.yaml",
+            "replicas: 2\nregistry:\n  login: postgres://shop:tr0ub4dor3x@db.acme.dev/shop\n  zone: b\n",
+        );
+    let shown = shows(
+        &p,
+        &[],
+        expect![[r#"
+                 fail  docs/order.md
+            genmake::secret
+
+              x rule `page`: what looks like a credential (password in an address, `tr…`) would be sent to a model
+               ,-[deploy.yaml:3:26]
+             2 | registry:
+             3 |   login: postgres://shop:tr*********@db.acme.dev/shop
+               :                          ^^^^^^^^^^^
+             4 |   zone: b
+               `----
+              help: take it out of `deploy.yaml`; `allow_secrets: true` in the rule sends it all the same
+            failed: 1 failed in [TIME]
+        "#]],
+    );
+    assert_eq!(server.connections(), 0);
+    shown
 }
 
 fn needs_yes() -> String {

@@ -57,6 +57,7 @@ const PROOFS: &[(&str, fn())] = &[
     ("rules.*.file_mode", file_mode),
     ("rules.*.group", group),
     ("rules.*.env", env),
+    ("rules.*.allow_secrets", allow_secrets),
     ("rules.*.provider", provider_of_a_rule),
     ("rules.*.model", model_of_a_rule),
     ("rules.*.batch", batch),
@@ -674,6 +675,13 @@ fn on_edit() {
     );
 }
 
+#[test]
+fn allow_secrets() {
+    let sent = |seen: &Seen| seen.server.count();
+    let genfile = "version: 1\nprovider: p\nproviders: {p: {api: openai, model: m, base_url: \"{base_url}\"}}\nrules: {a: {output: a, prompt: t.hbs, foreach: [\"postgres://shop:tr0ub4dor3x@db.acme.dev/shop\"], KEY}}\n";
+    key("rules.*.allow_secrets", genfile).shows(&[("true", 1), ("false", 0)], sent);
+}
+
 #[cfg(unix)]
 #[test]
 fn file_mode() {
@@ -863,6 +871,7 @@ fn what_a_provider_may_not_say() {
         ("model: m", "missing_key", "provider `p` has no `api`"),
         ("api: openai, base_url: \"ftp://x\"", "bad_value", "starts with `http://` or `https://`"),
         ("api: openai, base_url: \"\"", "bad_value", "`base_url` is empty"),
+        ("api: openai, base_url: \"https://me:sk-1@x/v1\"", "bad_value", "`base_url` holds a user or password"),
         ("api: openai, key_env: sk-1234", "bad_value", "the name of an environment variable, not a key"),
         ("api: openai, key_env: 1KEY", "bad_value", "the name of an environment variable, not a key"),
         ("api: openai, api_key: sk-1234", "unknown_key", "would put a secret into the Genfile"),

@@ -35,6 +35,7 @@ mod providers;
 mod random;
 mod running;
 mod safety;
+mod secrets;
 mod selectors;
 mod server;
 mod shop;

@@ -222,6 +222,8 @@ fn a_key_in_a_genfile_is_not_shown_whatever_is_wrong_with_it() {
         format!("{{api: openai, key: {key}}}"),
         format!("{{api: openai, \"api_key\": \"{key}\"}}"),
         format!("{{key_env: {key}}}"),
+        format!("{{api: openai, base_url: \"https://me:{key}@llm.acme.dev/v1\"}}"),
+        format!("{{api: openai, base_url: 'https://{key}@llm.acme.dev/v1'}}"),
     ] {
         for wrong in ["rules: [\n", "rules: {}\nrules: {}\n", "rules: {a: 1}\n", "rules:\n\ta: 1\n"] {
             let genfile = format!("version: 1\nproviders:\n  p: {provider}\n{wrong}");
