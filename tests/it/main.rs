@@ -39,6 +39,8 @@ mod selectors;
 mod server;
 mod shop;
 mod staleness;
+#[cfg(unix)]
+mod streams;
 #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
 mod tracer;
 mod trust;
