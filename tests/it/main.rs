@@ -25,6 +25,7 @@ mod keys;
 mod killed;
 mod language;
 mod locks;
+mod metrics;
 mod modules;
 mod packs;
 mod paths;
