@@ -14,6 +14,7 @@ mod dotprompt;
 mod edits;
 mod errors;
 mod examples;
+mod faults;
 mod gc;
 mod genfile;
 mod glance;
