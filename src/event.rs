@@ -67,10 +67,21 @@ pub enum Event {
     Retrying {
         /// The request.
         request: usize,
+        /// The provider.
+        provider: String,
+        /// How many tasks it carries.
+        tasks: usize,
+        /// Whether it reached the provider.
+        was_sent: bool,
         /// In how long.
         after: Duration,
         /// Why.
         why: String,
+    },
+    /// A result is whole and kept, while the answer to its batch still comes.
+    Arrived {
+        /// The output.
+        path: RelPath,
     },
     /// An answer came.
     Answered {
@@ -102,6 +113,16 @@ pub enum Event {
         missing: Vec<RelPath>,
         /// Why.
         why: Shortfall,
+        /// Whether it is asked for again.
+        again: bool,
+    },
+    /// What came for a task of a batch is nearer to another task's item than to its own; it is asked for again alone, or the task
+    /// fails.
+    Strayed {
+        /// The output.
+        path: RelPath,
+        /// The other task's.
+        other: RelPath,
         /// Whether it is asked for again.
         again: bool,
     },

@@ -6,6 +6,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 use crate::event::{Event, Status, TaskEnd};
+use crate::llm::Usage;
 use crate::wording;
 
 /// What a run did.
@@ -32,22 +33,26 @@ pub struct Summary {
 /// Requests and what they took. Names as in the report.
 #[derive(Debug, Clone, Serialize)]
 pub struct Llm {
-    /// Requests that were sent, without retries in transport.
+    /// Requests that were sent, each time that they were.
     pub requests: u64,
     /// Of these, those that carried several tasks.
     pub batched_requests: u64,
-    /// The same: each is an attempt to make several at once.
+    /// Attempts to make several at once: the same without retries in transport.
     pub batch_attempts: u64,
     /// Of these, those that delivered every task's result.
     pub batch_successes: u64,
     /// Requests of several tasks after which something had to be asked again.
     pub fallbacks: u64,
+    /// Results that were nearer to another task of their batch, and did not count.
+    pub strays: u64,
     /// Results that came in requests of several tasks.
     pub files_in_batches: u64,
     /// Results that came alone.
     pub files_individual: u64,
     /// Requests sent again after a failure in transport, and results sent back after a failed check.
     pub retries: u64,
+    /// Answers, some of them cut off, whose tokens the provider did not say: they are in none of the counts.
+    pub uncounted: u64,
     /// Tokens sent, as the provider counted them.
     pub input_tokens: u64,
     /// Tokens that came back.
@@ -64,6 +69,9 @@ pub struct Llm {
     pub cost_saved_usd: Option<f64>,
     /// The same by provider.
     pub providers: BTreeMap<String, ByProvider>,
+    /// Of each request under way, the tokens of the prefix that its tasks share.
+    #[serde(skip)]
+    prefixes: BTreeMap<usize, u64>,
 }
 
 impl Default for Llm {
@@ -74,9 +82,11 @@ impl Default for Llm {
             batch_attempts: 0,
             batch_successes: 0,
             fallbacks: 0,
+            strays: 0,
             files_in_batches: 0,
             files_individual: 0,
             retries: 0,
+            uncounted: 0,
             input_tokens: 0,
             output_tokens: 0,
             cached_input_tokens: 0,
@@ -85,6 +95,7 @@ impl Default for Llm {
             cost_usd: Some(0.0),
             cost_saved_usd: Some(0.0),
             providers: BTreeMap::new(),
+            prefixes: BTreeMap::new(),
         }
     }
 }
@@ -122,7 +133,7 @@ impl Summary {
     pub fn note(&mut self, event: &Event) {
         let llm = &mut self.llm;
         match event {
-            Event::Requested { provider, tasks, prefix_saved, context_saved, local, .. } => {
+            Event::Requested { request, provider, tasks, prefix_saved, context_saved, local, .. } => {
                 if !local {
                     (llm.cost_usd, llm.cost_saved_usd) = (None, None);
                 }
@@ -132,10 +143,13 @@ impl Summary {
                     llm.batched_requests += 1;
                     llm.batch_attempts += 1;
                 }
-                llm.tokens_saved.batching += prefix_saved;
+                llm.prefixes.insert(*request, prefix_saved / (*tasks as u64).saturating_sub(1).max(1));
                 llm.tokens_saved.context += context_saved;
             }
-            Event::Answered { provider, tasks, good, usage, .. } => {
+            Event::Answered { request, provider, tasks, good, usage, .. } => {
+                // What did not come is asked for again, with its prefix.
+                let prefix = llm.prefixes.remove(request).unwrap_or(0);
+                llm.tokens_saved.batching += prefix * (*good as u64).saturating_sub(1);
                 let by = llm.providers.entry(provider.clone()).or_default();
                 by.input_tokens += usage.input;
                 by.output_tokens += usage.output;
@@ -144,6 +158,7 @@ impl Summary {
                 llm.output_tokens += usage.output;
                 llm.cached_input_tokens += usage.cached;
                 llm.cache_write_tokens += usage.cache_write;
+                llm.uncounted += u64::from(*usage == Usage::default());
                 llm.tokens_saved.prompt_cache += usage.cached;
                 if *tasks > 1 {
                     llm.batch_successes += u64::from(good == tasks);
@@ -153,7 +168,15 @@ impl Summary {
                 }
             }
             Event::FellBack { again: true, .. } => llm.fallbacks += 1,
-            Event::Retrying { .. } | Event::AskedToCorrect { .. } => llm.retries += 1,
+            Event::Strayed { .. } => llm.strays += 1,
+            Event::Retrying { provider, tasks, was_sent, .. } => {
+                llm.retries += 1;
+                let sent = u64::from(*was_sent);
+                llm.requests += sent;
+                llm.batched_requests += if *tasks > 1 { sent } else { 0 };
+                llm.providers.entry(provider.clone()).or_default().requests += sent;
+            }
+            Event::AskedToCorrect { .. } => llm.retries += 1,
             Event::Ended(end) => {
                 match end.status {
                     Status::Restored => llm.tokens_saved.store += end.saved,

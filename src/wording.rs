@@ -62,5 +62,6 @@ pub fn shortfall(why: &Shortfall) -> String {
         Shortfall::Truncated => "the answer was cut at the limit of output tokens".to_owned(),
         Shortfall::Malformed(what) => what.clone(),
         Shortfall::Refused(what) => format!("the model declined: {what}"),
+        Shortfall::Broken(what) => format!("the answer broke off: {what}"),
     }
 }

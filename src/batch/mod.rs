@@ -55,6 +55,7 @@ struct Group {
     /// In the order of the graph, whoever came first.
     waiting: BTreeSet<TaskId>,
     limit: usize,
+    /// Answers to several tasks that brought nothing whole.
     failures_in_a_row: u32,
 }
 
@@ -72,7 +73,10 @@ impl Batcher {
     /// The next batch: what goes again first, then full ones, then what is left.
     pub fn next_batch(&mut self) -> Option<Batch> {
         if let Some(batch) = self.again.pop_front() {
-            return Some(batch);
+            let mut parts = self.parted(batch);
+            let first = parts.pop_front();
+            parts.into_iter().rev().for_each(|part| self.again.push_front(part));
+            return first;
         }
         let is_full = |group: &Group| group.waiting.len() >= group.size();
         let (shape, group) = self
@@ -95,20 +99,33 @@ impl Batcher {
         again.chain(waiting).collect()
     }
 
-    /// Notes that a batch of several delivered everything.
+    /// A batch as it is to be sent now: one by one, if its shape goes alone by now.
+    pub fn parted(&self, batch: Batch) -> VecDeque<Batch> {
+        if batch.tasks.len() == 1 || self.groups.get(&batch.shape).is_none_or(|group| !group.goes_alone()) {
+            return VecDeque::from([batch]);
+        }
+        let Batch { shape, tasks, failures } = batch;
+        tasks.into_iter().map(|task| Batch { shape, tasks: vec![task], failures }).collect()
+    }
+
+    /// Notes that a batch of several delivered something.
     pub fn succeeded(&mut self, shape: Shape) {
         self.groups.entry(shape).or_default().failures_in_a_row = 0;
     }
 
-    /// Queues what `batch` did not deliver. Truncated: smaller company, since the same limit would cut it again. Anything
-    /// else: once more together, then in halves, then alone. Refused as a whole: alone, since one may be to blame.
+    /// Queues what `batch` did not deliver. Truncated: smaller company, since the same limit would cut it again. Malformed: once
+    /// more together, then in halves. Refused: in halves, then alone, since one may be to blame. Broken off: together, since nobody is. When two
+    /// answers in a row brought nothing whole although they came to their end, the shape goes alone.
     pub fn missing(&mut self, batch: &Batch, tasks: Vec<TaskId>, why: &Shortfall) {
         let group = self.groups.entry(batch.shape).or_default();
         let together = batch.tasks.len() > 1;
-        group.failures_in_a_row += u32::from(together);
+        let is_of_the_shape = matches!(why, Shortfall::Truncated | Shortfall::Malformed(_));
+        group.failures_in_a_row += u32::from(together && is_of_the_shape && tasks.len() == batch.tasks.len());
         let size = match why {
-            _ if group.failures_in_a_row >= SINGLES_AFTER || !together => 1,
-            Shortfall::Refused(_) => 1,
+            _ if group.goes_alone() || !together => 1,
+            Shortfall::Refused(_) if batch.failures > 0 => 1,
+            Shortfall::Refused(_) => tasks.len().div_ceil(2),
+            Shortfall::Broken(_) => tasks.len(),
             Shortfall::Truncated => (batch.tasks.len() / 2).min(tasks.len()),
             Shortfall::Malformed(_) if batch.failures == 0 => tasks.len(),
             Shortfall::Malformed(_) => tasks.len().div_ceil(2),
@@ -126,7 +143,11 @@ impl Batcher {
 
 impl Group {
     fn size(&self) -> usize {
-        if self.failures_in_a_row >= SINGLES_AFTER { 1 } else { self.limit.max(1) }
+        if self.goes_alone() { 1 } else { self.limit.max(1) }
+    }
+
+    fn goes_alone(&self) -> bool {
+        self.failures_in_a_row >= SINGLES_AFTER
     }
 
     fn take(&mut self, shape: Shape) -> Batch {
@@ -194,20 +215,42 @@ mod tests {
         batcher.succeeded(shape_of("s"));
         batcher.missing(&again, vec![2, 3, 4], &malformed());
         assert_eq!(all(&mut batcher), [vec![2, 3], vec![4]]);
-        // The second failure in a row: alone, and so is everything of the shape from then on.
-        batcher.missing(&again, vec![2, 3], &malformed());
-        assert_eq!(all(&mut batcher), [[2], [3]]);
+        // The second answer in a row with nothing in it: alone, and so is everything of the shape from then on.
+        let queued = Batch { shape: shape_of("s"), tasks: vec![5, 6], failures: 1 };
+        batcher.again.push_back(queued.clone());
+        batcher.missing(&again, vec![2, 3, 4], &malformed());
+        assert_eq!(all(&mut batcher), [[5], [6], [2], [3], [4]]);
+        assert_eq!(batcher.parted(queued).len(), 2);
         batcher.add(7, shape_of("s"), 5);
         batcher.add(8, shape_of("s"), 5);
         assert_eq!(all(&mut batcher), [[7], [8]]);
     }
 
     #[test]
-    fn a_refused_batch_goes_one_by_one() {
+    fn what_brings_something_is_no_failure_of_the_shape() {
         let mut batcher = Batcher::default();
-        let batch = Batch { shape: shape_of("s"), tasks: vec![1, 2], failures: 0 };
-        batcher.missing(&batch, vec![1, 2], &Shortfall::Refused("no".into()));
-        assert_eq!(all(&mut batcher), [[1], [2]]);
+        let batch = Batch { shape: shape_of("s"), tasks: vec![1, 2, 3, 4], failures: 0 };
+        for _ in 0..9 {
+            batcher.missing(&batch, vec![3, 4], &malformed());
+            batcher.missing(&batch, vec![4], &Shortfall::Truncated);
+            batcher.missing(&batch, vec![2, 3, 4], &Shortfall::Broken(String::new()));
+        }
+        assert_eq!(all(&mut batcher)[..3], [vec![3, 4], vec![4], vec![2, 3, 4]]);
+        batcher.add(7, shape_of("s"), 5);
+        batcher.add(8, shape_of("s"), 5);
+        assert_eq!(all(&mut batcher), [[7, 8]]);
+    }
+
+    #[test]
+    fn a_refused_batch_goes_in_halves_then_one_by_one() {
+        let mut batcher = Batcher::default();
+        let batch = Batch { shape: shape_of("s"), tasks: vec![1, 2, 3, 4, 5], failures: 0 };
+        let refused = Shortfall::Refused("no".into());
+        batcher.missing(&batch, batch.tasks.clone(), &refused);
+        let half = batcher.next_batch().unwrap();
+        assert_eq!(half.tasks, [1, 2, 3]);
+        batcher.missing(&half, half.tasks.clone(), &refused);
+        assert_eq!(all(&mut batcher), [vec![4, 5], vec![1], vec![2], vec![3]]);
     }
 
     proptest! {
@@ -251,7 +294,7 @@ mod tests {
                 batcher.missing(&batch, tasks, &why);
             }
             prop_assert_eq!(singles, size);
-            prop_assert!(requests <= size + 3);
+            prop_assert!(requests <= size + 5);
         }
     }
 }

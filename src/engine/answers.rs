@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use super::asking::{self, Asked, Failed, Origin};
+use super::asking::{self, Asked, Checked, Failed, Origin};
 use super::running::Unfit;
 use super::{Pooled, Report, Run, Underway, making, pool};
 use crate::batch::Batch;
@@ -84,7 +84,12 @@ impl Run<'_> {
         pooled.free += 1;
         while let Some(batch) = self.providers.get_mut(provider).and_then(|pooled| pooled.waiting.pop_front()) {
             if !self.schedule.is_stopped() {
-                self.request(batch);
+                let mut parts = self.schedule.parted(batch);
+                let Some(first) = parts.pop_front() else { continue };
+                if let Some(pooled) = self.providers.get_mut(provider) {
+                    parts.into_iter().rev().for_each(|part| pooled.waiting.push_front(part));
+                }
+                self.request(first);
                 // Where it could not be sent, the place is still free for the next.
                 if self.providers.get(provider).is_some_and(|pooled| pooled.free == 0) {
                     return;
@@ -143,8 +148,9 @@ impl Run<'_> {
         let from = Origin { provider: provider.clone(), id: answered.id };
         (self.emit)(Event::Answered { request: number, provider, tasks: together, good, usage: answered.usage, took });
         let mut missing = Vec::new();
-        let share = share(answered.usage, together as u64);
-        for (task, result) in batch.tasks.iter().copied().zip(answered.results) {
+        let shares = shares(answered.usage, &answered.results);
+        for ((at, result), share) in answered.results.into_iter().enumerate().zip(shares) {
+            let task = batch.tasks[at];
             let underway = self.underway.entry(task).or_default();
             underway.usage = add(underway.usage, share);
             underway.request = request;
@@ -152,14 +158,33 @@ impl Run<'_> {
                 Ok(Ok(contents)) => self.finish(task, contents),
                 Ok(Err((texts, Unfit::Not(complaint)))) => self.correct(&batch, task, &texts, complaint),
                 Ok(Err((_, Unfit::Broken(error)))) => self.fail(task, Status::Failed, error),
-                Err(()) => missing.push(task),
+                Err(()) => match answered.strays.iter().find(|(stray, _)| *stray == at) {
+                    Some((_, other)) => self.strayed(&batch, task, batch.tasks[*other], &from),
+                    None => missing.push(task),
+                },
             }
         }
-        match answered.why {
-            Some(why) if !missing.is_empty() => self.fell_short(&batch, number, missing, why, &from),
-            _ if together > 1 => self.schedule.delivered(&batch),
-            _ => {}
+        // What brought anything shows that the tasks can travel together.
+        if together > 1 && missing.len() < together {
+            self.schedule.delivered(&batch);
         }
+        if let (Some(why), false) = (answered.why, missing.is_empty()) {
+            self.fell_short(&batch, number, missing, why, &from);
+        }
+    }
+
+    /// What came for a task is nearer to another of the batch: it is asked for again, alone.
+    fn strayed(&mut self, batch: &Batch, task: TaskId, other: TaskId, from: &Origin) {
+        let graph = &self.shared.graph;
+        let (path, other) = (graph.name(task).clone(), graph.name(other).clone());
+        let again = graph.rule(task).batching.fallback_on_failure;
+        (self.emit)(Event::Strayed { path, other: other.clone(), again });
+        if again {
+            return self.schedule.ask_alone(batch, task);
+        }
+        let why = Shortfall::Malformed(format!("what came for it is about `{other}`"));
+        let error = asking::fell_short(&self.shared, task, &why, from, false);
+        self.fail(task, Status::Failed, error);
     }
 
     /// A good result: stored, then written.
@@ -269,15 +294,36 @@ impl Run<'_> {
     }
 }
 
-/// One task's share of what a request took.
-fn share(usage: Usage, tasks: u64) -> Usage {
-    let tasks = tasks.max(1);
-    Usage {
-        input: usage.input / tasks,
-        cached: usage.cached / tasks,
-        cache_write: usage.cache_write / tasks,
-        output: usage.output / tasks,
+/// What each task of a request took of it: of what was sent, which is theirs together, as much as any other; of what came back, by
+/// the length of its result. To the token: the shares add up to the whole.
+fn shares(usage: Usage, results: &[Result<Checked, ()>]) -> Vec<Usage> {
+    let length = |result: &Result<Checked, ()>| match result {
+        Ok(Ok(contents)) => contents.iter().map(|bytes| bytes.len() as u64).sum(),
+        Ok(Err((texts, _))) => texts.iter().map(|text| text.len() as u64).sum(),
+        Err(()) => 0,
+    };
+    let (alike, lengths): (Vec<u64>, Vec<u64>) = results.iter().map(|result| (1, length(result))).unzip();
+    let (input, cached) = (apportioned(usage.input, &alike), apportioned(usage.cached, &alike));
+    let (cache_write, output) = (apportioned(usage.cache_write, &alike), apportioned(usage.output, &lengths));
+    (0..results.len())
+        .map(|i| Usage { input: input[i], cached: cached[i], cache_write: cache_write[i], output: output[i] })
+        .collect()
+}
+
+/// A number in parts that are to each other as these weights, and add up to it; in equal ones if all weights are 0.
+fn apportioned(whole: u64, weights: &[u64]) -> Vec<u64> {
+    let total: u64 = weights.iter().sum();
+    if total == 0 {
+        return if weights.is_empty() { Vec::new() } else { apportioned(whole, &vec![1; weights.len()]) };
     }
+    let upto = |weight: u64| u64::try_from(u128::from(whole) * u128::from(weight) / u128::from(total)).unwrap_or(whole);
+    let mut before = 0;
+    let part = |weight: &u64| {
+        let from = upto(before);
+        before += weight;
+        upto(before) - from
+    };
+    weights.iter().map(part).collect()
 }
 
 fn add(a: Usage, b: Usage) -> Usage {
@@ -286,5 +332,28 @@ fn add(a: Usage, b: Usage) -> Usage {
         cached: a.cached + b.cached,
         cache_write: a.cache_write + b.cache_write,
         output: a.output + b.output,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn parts_are_as_their_weights() {
+        assert_eq!(apportioned(10, &[1, 1, 1]), [3, 3, 4]);
+        assert_eq!(apportioned(100, &[1, 0, 3]), [25, 0, 75]);
+        assert_eq!(apportioned(5, &[0, 0]), [2, 3]);
+        assert_eq!(apportioned(5, &[]), [0u64; 0]);
+    }
+
+    proptest! {
+        #[test]
+        fn parts_add_up(whole: u64, weights in proptest::collection::vec(0u64..1 << 40, 1..9)) {
+            let parts = apportioned(whole, &weights);
+            prop_assert_eq!(parts.iter().sum::<u64>(), whole);
+            prop_assert!(weights.iter().sum::<u64>() == 0 || parts.iter().zip(&weights).all(|(part, w)| *part == 0 || *w > 0));
+        }
     }
 }

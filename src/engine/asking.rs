@@ -12,9 +12,10 @@ use crate::digest::Digest;
 use crate::error::{Code, Error};
 use crate::event::Event;
 use crate::graph::TaskId;
-use crate::llm::{self, Ask, Request, Shortfall, Usage};
+use crate::llm::{self, Answer, Ask, Request, Shortfall, Split, Splitting, Usage};
 use crate::plan::bug;
-use crate::provider::{Failure, FailureKind, Notice, Provider};
+use crate::provider::{Failure, FailureKind, Heard, Notice, Provider};
+use crate::store::Store;
 use crate::tokens;
 use crate::wording;
 
@@ -44,6 +45,8 @@ pub(super) struct Asked {
 pub(super) struct Answered {
     /// For each task a good result, one that fails a check, or nothing.
     pub results: Vec<Result<Checked, ()>>,
+    /// Which results there are not, because what came for them is nearer to another, and to which.
+    pub strays: Vec<(usize, usize)>,
     pub why: Option<Shortfall>,
     pub usage: Usage,
     /// The provider's name for the request.
@@ -65,18 +68,21 @@ pub(super) enum Failed {
 /// Something that a request tells while it is under way.
 pub(super) enum Told {
     Event(Box<Event>),
-    Notice { provider: String, request: usize, notice: Notice },
+    Notice { provider: String, request: usize, tasks: usize, notice: Notice },
 }
 
 impl From<Told> for Event {
     fn from(told: Told) -> Event {
         match told {
             Told::Event(event) => *event,
-            Told::Notice { provider, request, notice } => match notice {
+            Told::Notice { provider, request, tasks, notice } => match notice {
                 Notice::Starting(command) => Event::Starting { provider, command },
                 Notice::Said(line) => Event::StartSaid { provider, line },
                 Notice::Ready(took) => Event::Started { provider, took },
-                Notice::Retry(failure, after) => Event::Retrying { request, after, why: words(&failure) },
+                Notice::Retry(failure, after) => {
+                    let was_sent = failure.kind != FailureKind::Unreachable;
+                    Event::Retrying { request, provider, tasks, was_sent, after, why: words(&failure) }
+                }
             },
         }
     }
@@ -97,7 +103,7 @@ impl Job {
     fn ask(&self, number: &mut Option<usize>, begun: &mut Instant, send: &Sender<Report>) -> Result<Answered, Failed> {
         let tell = |told| drop(send.send(Report::Told(told)));
         let name = || self.name.clone();
-        let up = |notice| tell(Told::Notice { provider: name(), request: 0, notice });
+        let up = |notice| tell(Told::Notice { provider: name(), request: 0, tasks: 0, notice });
         self.provider.bring_up(&up).map_err(Failed::Start)?;
         // What it took to bring the provider up is not the request's.
         *begun = Instant::now();
@@ -118,35 +124,74 @@ impl Job {
             again: self.batch.failures > 0,
         };
         tell(Told::Event(Box::new(requested)));
-        let notices = |notice| tell(Told::Notice { provider: name(), request: at, notice });
-        let answer = self.provider.send(&request, &notices).map_err(|failure| match failure.kind {
+        let notices = |notice| tell(Told::Notice { provider: name(), request: at, tasks: asks.len(), notice });
+        let arrived = |task: usize| {
+            let path = self.shared.graph.name(self.batch.tasks[task]).clone();
+            tell(Told::Event(Box::new(Event::Arrived { path })));
+        };
+        let mut hearing = Hearing::new(&asks, &self.keys, &self.shared.store, &arrived);
+        let sent = self.provider.send(&request, &mut |heard| hearing.hear(heard), &notices);
+        let answer = sent.map_err(|failure| match failure.kind {
             FailureKind::Cancelled => Failed::NotSent,
             _ => Failed::Request(failure),
         })?;
-        let (results, why) = match asks[..] {
-            [only] => match llm::single(only, &answer) {
-                Ok(texts) => (vec![Some(texts)], None),
-                Err(why) => (vec![None], Some(why)),
-            },
-            _ => {
-                let split = llm::split(&asks, &answer);
-                (split.results, split.why)
-            }
-        };
-        // What is paid for is kept before anything else is done with it. Where that fails it is not given up: it may still get
-        // to its place, and if that fails, too, its task says why.
-        for (key, texts) in self.keys.iter().zip(&results) {
-            if let Some(texts) = texts {
-                let _ = self.shared.store.put_reply(key, texts);
-            }
-        }
+        let Split { results, strays, why } = hearing.end(&answer);
         let results = self.batch.tasks.iter().zip(&self.asks).zip(results).map(|((task, ask), texts)| {
             let texts = texts.ok_or(())?;
             let contents = texts.iter().map(|text| Arc::from(text.as_bytes())).collect();
             let schema = ask.schema.as_deref();
             Ok(conclude(&self.shared, *task, schema, contents).map_err(|unfit| (texts, unfit)))
         });
-        Ok(Answered { results: results.collect(), why, usage: answer.usage, id: answer.request_id })
+        Ok(Answered { results: results.collect(), strays, why, usage: answer.usage, id: answer.request_id })
+    }
+}
+
+/// An answer on its way. What is paid for is kept before anything else is done with it: of a batch each result as soon as it is
+/// whole, so that a run that is killed and a connection that is cut lose only what was in flight. Where keeping fails, a result is
+/// not given up: it may still get to its place, and if that fails, too, its task says why.
+struct Hearing<'a> {
+    asks: &'a [&'a Ask],
+    keys: &'a [Digest],
+    store: &'a Store,
+    /// Told of each result that is kept before the answer is at its end.
+    arrived: &'a dyn Fn(usize),
+    splitting: Splitting<'a>,
+    /// Whether a result has been kept.
+    has_kept: bool,
+}
+
+impl<'a> Hearing<'a> {
+    fn new(asks: &'a [&'a Ask], keys: &'a [Digest], store: &'a Store, arrived: &'a dyn Fn(usize)) -> Hearing<'a> {
+        Hearing { asks, keys, store, arrived, splitting: Splitting::new(asks), has_kept: false }
+    }
+
+    fn hear(&mut self, heard: Heard<'_>) -> bool {
+        let Hearing { asks, keys, store, arrived, splitting, has_kept } = self;
+        match heard {
+            Heard::Begins => *splitting = Splitting::new(asks),
+            // What is a task's alone is whole at its end only.
+            Heard::Text(_) if asks.len() == 1 => {}
+            Heard::Text(text) => splitting.feed(text, &mut |task, texts| {
+                let _ = store.put_reply(&keys[task], texts);
+                *has_kept = true;
+                arrived(task);
+            }),
+        }
+        self.has_kept
+    }
+
+    fn end(self, answer: &Answer) -> Split {
+        let Hearing { asks, keys, store, splitting, .. } = self;
+        let mut keep = |task: usize, texts: &[String]| {
+            let _ = store.put_reply(&keys[task], texts);
+        };
+        let [only] = asks else { return splitting.end(answer, &mut keep) };
+        let (texts, why) = match llm::single(only, answer) {
+            Ok(texts) => (Some(texts), None),
+            Err(why) => (None, Some(why)),
+        };
+        texts.iter().for_each(|texts| keep(0, texts));
+        Split { results: vec![texts], strays: Vec::new(), why }
     }
 }
 
@@ -208,6 +253,10 @@ pub(super) fn fell_short(shared: &Shared, task: TaskId, why: &Shortfall, from: &
         Shortfall::Refused(_) => {
             let what = format!("no answer of {from} for `{path}`: {}", wording::shortfall(why));
             Error::new(Code::Refused, what).hint("look at what the prompt asks for")
+        }
+        Shortfall::Broken(what) => {
+            let what = format!("the answer of {from} broke off before it came to `{path}`: {what}");
+            Error::new(Code::Provider, what).hint("run again: what has arrived is kept")
         }
     };
     let error = error.in_rule(&rule.name);

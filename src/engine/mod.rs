@@ -17,7 +17,7 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use rayon::{ThreadPool, ThreadPoolBuilder};
 
@@ -175,6 +175,8 @@ enum Report {
 #[derive(Default)]
 struct Underway {
     begun: Option<Instant>,
+    /// How long it took, for one that ended without an event of its own.
+    took: Option<Duration>,
     key: Option<Digest>,
     parts: Vec<plan::Part>,
     checked: Option<Digest>,
@@ -535,7 +537,9 @@ impl Run<'_> {
             }
             (OnError::Skip, _) => {
                 (self.emit)(excused(error));
-                self.underway.remove(&task);
+                // What it took belongs to it, also if nothing came of it.
+                let underway = self.underway.entry(task).or_default();
+                underway.took = underway.begun.map(|begun| begun.elapsed());
                 return self.schedule.ended(task, End::Skipped);
             }
             _ => {}
@@ -560,7 +564,7 @@ impl Run<'_> {
             reasons: underway.reasons.clone(),
             error,
             request: underway.request,
-            took: underway.begun.map(|begun| begun.elapsed()).unwrap_or_default(),
+            took: underway.took.or_else(|| Some(underway.begun?.elapsed())).unwrap_or_default(),
             usage: underway.usage,
             saved: 0,
             left_out: underway

@@ -1,9 +1,11 @@
 //! What is said to a model and what comes back, neutral to providers. Pure.
 
+mod neighbour;
 mod reply;
 mod request;
+mod slots;
 mod verify;
 
-pub use reply::{Answer, Shortfall, Split, Stop, Usage, single, split};
+pub use reply::{Answer, Shortfall, Split, Splitting, Stop, Usage, single};
 pub use request::{Ask, Request, context_saved, slot};
 pub use verify::{Complaint, Demand, Test, as_said, fits, verify};

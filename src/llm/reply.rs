@@ -2,13 +2,12 @@
 //!
 //! Nothing is repaired: a text counts when its string was closed, so a cut reply gives the results before the cut.
 
-use std::cell::RefCell;
-use std::fmt;
-
-use serde::de::{DeserializeSeed, IgnoredAny, MapAccess, Visitor};
+use serde::de::IgnoredAny;
 use serde_json::Value;
 
+use super::neighbour::Names;
 use super::request::{Ask, RESULT, slot};
+use super::slots::Slots;
 use crate::selector::write_data;
 
 /// What a provider answered.
@@ -35,6 +34,8 @@ pub enum Stop {
     Refused(String),
     /// The body was not an answer of this provider's form: what it was.
     Garbled(String),
+    /// It broke off on its way: how. What came before counts.
+    Broken(String),
 }
 
 /// Tokens as the provider counted them.
@@ -59,6 +60,8 @@ pub enum Shortfall {
     Malformed(String),
     /// The model or the provider declined: what was said.
     Refused(String),
+    /// The answer broke off on its way: how.
+    Broken(String),
 }
 
 /// What one answer gave.
@@ -66,7 +69,9 @@ pub enum Shortfall {
 pub struct Split {
     /// For each task its texts in the order of its outputs, or `None` where they are missing.
     pub results: Vec<Option<Vec<String>>>,
-    /// Why some are missing; `None` if none are.
+    /// Which of these are missing because what came for them is nearer to another task, and to which.
+    pub strays: Vec<(usize, usize)>,
+    /// Why others are missing; `None` if none are.
     pub why: Option<Shortfall>,
 }
 
@@ -79,6 +84,7 @@ pub fn single(ask: &Ask, answer: &Answer) -> Result<Vec<String>, Shortfall> {
         Stop::Length => return Err(Shortfall::Truncated),
         Stop::Refused(what) => return Err(Shortfall::Refused(what.clone())),
         Stop::Garbled(what) => return Err(Shortfall::Malformed(what.clone())),
+        Stop::Broken(what) => return Err(Shortfall::Broken(what.clone())),
         Stop::End => {}
     }
     if answer.text.trim().is_empty() {
@@ -99,36 +105,72 @@ pub fn single(ask: &Ask, answer: &Answer) -> Result<Vec<String>, Shortfall> {
     texts(ask, value).ok_or_else(|| Shortfall::Malformed("the answer lacks an output".to_owned()))
 }
 
-/// The results of a batch.
-pub fn split(asks: &[&Ask], answer: &Answer) -> Split {
-    let nothing = |why| Split { results: vec![None; asks.len()], why: Some(why) };
-    match &answer.stop {
-        Stop::Refused(what) => return nothing(Shortfall::Refused(what.clone())),
-        Stop::Garbled(what) => return nothing(Shortfall::Malformed(what.clone())),
-        Stop::End | Stop::Length => {}
+/// A batch's answer on its way to its results. Each is taken as soon as it is whole.
+pub struct Splitting<'a> {
+    asks: &'a [&'a Ask],
+    names: Names,
+    slots: Slots,
+    results: Vec<Option<Vec<String>>>,
+    strays: Vec<(usize, usize)>,
+}
+
+impl<'a> Splitting<'a> {
+    /// Nothing of the answer has come.
+    pub fn new(asks: &'a [&'a Ask]) -> Splitting<'a> {
+        let names = Names::new(asks);
+        Splitting { asks, names, slots: Slots::default(), results: vec![None; asks.len()], strays: Vec::new() }
     }
-    let found = RefCell::new(Vec::new());
-    let mut parser = serde_json::Deserializer::from_str(json_part(&answer.text));
-    let parsed = Top(&found).deserialize(&mut parser).and_then(|()| parser.end());
-    let mut found: Vec<(String, Value)> = found.into_inner();
-    let mut results = Vec::with_capacity(asks.len());
-    let mut missing = Vec::new();
-    for (i, ask) in asks.iter().enumerate() {
-        let name = slot(i);
-        let at = found.iter().position(|(key, _)| *key == name);
-        let result = at.map(|at| found.swap_remove(at).1).and_then(|value| texts(ask, value));
-        if result.is_none() {
-            missing.push(name);
-        }
-        results.push(result);
+
+    /// Takes the next piece of the text in; `whole` gets each result that is whole by then, and whose it is.
+    pub fn feed(&mut self, text: &str, whole: &mut dyn FnMut(usize, &[String])) {
+        let Splitting { asks, names, slots, results, strays } = self;
+        slots.feed(text, &mut |slot, value| take(asks, names, results, strays, slot, value, whole));
     }
-    let why = match (missing.is_empty(), &answer.stop, parsed) {
-        (true, ..) => None,
-        (_, Stop::Length, _) => Some(Shortfall::Truncated),
-        (.., Err(e)) => Some(Shortfall::Malformed(format!("the answer is not JSON: {e}"))),
-        (.., Ok(())) => Some(Shortfall::Malformed(format!("the answer has nothing for {}", missing.join(", ")))),
-    };
-    Split { results, why }
+
+    /// What came in all, of an answer that ended so; `whole` gets what its end made whole.
+    pub fn end(mut self, answer: &Answer, whole: &mut dyn FnMut(usize, &[String])) -> Split {
+        let Splitting { asks, names, slots, results, strays } = &mut self;
+        slots.end(&mut |slot, value| take(asks, names, results, strays, slot, value, whole));
+        let is_stray = |task: usize| self.strays.iter().any(|(stray, _)| *stray == task);
+        let missing: Vec<String> =
+            (0..self.asks.len()).filter(|task| self.results[*task].is_none() && !is_stray(*task)).map(slot).collect();
+        let why = match &answer.stop {
+            _ if missing.is_empty() => None,
+            // Why it ended says more than what it looks like.
+            Stop::Length => Some(Shortfall::Truncated),
+            Stop::Refused(what) => Some(Shortfall::Refused(what.clone())),
+            Stop::Garbled(what) => Some(Shortfall::Malformed(what.clone())),
+            Stop::Broken(what) => Some(Shortfall::Broken(what.clone())),
+            Stop::End => {
+                Some(Shortfall::Malformed(match serde_json::from_str::<IgnoredAny>(json_part(&answer.text)) {
+                    Err(e) => format!("the answer is not JSON: {e}"),
+                    Ok(_) => format!("the answer has nothing for {}", missing.join(", ")),
+                }))
+            }
+        };
+        Split { results: self.results, strays: self.strays, why }
+    }
+}
+
+/// A value that came for a slot. The first that is one counts.
+fn take(
+    asks: &[&Ask],
+    names: &Names,
+    results: &mut [Option<Vec<String>>],
+    strays: &mut Vec<(usize, usize)>,
+    slot: usize,
+    value: Value,
+    whole: &mut dyn FnMut(usize, &[String]),
+) {
+    let Some(ask) = asks.get(slot) else { return };
+    if results[slot].is_some() || strays.iter().any(|(stray, _)| *stray == slot) {
+        return;
+    }
+    let Some(texts) = texts(ask, value) else { return };
+    match names.stray(slot, &texts) {
+        Some(other) => strays.push((slot, other)),
+        None => whole(slot, results[slot].insert(texts)),
+    }
 }
 
 /// The texts of one task's outputs; an empty one is a missing one.
@@ -178,63 +220,6 @@ fn json_part(text: &str) -> &str {
     body.rfind("\n```").map_or(body, |end| &body[..end])
 }
 
-type Found = RefCell<Vec<(String, Value)>>;
-
-/// The whole answer: `{"files": {…}}`, or the slots themselves.
-struct Top<'a>(&'a Found);
-
-/// The map of slots; each is kept as soon as it is complete, so an error after it loses nothing.
-struct Slots<'a>(&'a Found);
-
-macro_rules! map_visitor {
-    ($name:ident, $map:ident, $seed:ident, $body:block) => {
-        impl<'de> DeserializeSeed<'de> for $name<'_> {
-            type Value = ();
-            fn deserialize<D: serde::Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
-                deserializer.deserialize_map(self)
-            }
-        }
-        impl<'de> Visitor<'de> for $name<'_> {
-            type Value = ();
-            fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
-                f.write_str("an object of files")
-            }
-            fn visit_map<A: MapAccess<'de>>(self, mut $map: A) -> Result<(), A::Error> {
-                let $seed = self.0;
-                $body
-                Ok(())
-            }
-        }
-    };
-}
-
-map_visitor!(Top, map, found, {
-    while let Some(key) = map.next_key::<String>()? {
-        match key.as_str() {
-            "files" => map.next_value_seed(Slots(found))?,
-            _ if is_slot(&key) => {
-                let value = map.next_value()?;
-                found.borrow_mut().push((key, value));
-            }
-            _ => drop(map.next_value::<IgnoredAny>()?),
-        }
-    }
-});
-
-map_visitor!(Slots, map, found, {
-    while let Some(key) = map.next_key::<String>()? {
-        let value = map.next_value()?;
-        let mut found = found.borrow_mut();
-        if !found.iter().any(|(known, _)| *known == key) {
-            found.push((key, value));
-        }
-    }
-});
-
-fn is_slot(key: &str) -> bool {
-    key.strip_prefix('f').is_some_and(|number| number.parse::<usize>().is_ok())
-}
-
 #[cfg(test)]
 mod tests {
     use super::super::request::tests::ask;
@@ -243,6 +228,12 @@ mod tests {
 
     fn answer(text: &str, stop: Stop) -> Answer {
         Answer { text: text.to_owned(), stop, usage: Usage::default(), request_id: None }
+    }
+
+    fn split(asks: &[&Ask], answer: &Answer) -> Split {
+        let mut splitting = Splitting::new(asks);
+        splitting.feed(&answer.text, &mut |_, _| {});
+        splitting.end(answer, &mut |_, _| {})
     }
 
     fn results(text: &str, stop: Stop) -> (Vec<Option<String>>, Option<Shortfall>) {

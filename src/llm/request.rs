@@ -71,7 +71,7 @@ impl Ask {
     }
 
     /// What the user says; for a task that can share a request.
-    fn user(&self) -> &str {
+    pub(super) fn user(&self) -> &str {
         self.messages.last().map_or("", |last| &last.text)
     }
 
@@ -188,20 +188,17 @@ impl Request {
     }
 }
 
-/// Which slot is which path, said once and first; then each task's own text under its slot. Small models that see a path
-/// beside each task, or an example of the JSON, answer with the path or the example.
+/// Each task's own text under its slot, and behind it the path that the slot stands for. Small models that see a path before a
+/// task, or an example of the JSON, answer with the path or the example.
 fn batch_text(asks: &[&Ask]) -> String {
-    let slots: Vec<String> =
-        asks.iter().enumerate().map(|(i, ask)| format!("{} is {}", slot(i), ask.paths())).collect();
     let what = if asks.iter().all(|ask| ask.schema.is_some()) { "the value" } else { "the full text" };
     let mut text = format!(
-        "Do these {} tasks. The results go to {}. Answer with a JSON object: under \"files\", {what} of each result \
-         under its name.\n",
+        "Do these {} tasks. Answer with a JSON object: under \"files\", {what} of each result under its name.\n",
         asks.len(),
-        slots.join("; "),
     );
     for (i, ask) in asks.iter().enumerate() {
-        text += &format!("\n{}:\n{}\n", slot(i), ask.user());
+        let slot = slot(i);
+        text += &format!("\n{slot}:\n{}\n({slot} is {})\n", ask.user(), ask.paths());
     }
     text
 }
@@ -262,13 +259,15 @@ pub(super) mod tests {
         let request = Request::new(&[&a, &b]);
         assert_eq!(request.messages[0].text, "Be brief.");
         expect![[r#"
-            Do these 2 tasks. The results go to f1 is a.md; f2 is b.md. Answer with a JSON object: under "files", the full text of each result under its name.
+            Do these 2 tasks. Answer with a JSON object: under "files", the full text of each result under its name.
 
             f1:
             Write about a.
+            (f1 is a.md)
 
             f2:
             Write about b.
+            (f2 is b.md)
         "#]]
         .assert_eq(&request.messages[1].text);
         expect![[r#"{"type":"object","required":["files"],"additionalProperties":false,"properties":{"files":{"type":"object","required":["f1","f2"],"additionalProperties":false,"properties":{"f1":{"type":"string"},"f2":{"type":"string"}}}}}"#]]
@@ -288,7 +287,7 @@ pub(super) mod tests {
             two.schema.unwrap()["properties"]["files"]["properties"]["f2"]["required"],
             json!(["header", "code"])
         );
-        assert!(two.messages[1].text.contains("f1 is header = a.h, code = a.c; f2 is"));
+        assert!(two.messages[1].text.contains("(f1 is header = a.h, code = a.c)"));
     }
 
     #[test]

@@ -2,6 +2,8 @@
 //!
 //! A task's life: blocked → ready → running → (asked →) done, failed, held or skipped. Only [`Schedule`] moves it.
 
+use std::collections::VecDeque;
+
 use crate::batch::{Batch, Batcher, Shape};
 use crate::graph::TaskId;
 use crate::llm::Shortfall;
@@ -149,7 +151,14 @@ impl Schedule {
         self.in_requests -= 1;
     }
 
-    /// A request of several tasks delivered all of them.
+    /// A request that waits to be sent, as it is to be sent now: tasks of a shape that went wrong meanwhile go one by one.
+    pub fn parted(&mut self, batch: Batch) -> VecDeque<Batch> {
+        let parts = self.batcher.parted(batch);
+        self.in_requests += parts.len() - 1;
+        parts
+    }
+
+    /// A request of several tasks delivered at least one of them.
     pub fn delivered(&mut self, batch: &Batch) {
         self.batcher.succeeded(batch.shape);
     }

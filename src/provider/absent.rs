@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::{Failure, FailureKind, Notice};
+use super::{Failure, FailureKind, Heard, Notice};
 use crate::cancel::Cancel;
 use crate::error::{Code, Error};
 use crate::llm::{Answer, Request};
@@ -40,7 +40,12 @@ impl Provider {
     ///
     /// # Errors
     /// Always.
-    pub fn send(&self, _: &Request, _: &dyn Fn(Notice)) -> Result<Answer, Failure> {
+    pub fn send(
+        &self,
+        _: &Request,
+        _: &mut dyn FnMut(Heard<'_>) -> bool,
+        _: &dyn Fn(Notice),
+    ) -> Result<Answer, Failure> {
         Err(Failure::new(FailureKind::Refused, "built without the `net` feature"))
     }
 

@@ -1,13 +1,15 @@
 //! HTTP: the only place that names ureq. Keep-alive, timeouts, no redirects, proxies but for loopback.
 
+use std::io::Read as _;
 use std::net::IpAddr;
 use std::time::Duration;
 
 use serde_json::Value;
-use ureq::Agent;
 use ureq::http::{HeaderMap, Uri};
+use ureq::{Agent, BodyReader};
 
 use super::live::Secret;
+use super::mask::Mask;
 use super::{Failure, FailureKind};
 
 /// The longest answer that is read, in bytes.
@@ -27,6 +29,21 @@ pub(super) struct Reply {
     pub body: Vec<u8>,
 }
 
+/// A reply whose body is still to come.
+pub(super) struct Incoming {
+    /// Without a body.
+    pub head: Reply,
+    body: BodyReader<'static>,
+}
+
+impl Incoming {
+    /// Whether it comes as events.
+    pub fn is_events(&self) -> bool {
+        let kind = self.head.header("content-type").unwrap_or_default();
+        (200..300).contains(&self.head.status) && kind.trim().to_ascii_lowercase().starts_with("text/event-stream")
+    }
+}
+
 impl Reply {
     /// A header as text.
     pub fn header(&self, name: &str) -> Option<&str> {
@@ -44,7 +61,11 @@ impl Http {
             .max_idle_connections(in_flight + 1)
             .max_idle_connections_per_host(in_flight + 1)
             .timeout_connect(Some(timeout.min(Duration::from_secs(20))))
-            .timeout_global(Some(timeout))
+            // How long a provider may be silent. While it goes on answering, it is waited for.
+            .timeout_send_body(Some(timeout))
+            .timeout_recv_response(Some(timeout))
+            .timeout_per_read(Some(timeout))
+            .timeout_per_write(Some(timeout))
             .user_agent(concat!("genmake/", env!("CARGO_PKG_VERSION")))
             .tls_config(tls);
         if is_loopback(base_url) {
@@ -69,6 +90,11 @@ impl Http {
         request.call().ok().map(|response| response.status().as_u16())
     }
 
+    /// Takes the key out of a text that comes in pieces.
+    pub fn mask(&self) -> Mask {
+        Mask::new(self.key.as_ref())
+    }
+
     /// A text without the key: providers like to quote it back.
     pub fn without_key(&self, text: &str) -> String {
         match &self.key {
@@ -77,21 +103,35 @@ impl Http {
         }
     }
 
-    pub fn post(&self, path: &str, body: &Value) -> Result<Reply, Failure> {
-        let mut request = self.agent.post(format!("{}{path}", self.base_url));
-        if let Some(Secret(key)) = &self.key {
-            request = request.header("authorization", format!("Bearer {key}"));
-        }
-        let mut response = request.send_json(body).map_err(|e| self.failure(&e))?;
-        let status = response.status().as_u16();
-        let headers = response.headers().clone();
-        let body = response.body_mut().with_config().limit(MAX_BODY).read_to_vec().map_err(|e| self.failure(&e))?;
+    /// Sends a body, and waits until the reply begins.
+    pub fn post(&self, path: &str, body: &Value) -> Result<Incoming, Failure> {
+        // What is packed arrives in larger pieces.
+        let request = self.agent.post(format!("{}{path}", self.base_url)).header("accept-encoding", "identity");
+        let request = match &self.key {
+            Some(Secret(key)) => request.header("authorization", format!("Bearer {key}")),
+            None => request,
+        };
+        let (head, body) = request.send_json(body).map_err(|e| self.failure(&e))?.into_parts();
+        let head = Reply { status: head.status.as_u16(), headers: head.headers, body: Vec::new() };
+        Ok(Incoming { head, body: body.into_with_config().limit(MAX_BODY).reader() })
+    }
+
+    /// The next bytes of a reply, as soon as there are any; none at its end.
+    pub fn read<'b>(&self, incoming: &mut Incoming, buffer: &'b mut [u8]) -> Result<&'b [u8], Failure> {
+        let read = incoming.body.read(buffer).map_err(|e| self.failure(&e.into()))?;
+        Ok(&buffer[..read])
+    }
+
+    /// A whole reply.
+    pub fn whole(&self, mut incoming: Incoming) -> Result<Reply, Failure> {
+        let mut body = Vec::new();
+        incoming.body.read_to_end(&mut body).map_err(|e| self.failure(&e.into()))?;
         // Before anything of it is cut out and shown.
         let body = match std::str::from_utf8(&body) {
             Ok(text) => self.without_key(text).into_bytes(),
             Err(_) => body,
         };
-        Ok(Reply { status, headers, body })
+        Ok(Reply { body, ..incoming.head })
     }
 
     fn failure(&self, error: &ureq::Error) -> Failure {

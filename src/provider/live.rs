@@ -5,9 +5,12 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use super::http::{self, Http, is_loopback};
+use super::chunks::Chunks;
+use super::http::{self, Http, Incoming, is_loopback};
+use super::openai::Way;
+use super::sse::Events;
 use super::start::{self, Server};
-use super::{Failure, FailureKind, Notice, openai, retry};
+use super::{Failure, FailureKind, Heard, Notice, openai, retry};
 use crate::cancel::Cancel;
 use crate::error::{Code, Error};
 use crate::llm::{Answer, Request, Stop};
@@ -30,9 +33,14 @@ pub struct Provider {
     /// Not asked for before the first request: a run that needs no request starts nothing.
     server: Mutex<Option<Result<Server, Error>>>,
     start: Option<(String, Duration)>,
+    /// How answers are asked for, as far as the server is known to take it.
+    way: Mutex<Way>,
     root: PathBuf,
     cancel: Cancel,
 }
+
+/// How much of a stream is read at once.
+const PIECE: usize = 16 << 10;
 
 impl Provider {
     /// A provider as the Genfile declares it. `env` reads the environment; `trusted` are hosts that a person named.
@@ -53,38 +61,110 @@ impl Provider {
             http: Http::new(&declared.base_url, key, declared.in_flight, declared.timeout),
             server: Mutex::new(None),
             start: declared.start.clone(),
+            way: Mutex::new(Way::Stream),
             root: root.to_path_buf(),
             cancel,
         })
     }
 
-    /// Sends a request, again where that helps, and waits for the answer.
+    /// Sends a request, again where that helps, and waits for the answer. `hear` gets its text as it comes; what breaks off after
+    /// something in it was whole is an answer, too, so that it is not asked for twice.
     ///
     /// # Errors
     /// The last failure.
-    pub fn send(&self, request: &Request, tell: &dyn Fn(Notice)) -> Result<Answer, Failure> {
-        let (path, body) = match self.api {
-            Api::OpenAi => ("/chat/completions", openai::body(request, self.http.is_openai())),
-        };
+    pub fn send(
+        &self,
+        request: &Request,
+        hear: &mut dyn FnMut(Heard<'_>) -> bool,
+        tell: &dyn Fn(Notice),
+    ) -> Result<Answer, Failure> {
         let mut attempt = 0;
         loop {
             if self.cancel.is_cancelled() {
                 return Err(Failure::new(FailureKind::Cancelled, "interrupted"));
             }
-            let failure = match self.http.post(path, &body).and_then(|reply| match self.api {
-                Api::OpenAi => openai::answer(&reply),
-            }) {
-                Ok(answer) => return Ok(self.without_key(answer)),
+            let way = self.way();
+            hear(Heard::Begins);
+            let failure = match self.once(request, way, hear) {
+                Ok(answer) => return Ok(answer),
                 Err(failure) => Failure {
                     message: self.http.without_key(&failure.message),
                     request_id: failure.request_id.map(|id| self.http.without_key(&id)),
                     ..failure
                 },
             };
+            if self.way() > way {
+                tell(Notice::Retry(failure, Duration::ZERO));
+                continue;
+            }
             let Some(delay) = retry::delay(attempt, &failure, random()) else { return Err(failure) };
             attempt += 1;
             tell(Notice::Retry(failure, delay));
             self.cancel.wait(delay);
+        }
+    }
+
+    fn way(&self) -> Way {
+        *self.way.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Sends a request once.
+    fn once(&self, request: &Request, way: Way, hear: &mut dyn FnMut(Heard<'_>) -> bool) -> Result<Answer, Failure> {
+        let (path, body) = match self.api {
+            Api::OpenAi => ("/chat/completions", openai::body(request, self.http.is_openai(), way)),
+        };
+        let incoming = self.http.post(path, &body)?;
+        if incoming.is_events() {
+            return self.listen(incoming, hear);
+        }
+        let reply = self.http.whole(incoming)?;
+        if let Some(way) = way.after(&reply) {
+            let mut known = self.way.lock().unwrap_or_else(PoisonError::into_inner);
+            *known = way.max(*known);
+        }
+        let answer = self.without_key(openai::answer(&reply)?);
+        hear(Heard::Text(&answer.text));
+        Ok(answer)
+    }
+
+    /// Reads an answer that comes in pieces.
+    fn listen(&self, mut incoming: Incoming, hear: &mut dyn FnMut(Heard<'_>) -> bool) -> Result<Answer, Failure> {
+        let (mut events, mut chunks, mut mask) = (Events::default(), Chunks::default(), self.http.mask());
+        let (mut text, mut is_worth_keeping) = (String::new(), false);
+        let mut take = |piece: String| {
+            if !piece.is_empty() {
+                is_worth_keeping = hear(Heard::Text(&piece));
+                text += &piece;
+            }
+        };
+        let mut buffer = vec![0; PIECE];
+        // To the very end, also after the last event: then the connection can be used again.
+        let broken = loop {
+            if self.cancel.is_cancelled() {
+                return Err(Failure::new(FailureKind::Cancelled, "interrupted"));
+            }
+            let mut event = |name: &str, data: &str| {
+                if let Some(piece) = chunks.event(name, data) {
+                    take(mask.next(&piece));
+                }
+            };
+            match self.http.read(&mut incoming, &mut buffer) {
+                Ok([]) => {
+                    events.end(&mut event);
+                    break None;
+                }
+                Ok(bytes) => events.feed(bytes, &mut event),
+                Err(failure) => break Some(failure),
+            }
+        };
+        take(mask.end());
+        match chunks.end(&incoming.head, &text, broken) {
+            Ok(answer) => Ok(self.without_key(answer)),
+            Err(failure) if is_worth_keeping => {
+                let stop = Stop::Broken(self.http.without_key(&failure.message));
+                Ok(Answer { text, stop, usage: chunks.usage(), request_id: failure.request_id })
+            }
+            Err(failure) => Err(failure),
         }
     }
 
@@ -104,9 +184,11 @@ impl Provider {
         let stop = match &answer.stop {
             Stop::Refused(what) => Stop::Refused(clean(what)),
             Stop::Garbled(what) => Stop::Garbled(clean(what)),
+            Stop::Broken(what) => Stop::Broken(clean(what)),
             Stop::End | Stop::Length => answer.stop,
         };
-        Answer { text: clean(&answer.text), stop, ..answer }
+        let request_id = answer.request_id.as_ref().map(clean);
+        Answer { text: clean(&answer.text), stop, request_id, ..answer }
     }
 
     /// Brings the provider up if it has a `start:` and does not answer. The first request does this; others wait for it.

@@ -5,13 +5,19 @@
 #[cfg(not(feature = "net"))]
 mod absent;
 #[cfg(feature = "net")]
+mod chunks;
+#[cfg(feature = "net")]
 mod http;
 #[cfg(feature = "net")]
 mod live;
 #[cfg(feature = "net")]
+mod mask;
+#[cfg(feature = "net")]
 mod openai;
 #[cfg(feature = "net")]
 mod retry;
+#[cfg(feature = "net")]
+mod sse;
 #[cfg(feature = "net")]
 mod start;
 #[cfg(feature = "net")]
@@ -71,6 +77,16 @@ impl Failure {
     pub fn is_final(&self) -> bool {
         matches!(self.kind, FailureKind::Refused | FailureKind::Unreachable)
     }
+}
+
+/// What whoever sends a request hears of its answer while it comes, and says each time whether something is whole by then that it
+/// keeps.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Heard<'a> {
+    /// An answer is to come; what was heard of another before counts no more.
+    Begins,
+    /// The next piece of its text.
+    Text(&'a str),
 }
 
 /// Something to tell while a request is under way.

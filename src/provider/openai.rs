@@ -15,8 +15,31 @@ use crate::prompt::Role;
 /// 429s that waiting does not cure.
 const OUT_OF_MONEY: &[&str] = &["insufficient_quota", "credit_balance_exhausted", "billing_hard_limit_reached"];
 
+/// How an answer is asked for. Servers that refuse a part of it are asked without.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Way {
+    /// In pieces, with its tokens at the end.
+    Stream,
+    /// In pieces.
+    BareStream,
+    /// In one.
+    Whole,
+}
+
+impl Way {
+    /// How to ask instead, where a server refused a request because of how it asks.
+    pub fn after(self, reply: &Reply) -> Option<Way> {
+        let body = String::from_utf8_lossy(&reply.body);
+        match (reply.status, self) {
+            (400 | 422 | 501, Way::Stream) if body.contains("stream_options") => Some(Way::BareStream),
+            (400 | 422 | 501, Way::Stream | Way::BareStream) if body.contains("stream") => Some(Way::Whole),
+            _ => None,
+        }
+    }
+}
+
 /// The body of a request. `official` is OpenAI itself, where `max_tokens` has another name.
-pub(super) fn body(request: &Request, official: bool) -> Value {
+pub(super) fn body(request: &Request, official: bool, way: Way) -> Value {
     let messages = request.messages.iter().map(|message| {
         let role = match message.role {
             Role::System => "system",
@@ -36,7 +59,28 @@ pub(super) fn body(request: &Request, official: bool) -> Value {
         let schema = json!({"name": "result", "strict": strict::takes(schema), "schema": schema});
         body["response_format"] = json!({"type": "json_schema", "json_schema": schema});
     }
+    if way != Way::Whole {
+        body["stream"] = true.into();
+    }
+    if way == Way::Stream {
+        body["stream_options"] = json!({"include_usage": true});
+    }
     body
+}
+
+/// The provider's name for a request.
+pub(super) fn request_id(reply: &Reply) -> Option<String> {
+    reply.header("x-request-id").map(str::to_owned)
+}
+
+/// Why an answer ended.
+pub(super) fn stop(refusal: Option<&str>, reason: Option<&str>) -> Stop {
+    match (refusal, reason) {
+        (Some(refusal), _) => Stop::Refused(refusal.to_owned()),
+        (_, Some("length")) => Stop::Length,
+        (_, Some("content_filter")) => Stop::Refused("the provider's content filter stopped the answer".to_owned()),
+        _ => Stop::End,
+    }
 }
 
 /// The answer in a reply.
@@ -45,7 +89,7 @@ pub(super) fn body(request: &Request, official: bool) -> Value {
 /// What the status says, in the provider's own words.
 pub(super) fn answer(reply: &Reply) -> Result<Answer, Failure> {
     let body: Option<Value> = serde_json::from_slice(&reply.body).ok();
-    let request_id = reply.header("x-request-id").map(str::to_owned);
+    let request_id = request_id(reply);
     // Some gateways send an error with status 200.
     let error = body.as_ref().and_then(|body| body.get("error")).filter(|error| !error.is_null());
     if !(200..300).contains(&reply.status) || error.is_some() {
@@ -60,16 +104,11 @@ pub(super) fn answer(reply: &Reply) -> Result<Answer, Failure> {
     let text = message.get("content").and_then(Value::as_str).unwrap_or_default().to_owned();
     let refusal = message.get("refusal").and_then(Value::as_str);
     let reason = body.as_ref().and_then(|body| body.pointer("/choices/0/finish_reason")).and_then(Value::as_str);
-    let stop = match (refusal, reason) {
-        (Some(refusal), _) => Stop::Refused(refusal.to_owned()),
-        (_, Some("length")) => Stop::Length,
-        (_, Some("content_filter")) => Stop::Refused("the provider's content filter stopped the answer".to_owned()),
-        _ => Stop::End,
-    };
-    Ok(Answer { text, stop, usage, request_id })
+    Ok(Answer { text, stop: stop(refusal, reason), usage, request_id })
 }
 
-fn usage(body: &Value) -> Usage {
+/// The tokens that a body, or a piece of one, says.
+pub(super) fn usage(body: &Value) -> Usage {
     let count = |pointer: &str| body.pointer(pointer).and_then(Value::as_u64).unwrap_or(0);
     Usage {
         input: count("/usage/prompt_tokens"),
@@ -90,11 +129,18 @@ fn garbled(reply: &Reply) -> String {
     }
 }
 
-fn failure(reply: &Reply, error: Option<&Value>, request_id: Option<String>) -> Failure {
+/// What is wrong, from the status and the provider's words.
+pub(super) fn failure(reply: &Reply, error: Option<&Value>, request_id: Option<String>) -> Failure {
     let text = |name: &str| error.and_then(|error| error.get(name)).and_then(Value::as_str);
     let code = text("code").or_else(|| text("type")).unwrap_or_default();
     let out_of_money = OUT_OF_MONEY.contains(&code) || text("type").is_some_and(|kind| OUT_OF_MONEY.contains(&kind));
-    let kind = match reply.status {
+    // Where the status is a good one, the error may name the true one.
+    let named = error.and_then(|error| error.get("code")).and_then(Value::as_u64).and_then(|code| code.try_into().ok());
+    let status = match reply.status {
+        200..300 => named.filter(|code| (400..600).contains(code)).unwrap_or(reply.status),
+        status => status,
+    };
+    let kind = match status {
         _ if out_of_money => FailureKind::Refused,
         401..=404 => FailureKind::Refused,
         408 | 409 | 429 => FailureKind::Limited,
@@ -160,11 +206,26 @@ mod tests {
             "response_format": {"type": "json_schema", "json_schema":
                 {"name": "result", "strict": true, "schema": {"type": "object", "additionalProperties": false}}},
         });
-        assert_eq!(body(&request, false), want);
+        assert_eq!(body(&request, false, Way::Whole), want);
         let open = Request { schema: Some(json!({"type": "object"})), ..request.clone() };
-        assert_eq!(body(&open, false)["response_format"]["json_schema"]["strict"], false);
-        assert_eq!(body(&request, true)["max_completion_tokens"], 9);
-        assert_eq!(body(&request, true).get("max_tokens"), None);
+        assert_eq!(body(&open, false, Way::Whole)["response_format"]["json_schema"]["strict"], false);
+        assert_eq!(body(&request, true, Way::Stream)["max_completion_tokens"], 9);
+        assert_eq!(body(&request, true, Way::Stream).get("max_tokens"), None);
+        let streamed = body(&request, false, Way::Stream);
+        assert_eq!((&streamed["stream"], &streamed["stream_options"]), (&json!(true), &json!({"include_usage": true})));
+        assert_eq!(body(&request, false, Way::BareStream).get("stream_options"), None);
+    }
+
+    #[test]
+    fn what_a_server_refuses_is_left_out() {
+        let says = |way: Way, status, text: &str| way.after(&reply(status, text, &[]));
+        let options = r#"{"error": {"message": "Unknown parameter: 'stream_options'."}}"#;
+        assert_eq!(says(Way::Stream, 400, options), Some(Way::BareStream));
+        assert_eq!(says(Way::BareStream, 400, options), Some(Way::Whole));
+        assert_eq!(says(Way::Stream, 422, r#"{"detail": [{"loc": ["body", "stream"]}]}"#), Some(Way::Whole));
+        assert_eq!(says(Way::Whole, 400, options), None);
+        assert_eq!(says(Way::Stream, 400, "too long"), None);
+        assert_eq!(says(Way::Stream, 500, "stream"), None);
     }
 
     #[test]

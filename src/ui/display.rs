@@ -78,9 +78,11 @@ impl Display {
                 let names: Vec<&str> = paths.iter().map(crate::path::RelPath::as_str).collect();
                 self.line(what, &format!("{provider} for {} (request {request})", names.join(", ")));
             }
-            Event::Retrying { request, after, why } => {
+            Event::Retrying { request, after, why, .. } => {
                 self.line("retry", &format!("request {request} in {}: {why}", time(*after)));
             }
+            Event::Arrived { path } if self.verbose => self.line("arrive", path.as_str()),
+            Event::Arrived { .. } => {}
             Event::Answered { request, tasks, good, usage, took, .. } => {
                 self.waiting.remove(request);
                 self.tokens.0 += usage.input;
@@ -102,6 +104,10 @@ impl Display {
                 self.line("fall back", &format!("request {request} lacks {}: {why}", names.join(", ")));
             }
             Event::FellBack { .. } => {}
+            Event::Strayed { path, other, again: true } => {
+                self.line("stray", &format!("{path}: what came for it is about {other}; it is asked for again alone"));
+            }
+            Event::Strayed { .. } => {}
             Event::AskedToCorrect { path, why } => self.line("correct", &format!("{path}: {why}")),
             Event::Excused { path, error } => {
                 self.line("excuse", path.as_str());

@@ -97,7 +97,7 @@ fn a_batch_is_asked_for_under_a_strict_schema() {
             },
             {
               "role": "user",
-              "content": "Do these 2 tasks. The results go to f1 is docs/e1.md; f2 is docs/e2.md. Answer with a JSON object: under \"files\", the full text of each result under its name.\n\nf1:\nWrite about e1: about e1\n\nf2:\nWrite about e2: about e2\n"
+              "content": "Do these 2 tasks. Answer with a JSON object: under \"files\", the full text of each result under its name.\n\nf1:\nWrite about e1: about e1\n(f1 is docs/e1.md)\n\nf2:\nWrite about e2: about e2\n(f2 is docs/e2.md)\n"
             }
           ],
           "temperature": 0,
@@ -133,6 +133,10 @@ fn a_batch_is_asked_for_under_a_strict_schema() {
                 }
               }
             }
+          },
+          "stream": true,
+          "stream_options": {
+            "include_usage": true
           }
         }
     "#]].assert_eq(&format!("{:#}\n", server.requests()[0].body));
@@ -158,7 +162,11 @@ fn a_single_task_is_asked_for_as_plain_text() {
             }
           ],
           "temperature": 0,
-          "max_tokens": 100
+          "max_tokens": 100,
+          "stream": true,
+          "stream_options": {
+            "include_usage": true
+          }
         }
     "#]]
     .assert_eq(&format!("{:#}\n", server.requests()[0].body));
@@ -559,6 +567,20 @@ fn a_redirect_that_quotes_the_key_is_masked() {
 fn a_refusal_that_quotes_the_key_is_masked() {
     let body = serde_json::json!({"choices": [{"message": {"content": null, "refusal": format!("Not with {KEY}.")}, "finish_reason": "stop"}]});
     quotes(Act::Status { code: 200, headers: Vec::new(), body: body.to_string() });
+}
+
+/// The pieces of a stream cut the key in two.
+#[test]
+fn a_page_that_quotes_the_key_is_masked() {
+    for flags in [&["-v"][..], &["-v", "--no-batch", "-B", "--yes"]] {
+        let server = Server::start();
+        let p = with_key(&server);
+        server.reply(|request, slot| answer(request, slot) + KEY + "\n");
+        let run = p.run(flags.iter().copied());
+        knows_no_key(&p, &run);
+        run.exits(0);
+        assert_eq!(p.read("docs/e2.md"), page("e2", "about e2") + "***\n");
+    }
 }
 
 #[test]

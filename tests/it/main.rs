@@ -14,6 +14,7 @@ mod dotprompt;
 mod edits;
 mod errors;
 mod examples;
+mod faults;
 mod gc;
 mod genfile;
 mod glance;
@@ -25,6 +26,7 @@ mod keys;
 mod killed;
 mod language;
 mod locks;
+mod metrics;
 mod modules;
 mod packs;
 mod paths;
@@ -40,6 +42,8 @@ mod selectors;
 mod server;
 mod shop;
 mod staleness;
+#[cfg(unix)]
+mod streams;
 #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
 mod tracer;
 mod trust;

@@ -90,8 +90,8 @@ fn an_error_that_a_gateway_sends_with_status_200_is_retried() {
 }
 
 #[test]
-fn a_cut_connection_is_retried() {
-    once(Act::Cut, &[ALL]);
+fn a_cut_connection_costs_what_had_not_arrived() {
+    once(Act::Cut, &["e3 e4 e5"]);
 }
 
 #[test]
@@ -188,13 +188,23 @@ fn an_answer_that_was_cut_before_it_began_is_asked_for_in_smaller_company() {
 }
 
 #[test]
-fn of_a_refused_batch_each_is_asked_for_alone() {
-    once(Act::Refusal, &["e1", "e2", "e3", "e4", "e5"]);
+fn a_refused_batch_is_asked_for_in_halves() {
+    once(Act::Refusal, &["e1 e2 e3", "e4 e5"]);
 }
 
 #[test]
-fn of_a_batch_that_is_too_long_each_is_asked_for_alone() {
-    once(Act::context_exceeded(), &["e1", "e2", "e3", "e4", "e5"]);
+fn of_a_batch_that_is_refused_for_one_page_the_others_are_made() {
+    let server = Server::start();
+    let p = shop_with(&server, 5, "in_flight: 1", "");
+    server.on(|request| request.user_text().contains("Write about e2:"), Act::Refusal);
+    p.run(["-k"]).stderr_has("fail  docs/e2.md").exits(2);
+    assert_eq!(asked_after(&server, 1), ["e1 e2 e3", "e4 e5", "e1", "e2", "e3"]);
+    assert_eq!(pages(&p).join(" "), "e1 e3 e4 e5");
+}
+
+#[test]
+fn a_batch_that_is_too_long_is_asked_for_in_halves() {
+    once(Act::context_exceeded(), &["e1 e2 e3", "e4 e5"]);
 }
 
 /// A shape that failed twice in a row goes alone from then on, and every request brings something or is for fewer tasks.
@@ -221,7 +231,7 @@ fn a_missing_slot_is_given_up_where_the_rule_says_so() {
         expect![[r#"
                render  docs/index.md
                   ask  p for docs/e1.md, docs/e2.md, docs/e3.md, docs/e4.md, docs/e5.md (request 1)
-               answer  request 1: 4 of 5 in [TIME], 96 tokens in, 28 out
+               answer  request 1: 4 of 5 in [TIME], 92 tokens in, 28 out
                  fail  docs/e2.md
             genmake::malformed
 
@@ -232,7 +242,7 @@ fn a_missing_slot_is_given_up_where_the_rule_says_so() {
              generate  docs/e3.md
              generate  docs/e4.md
              generate  docs/e5.md
-            failed: 4 generated, 1 rendered, 1 failed in [TIME] · 1 request, 96 tokens in, 28 out
+            failed: 4 generated, 1 rendered, 1 failed in [TIME] · 1 request, 92 tokens in, 28 out
         "#]],
     );
 }
@@ -245,7 +255,7 @@ fn a_cut_answer_is_given_up_where_the_rule_says_so() {
         expect![[r#"
                render  docs/index.md
                   ask  p for docs/e1.md, docs/e2.md, docs/e3.md, docs/e4.md, docs/e5.md (request 1)
-               answer  request 1: 3 of 5 in [TIME], 96 tokens in, 25 out
+               answer  request 1: 3 of 5 in [TIME], 92 tokens in, 25 out
                  fail  docs/e4.md
             genmake::truncated
 
@@ -261,7 +271,7 @@ fn a_cut_answer_is_given_up_where_the_rule_says_so() {
              generate  docs/e1.md
              generate  docs/e2.md
              generate  docs/e3.md
-            failed: 3 generated, 1 rendered, 2 failed in [TIME] · 1 request, 96 tokens in, 25 out
+            failed: 3 generated, 1 rendered, 2 failed in [TIME] · 1 request, 92 tokens in, 25 out
         "#]],
     );
 }
@@ -318,7 +328,7 @@ fn a_refusal_is_given_up_where_the_rule_says_so() {
         expect![[r#"
                render  docs/index.md
                   ask  p for docs/e1.md, docs/e2.md, docs/e3.md, docs/e4.md, docs/e5.md (request 1)
-               answer  request 1: 0 of 5 in [TIME], 96 tokens in, 0 out
+               answer  request 1: 0 of 5 in [TIME], 92 tokens in, 0 out
                  fail  docs/e1.md
             genmake::refused
 
@@ -349,7 +359,7 @@ fn a_refusal_is_given_up_where_the_rule_says_so() {
               x rule `pages`: no answer of provider `p` (request req-1) for `docs/e5.md`: the model declined: I'm sorry, I can't help with that.
               help: look at what the prompt asks for
                     `fallback_on_failure: false` says not to ask again
-            failed: 1 rendered, 5 failed in [TIME] · 1 request, 96 tokens in, 0 out
+            failed: 1 rendered, 5 failed in [TIME] · 1 request, 92 tokens in, 0 out
         "#]],
     );
 }
@@ -654,9 +664,9 @@ fn requests_are_bounded_whatever_stays_wrong() {
     for_ever(Act::HalfJson, &["-k"], 2 + 5 * 2);
     // Halves, then each alone, once.
     for_ever(Act::LengthEmpty, &["-k"], 1 + 3 + 5);
-    for_ever(Act::Refusal, &[], 1 + 1);
-    for_ever(Act::Refusal, &["-k"], 1 + 5);
-    for_ever(Act::context_exceeded(), &["-k"], 1 + 5);
+    for_ever(Act::Refusal, &[], 1 + 2 + 1);
+    for_ever(Act::Refusal, &["-k"], 1 + 2 + 5);
+    for_ever(Act::context_exceeded(), &["-k"], 1 + 2 + 5);
 }
 
 // ---- one fails, and the others ----

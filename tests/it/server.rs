@@ -1,15 +1,17 @@
 //! A provider on this machine: a small HTTP server that speaks OpenAI's chat
 //! completions, for tests and benchmarks.
 //!
-//! It answers well until it is told to misbehave ([`Act`]), and it keeps every
-//! request that it was sent ([`Recorded`]). The same request always gets the
-//! same answer. It knows how a batch looks on the wire: a schema with slots
-//! under `files`; a first line of the user's message that says which slot is
-//! which path ([`Recorded::slot_path`]); and below it each task's own text
-//! ([`Recorded::slot_text`]).
+//! It answers well until it is told to misbehave ([`Act`]), in events where a
+//! stream is asked for, and it keeps every request that it was sent
+//! ([`Recorded`]). The same request always gets the same answer. It counts what
+//! it tells ([`Told`]), and notes what it is asked for although its answer has
+//! gone out whole. It knows how a batch looks on the wire: a schema with slots
+//! under `files`; each task's own text in the user's message
+//! ([`Recorded::slot_text`]); and behind it which path the slot is
+//! ([`Recorded::slot_path`]).
 //!
 //! It does not know genmake's code or the rest of its wording, and it does
-//! not know streams, TLS, chunked request bodies, `Expect` or `$ref` in schemas.
+//! not know TLS, chunked request bodies, `Expect` or `$ref` in schemas.
 //! It needs std and `serde_json` only, so that a program outside this folder can
 //! include the file.
 //!
@@ -19,7 +21,7 @@
 #![allow(dead_code, reason = "no program that includes the file uses all of it")]
 #![allow(clippy::expect_used, clippy::panic, reason = "a test's tool fails by panic")]
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -100,6 +102,24 @@ impl Server {
         self
     }
 
+    /// Each request that the script does not speak of meets what `choose` says of its number, from 1; none is for the rules.
+    pub fn each(&self, choose: impl Fn(usize, &Recorded) -> Option<Act> + Send + Sync + 'static) -> &Self {
+        self.shared.lock().choose = Arc::new(choose);
+        self
+    }
+
+    /// Answers whole, also where a stream is asked for.
+    pub fn without_streams(&self) -> &Self {
+        self.shared.lock().ignores_streams = true;
+        self
+    }
+
+    /// A system part that was sent before counts as cached.
+    pub fn with_cache(&self) -> &Self {
+        self.shared.lock().has_cache = true;
+        self
+    }
+
     /// Delays the answer to every chat request.
     pub fn latency(&self, millis: u64) -> &Self {
         self.shared.lock().latency = Duration::from_millis(millis);
@@ -116,6 +136,16 @@ impl Server {
     /// How many requests have arrived.
     pub fn count(&self) -> usize {
         self.shared.lock().requests.len()
+    }
+
+    /// What it said that all its answers took.
+    pub fn told(&self) -> Told {
+        self.shared.lock().told
+    }
+
+    /// The texts of tasks that were asked for again in the same words after their results had gone out whole.
+    pub fn asked_twice(&self) -> Vec<String> {
+        self.shared.lock().asked_twice.clone()
     }
 
     /// How many connections were opened, by probes too.
@@ -157,6 +187,14 @@ impl Drop for Server {
     }
 }
 
+/// Tokens, as the server told them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Told {
+    pub input: usize,
+    pub output: usize,
+    pub cached: usize,
+}
+
 /// What the server does with one request.
 ///
 /// The acts about slots answer a single request well.
@@ -169,6 +207,14 @@ pub enum Act {
     Status { code: u16, headers: Vec<(String, String)>, body: String },
     /// Half of the body that was announced, then the end of the connection.
     Cut,
+    /// A stream of the first `keep` slots and half of the next, then the end of the connection. Of a single request, half.
+    CutAfter { keep: usize },
+    /// The same, then an event that is an error, with this JSON for data.
+    ErrorAfter { keep: usize, data: String },
+    /// The same, then the rest once the gate is open.
+    HoldAfter { keep: usize, gate: Gate },
+    /// A good stream that does not say what it took, nor that it is done.
+    Bare,
     /// The end of the connection before any byte of an answer.
     Reset,
     /// Status 200 and a web page, as a captive portal would.
@@ -267,6 +313,30 @@ impl Act {
     }
 }
 
+/// What goes wrong with providers, one act of every kind.
+pub fn faults() -> Vec<Act> {
+    vec![
+        Act::rate_limited(0),
+        Act::server_error(),
+        Act::overloaded(),
+        Act::Reset,
+        Act::CutAfter { keep: 2 },
+        Act::Truncate { keep: 2 },
+        Act::WrongSlotNames,
+        Act::Fenced,
+        Act::Refusal,
+        Act::Slow { millis: 300 },
+    ]
+}
+
+/// One of [`faults`], by number. A refusal and the end of tokens are the last word on a single request, and meet others only.
+pub fn fault(number: usize, request: &Recorded) -> Option<Act> {
+    let mut all = faults();
+    let act = all.swap_remove(number % all.len());
+    let is_last_word = matches!(act, Act::Refusal | Act::Truncate { .. });
+    (!is_last_word || !request.slots().is_empty()).then_some(act)
+}
+
 fn error_body(kind: &str, code: &str, message: &str) -> Value {
     json!({"error": {"message": message, "type": kind, "param": null, "code": code}})
 }
@@ -316,21 +386,21 @@ impl Recorded {
     /// The path that a slot of a batch stands for; for a task with several outputs, its
     /// list of them (`header = a.h, code = a.c`).
     ///
-    /// From the first line of the user's message, which reads `Do these 2 tasks. The results
-    /// go to f1 is docs/a.md; f2 is docs/b.md. Answer with a JSON object: …`. A path may hold
-    /// dots and spaces: it ends where the next slot or the next sentence starts.
+    /// From the last line of the slot's part of the user's message, which reads `(f1 is docs/a.md)`.
     pub fn slot_path(&self, slot: &str) -> Option<String> {
-        let text = self.user_text();
-        let (_, list) = text.lines().next()?.split_once("The results go to ")?;
-        let (list, _) = list.rsplit_once(". Answer with a JSON object")?;
-        let list = format!("; {list}");
-        let (_, rest) = list.split_once(&format!("; {slot} is "))?;
-        let end = self.slot_after(slot).and_then(|next| rest.find(&format!("; {next} is ")));
-        Some(rest[..end.unwrap_or(rest.len())].to_owned())
+        let part = self.slot_part(slot)?;
+        let (_, path) = part.rsplit_once(&format!("\n({slot} is "))?;
+        Some(path.strip_suffix(')')?.to_owned())
     }
 
-    /// What a batch's user message says for one slot: what follows its line `SLOT:`.
+    /// What a batch's user message says for one slot: what stands between its line `SLOT:` and its path.
     pub fn slot_text(&self, slot: &str) -> Option<String> {
+        let part = self.slot_part(slot)?;
+        let (text, _) = part.rsplit_once(&format!("\n({slot} is "))?;
+        Some(text.trim_end().to_owned())
+    }
+
+    fn slot_part(&self, slot: &str) -> Option<String> {
         let text = self.user_text();
         let (_, rest) = text.split_once(&format!("\n\n{slot}:\n"))?;
         let end = self.slot_after(slot).and_then(|next| rest.find(&format!("\n\n{next}:\n")));
@@ -367,6 +437,16 @@ impl Recorded {
         self.body.pointer("/response_format/json_schema/schema")
     }
 
+    /// What each task says for itself, in the order of the slots.
+    fn task_texts(&self) -> Vec<String> {
+        let slots = self.slots();
+        if slots.is_empty() { vec![self.user_text()] } else { slots.iter().filter_map(|s| self.slot_text(s)).collect() }
+    }
+
+    fn wants_stream(&self) -> bool {
+        self.body["stream"] == true
+    }
+
     fn text_of(&self, roles: &[&str]) -> String {
         let messages = self.body["messages"].as_array().into_iter().flatten();
         let spoken = messages.filter(|m| roles.iter().any(|role| m["role"] == *role));
@@ -395,6 +475,7 @@ fn tokens(chars: usize) -> usize {
 // ---- what the threads share ----
 
 type Predicate = Arc<dyn Fn(&Recorded) -> bool + Send + Sync>;
+type Choose = Arc<dyn Fn(usize, &Recorded) -> Option<Act> + Send + Sync>;
 type Reply = Arc<dyn Fn(&Recorded, Option<&str>) -> String + Send + Sync>;
 
 /// Closures of a test never run under the lock: they may ask the server things.
@@ -422,10 +503,20 @@ struct State {
     max_in_flight: usize,
 
     script: VecDeque<Act>,
+    choose: Choose,
     rules: Vec<(Predicate, Act)>,
     always: Act,
     reply: Reply,
     latency: Duration,
+    ignores_streams: bool,
+    has_cache: bool,
+
+    /// The system parts that were sent.
+    prefixes: BTreeSet<String>,
+    told: Told,
+    /// The texts of tasks whose results have gone out whole.
+    delivered: BTreeSet<String>,
+    asked_twice: Vec<String>,
 }
 
 impl Default for State {
@@ -440,10 +531,17 @@ impl Default for State {
             in_flight: 0,
             max_in_flight: 0,
             script: VecDeque::new(),
+            choose: Arc::new(|_, _| None),
             rules: Vec::new(),
             always: Act::Default,
             reply: Arc::new(default_reply),
             latency: Duration::ZERO,
+            ignores_streams: false,
+            has_cache: false,
+            prefixes: BTreeSet::new(),
+            told: Told::default(),
+            delivered: BTreeSet::new(),
+            asked_twice: Vec::new(),
         }
     }
 }
@@ -493,7 +591,17 @@ impl Shared {
         state.max_in_flight = state.max_in_flight.max(state.in_flight);
         let flight = InFlight(self);
         let number = state.requests.len();
+        for text in request.task_texts() {
+            if state.delivered.contains(&text) {
+                state.asked_twice.push(text);
+            }
+        }
+        let system = request.system_text();
+        let cached =
+            if state.has_cache && !state.prefixes.insert(system.clone()) { tokens(system.chars().count()) } else { 0 };
+        let is_stream = request.wants_stream() && !state.ignores_streams;
         let scripted = state.script.pop_front();
+        let choose = Arc::clone(&state.choose);
         let rules = state.rules.clone();
         let always = state.always.clone();
         let reply = Arc::clone(&state.reply);
@@ -505,8 +613,8 @@ impl Shared {
             let rule = rules.iter().find(|(matches, _)| matches(&request));
             rule.map(|(_, act)| act.clone())
         };
-        let act = scripted.or_else(ruled).unwrap_or(always);
-        Job { number, request, act, reply, latency, flight }
+        let act = scripted.or_else(|| choose(number, &request)).or_else(ruled).unwrap_or(always);
+        Job { number, request, act, reply, latency, is_stream, cached, flight }
     }
 
     /// Sleeps; false if the server stops.
@@ -539,6 +647,9 @@ struct Job<'a> {
     act: Act,
     reply: Reply,
     latency: Duration,
+    is_stream: bool,
+    /// How many of the prompt's tokens count as cached.
+    cached: usize,
     flight: InFlight<'a>,
 }
 
@@ -631,7 +742,7 @@ impl Connection {
     }
 
     fn chat(&self, request: HttpRequest) -> io::Result<Then> {
-        let Job { number, request, act, reply, latency, flight } = self.shared.admit(Recorded {
+        let Job { number, request, act, reply, latency, is_stream, cached, flight } = self.shared.admit(Recorded {
             body: serde_json::from_slice(&request.body).unwrap_or(Value::Null),
             headers: request.headers,
             connection: self.number,
@@ -651,14 +762,46 @@ impl Connection {
             return Ok(Then::Close);
         }
 
-        let mut response = Response::to(&act, || completion(&act, number, &request, &reply));
+        let is_answer = !matches!(act, Act::Status { .. } | Act::Html);
+        let answer = is_answer.then(|| Completion::new(&act, number, &request, &reply, cached));
+        let mut response = match &answer {
+            Some(answer) if is_stream && !matches!(act, Act::HalfJson) => answer.events(&act, &request),
+            Some(answer) => Response::to(&act, || answer.json()),
+            None => Response::to(&act, || Value::Null),
+        };
         response.header("x-request-id", &format!("req-{number}"));
+        let half = response.body.len() / 2;
+        let ends = match act {
+            Act::Cut => half,
+            Act::HoldAfter { .. } if response.is_events => response.pause_at,
+            _ => response.body.len(),
+        };
+        // Before it goes out: the client may be faster than this thread.
+        if let Some(answer) = &answer {
+            self.shared.note(answer, &request, &String::from_utf8_lossy(&response.body[..ends]), response.is_events);
+        }
         match act {
-            Act::Cut => {
+            Act::Cut | Act::CutAfter { .. } => {
                 drop(flight);
+                let bytes = response.body[..ends].to_vec();
                 self.write(&response.head())?;
-                self.write(&response.body[..response.body.len() / 2])?;
+                self.write(&response.framed(&bytes))?;
                 Ok(Then::Close)
+            }
+            Act::HoldAfter { gate, .. } if response.is_events => {
+                let (before, after) = response.body.split_at(response.pause_at);
+                self.write(&response.head())?;
+                self.write(&response.framed(before))?;
+                if !self.shared.hold(&gate) {
+                    return Ok(Then::Close);
+                }
+                drop(flight);
+                if let Some(answer) = &answer {
+                    self.shared.note(answer, &request, &String::from_utf8_lossy(&response.body), true);
+                }
+                self.write(&response.framed(after))?;
+                self.write(response.last())?;
+                Ok(Then::GoOn)
             }
             Act::Drip { chunk, millis } => self.drip(&response, chunk, Duration::from_millis(millis), flight),
             _ => {
@@ -670,7 +813,8 @@ impl Connection {
 
     fn send(&self, response: &Response) -> io::Result<Then> {
         let mut bytes = response.head();
-        bytes.extend(&response.body);
+        bytes.extend(response.framed(&response.body));
+        bytes.extend(response.last());
         self.write(&bytes)?;
         Ok(Then::GoOn)
     }
@@ -686,8 +830,9 @@ impl Connection {
             if pieces.peek().is_none() {
                 flight.take();
             }
-            self.write(piece)?;
+            self.write(&response.framed(piece))?;
         }
+        self.write(response.last())?;
         Ok(Then::GoOn)
     }
 
@@ -744,11 +889,29 @@ struct Response {
     code: u16,
     headers: Vec<(String, String)>,
     body: Vec<u8>,
+    /// Whether the body is a stream of events, sent in chunks.
+    is_events: bool,
+    /// Where a stream that is held back is held.
+    pause_at: usize,
 }
 
 impl Response {
     fn new(code: u16, kind: &str, body: &str) -> Response {
-        Response { code, headers: vec![("content-type".to_owned(), kind.to_owned())], body: body.as_bytes().to_vec() }
+        let headers = vec![("content-type".to_owned(), kind.to_owned())];
+        Response { code, headers, body: body.as_bytes().to_vec(), is_events: false, pause_at: 0 }
+    }
+
+    /// A part of the body as it goes over the wire.
+    fn framed(&self, part: &[u8]) -> Vec<u8> {
+        if !self.is_events || part.is_empty() {
+            return part.to_vec();
+        }
+        [format!("{:x}\r\n", part.len()).as_bytes(), part, b"\r\n"].concat()
+    }
+
+    /// What ends the body.
+    fn last(&self) -> &'static [u8] {
+        if self.is_events { b"0\r\n\r\n" } else { b"" }
     }
 
     fn json(code: u16, body: &Value) -> Response {
@@ -786,7 +949,10 @@ impl Response {
         for (name, value) in &self.headers {
             head += &format!("{name}: {value}\r\n");
         }
-        head += &format!("content-length: {}\r\n\r\n", self.body.len());
+        head += &match self.is_events {
+            true => "transfer-encoding: chunked\r\n\r\n".to_owned(),
+            false => format!("content-length: {}\r\n\r\n", self.body.len()),
+        };
         head.into_bytes()
     }
 }
@@ -812,28 +978,140 @@ fn fnv1a(bytes: &[u8]) -> u64 {
     bytes.iter().fold(0xcbf2_9ce4_8422_2325, step)
 }
 
-/// The body of a chat completion.
-fn completion(act: &Act, number: usize, request: &Recorded, reply: &Reply) -> Value {
-    let Said { content, refusal, finish_reason } = say(act, request, reply);
-    let prompt_tokens = request.prompt_tokens();
-    let completion_tokens = tokens(content.as_deref().unwrap_or_default().chars().count());
-    json!({
-        "id": format!("chatcmpl-{number}"),
-        "object": "chat.completion",
-        "created": 0,
-        "model": request.body["model"],
-        "choices": [{
-            "index": 0,
-            "message": {"role": "assistant", "content": content, "refusal": refusal},
-            "finish_reason": finish_reason,
-        }],
-        "usage": {
-            "prompt_tokens": prompt_tokens,
-            "completion_tokens": completion_tokens,
-            "total_tokens": prompt_tokens + completion_tokens,
-            "prompt_tokens_details": {"cached_tokens": 0},
-        },
-    })
+/// A chat completion.
+struct Completion {
+    said: Said,
+    number: usize,
+    model: Value,
+    told: Told,
+}
+
+impl Completion {
+    fn new(act: &Act, number: usize, request: &Recorded, reply: &Reply, cached: usize) -> Completion {
+        let said = say(act, request, reply);
+        let output = tokens(said.content.as_deref().unwrap_or_default().chars().count());
+        let told = Told { input: request.prompt_tokens(), output, cached };
+        Completion { said, number, model: request.body["model"].clone(), told }
+    }
+
+    fn usage(&self) -> Value {
+        let Told { input, output, cached } = self.told;
+        json!({
+            "prompt_tokens": input,
+            "completion_tokens": output,
+            "total_tokens": input + output,
+            "prompt_tokens_details": {"cached_tokens": cached},
+        })
+    }
+
+    fn json(&self) -> Value {
+        let Said { content, refusal, finish_reason, .. } = &self.said;
+        json!({
+            "id": format!("chatcmpl-{}", self.number),
+            "object": "chat.completion",
+            "created": 0,
+            "model": self.model,
+            "choices": [{
+                "index": 0,
+                "message": {"role": "assistant", "content": content, "refusal": refusal},
+                "finish_reason": finish_reason,
+            }],
+            "usage": self.usage(),
+        })
+    }
+
+    /// The same as a stream: pieces of some letters each, with a comment and an empty piece, as servers send them.
+    fn events(&self, act: &Act, request: &Recorded) -> Response {
+        let mut response = Response::new(200, "text/event-stream; charset=utf-8", "");
+        response.is_events = true;
+        let piece = |delta: Value, finish_reason: Value| {
+            let choice = json!({"index": 0, "delta": delta, "finish_reason": finish_reason});
+            let id = format!("chatcmpl-{}", self.number);
+            json!({"id": id, "object": "chat.completion.chunk", "created": 0, "model": self.model, "choices": [choice]})
+        };
+        let mut text = ": a comment\n\n".to_owned();
+        let mut event = |data: &str| text += &format!("data: {data}\n\n");
+        event(&piece(json!({"role": "assistant", "content": ""}), Value::Null).to_string());
+        let content = self.said.content.as_deref().unwrap_or_default();
+        let (keep, ends) = match act {
+            Act::CutAfter { keep } | Act::ErrorAfter { keep, .. } => (Some(*keep), true),
+            Act::HoldAfter { keep, .. } => (Some(*keep), false),
+            _ => (None, false),
+        };
+        let at = keep.map_or(content.len(), |keep| self.said.after(keep));
+        let deltas = |event: &mut dyn FnMut(&str), content: &str| {
+            let letters: Vec<char> = content.chars().collect();
+            for letters in letters.chunks(PIECE) {
+                let letters: String = letters.iter().collect();
+                event(&piece(json!({"content": letters}), Value::Null).to_string());
+            }
+        };
+        deltas(&mut event, &content[..at]);
+        if let Act::ErrorAfter { data, .. } = act {
+            event(data);
+        }
+        if !ends {
+            let pause_at = text.len();
+            let mut event = |data: &str| text += &format!("data: {data}\n\n");
+            deltas(&mut event, &content[at..]);
+            if let Some(refusal) = self.said.refusal {
+                event(&piece(json!({"refusal": refusal}), Value::Null).to_string());
+            }
+            event(&piece(json!({}), self.said.finish_reason.into()).to_string());
+            if !matches!(act, Act::Bare) {
+                if request.body["stream_options"]["include_usage"] == true {
+                    event(
+                        &json!({"object": "chat.completion.chunk", "choices": [], "usage": self.usage()}).to_string(),
+                    );
+                }
+                event("[DONE]");
+            }
+            response.pause_at = pause_at;
+        }
+        response.body = text.into_bytes();
+        response
+    }
+}
+
+/// How many letters a piece of a stream has.
+const PIECE: usize = 7;
+
+impl Shared {
+    /// Counts what goes out in `body`, and notes which results do so whole.
+    fn note(&self, answer: &Completion, request: &Recorded, body: &str, is_events: bool) {
+        let datas = || body.split("\n\n").filter_map(|event| serde_json::from_str(event.strip_prefix("data: ")?).ok());
+        let (content, usage): (String, bool) = match is_events {
+            true => (
+                datas()
+                    .filter_map(|d: Value| Some(d.pointer("/choices/0/delta/content")?.as_str()?.to_owned()))
+                    .collect(),
+                datas().any(|d: Value| d["usage"].is_object()),
+            ),
+            false => match serde_json::from_str::<Value>(body) {
+                Ok(body) => (content_text(&body["choices"][0]["message"]["content"]), true),
+                Err(_) => (String::new(), false),
+            },
+        };
+        let whole: Vec<String> = match request.slots().as_slice() {
+            [] if answer.said.finish_reason == "stop" && answer.said.content.as_deref() == Some(content.as_str()) => {
+                request.task_texts().into_iter().filter(|_| !content.trim().is_empty()).collect()
+            }
+            slots => {
+                let is_whole = |slot: &&String| {
+                    let part = answer.said.parts.iter().find(|(name, _)| name == *slot);
+                    part.is_some_and(|(_, value)| *value != "" && content.contains(&pair(slot, value)))
+                };
+                slots.iter().filter(is_whole).filter_map(|slot| request.slot_text(slot)).collect()
+            }
+        };
+        let mut state = self.lock();
+        state.delivered.extend(whole);
+        if usage {
+            state.told.input += answer.told.input;
+            state.told.output += answer.told.output;
+            state.told.cached += answer.told.cached;
+        }
+    }
 }
 
 /// The model's part of an answer.
@@ -841,11 +1119,23 @@ struct Said {
     content: Option<String>,
     refusal: Option<&'static str>,
     finish_reason: &'static str,
+    /// The slots in it.
+    parts: Vec<(String, Value)>,
 }
 
 impl Said {
     fn whole(content: String) -> Said {
-        Said { content: Some(content), refusal: None, finish_reason: "stop" }
+        Said { content: Some(content), refusal: None, finish_reason: "stop", parts: Vec::new() }
+    }
+
+    /// Where the content of a batch has `keep` whole results and half of the next; of a single request, its half.
+    fn after(&self, keep: usize) -> usize {
+        let content = self.content.as_deref().unwrap_or_default();
+        if self.parts.is_empty() {
+            return first_half(content).len();
+        }
+        let cut = truncated(&self.parts, keep);
+        if content.starts_with(&cut) { cut.len() } else { content.len() }
     }
 
     fn out_of_tokens(content: String) -> Said {
@@ -859,7 +1149,8 @@ fn say(act: &Act, request: &Recorded, reply: &Reply) -> Said {
         Act::Prose => return Said::whole("Sure, I can help you with these files!".to_owned()),
         Act::LengthEmpty => return Said::out_of_tokens(String::new()),
         Act::Refusal => {
-            return Said { content: None, refusal: Some("I'm sorry, I can't help with that."), finish_reason: "stop" };
+            let refusal = Some("I'm sorry, I can't help with that.");
+            return Said { content: None, refusal, ..Said::whole(String::new()) };
         }
         _ => {}
     }
@@ -887,11 +1178,14 @@ fn say(act: &Act, request: &Recorded, reply: &Reply) -> Said {
                 *name = request.slot_path(name).unwrap_or_else(|| format!("not-{name}"));
             }
         }
-        Act::Truncate { keep } => return Said::out_of_tokens(truncated(&files, *keep)),
-        Act::Fenced => return Said::whole(fenced(&batch(&files))),
         _ => {}
     }
-    Said::whole(batch(&files))
+    let said = match act {
+        Act::Truncate { keep } => Said::out_of_tokens(truncated(&files, *keep)),
+        Act::Fenced => Said::whole(fenced(&batch(&files))),
+        _ => Said::whole(batch(&files)),
+    };
+    Said { parts: files, ..said }
 }
 
 /// Each slot's good result, in order; nothing for a single request.
@@ -972,9 +1266,12 @@ fn truncated(files: &[(String, Value)], keep: usize) -> String {
 
 /// A batch without the braces at its end.
 fn batch_start(files: &[(String, Value)]) -> String {
-    let pair = |(name, value): &(String, Value)| format!("{}:{value}", Value::from(name.as_str()));
-    let pairs: Vec<String> = files.iter().map(pair).collect();
+    let pairs: Vec<String> = files.iter().map(|(name, value)| pair(name, value)).collect();
     format!("{{\"files\":{{{}", pairs.join(","))
+}
+
+fn pair(name: &str, value: &Value) -> String {
+    format!("{}:{value}", Value::from(name))
 }
 
 fn fenced(json: &str) -> String {
