@@ -149,12 +149,11 @@ fn grouping() {
     let alike =
         |at: usize| json!({"fields": {"a": "int"}, "package": "p", "refs": [format!("e{at}"), format!("e{}", at / 2)]});
     let unlike = |at: usize| json!({"fields": {"a": format!("t{at}"), "b": "int"}, "package": format!("p{at}")});
-    let forms: [(&str, fn(usize) -> Value); 3] =
-        [("all equal", equal), ("all alike, none equal", alike), ("none alike", unlike)];
+    let forms: [(&str, ItemOf); 3] = [("all equal", equal), ("all alike, none equal", alike), ("none alike", unlike)];
     for (what, value) in forms {
         let mut first = 0.0;
         for count in [1_000, 10_000] {
-            let travelers: Vec<Traveler> = (0..count).map(|at| traveler(at * 7919 % count, &value)).collect();
+            let travelers: Vec<Traveler> = (0..count).map(|at| traveler(at * 7919 % count, value)).collect();
             let best = (0..ROUNDS).map(|_| {
                 let travelers = travelers.clone();
                 let begun = Instant::now();
@@ -175,7 +174,10 @@ fn grouping() {
     }
 }
 
-fn traveler(task: usize, value: &fn(usize) -> Value) -> Traveler {
+/// The value of an item as a function of its number.
+type ItemOf = fn(usize) -> Value;
+
+fn traveler(task: usize, value: ItemOf) -> Traveler {
     let terms = Terms {
         provider: "p".into(),
         in_flight: 4,
