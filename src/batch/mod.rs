@@ -1,24 +1,39 @@
 //! Which tasks travel together. Pure, and never part of a key or a verdict.
 //!
-//! A shape is what tasks must share to be in one request. Tasks of a shape are grouped in the order of the graph, up to the
-//! shape's limit; what a request did not deliver comes back and is asked for again in ever smaller company.
+//! A shape is what tasks must share to be in one request; of a shape those travel together that are alike ([`similar`]), as many
+//! as fit and are wanted ([`pack`]). Who travels with whom depends on what tasks are and what they are called, not on where they
+//! stand in a file. What a request did not deliver comes back and is asked for again in ever smaller company.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+mod pack;
+mod similar;
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
 
 use crate::digest::{Digest, Framed};
 use crate::graph::TaskId;
 use crate::llm::{Ask, Shortfall};
-use crate::manifest::{Batching, Check};
+use crate::manifest::{Batching, Check, Prefer};
+
+use pack::Packed;
+
+pub use pack::{EXPECTED, Terms, Traveler};
+pub use similar::{Traits, groups, similarity};
 
 /// What tasks must share to travel in one request.
 pub type Shape = Digest;
 
-/// The shape of a task: provider, model, parameters, stable prefix, form and schema of the result, checks, how many may
-/// travel together and whether what they lack is asked for again.
-pub fn shape(provider: &str, ask: &Ask, checks: &[Check], batching: Batching, limit: usize) -> Shape {
+/// The shape of a task: provider, model, parameters, stable prefix, form and schema of the result, checks, whether it can share a
+/// request at all, and what the Genfile says of how it may.
+pub fn shape(provider: &str, ask: &Ask, checks: &[Check], batching: Batching) -> Shape {
     let names: Vec<&str> = ask.outputs.iter().map(|output| output.name.as_deref().unwrap_or("")).collect();
-    let checks: Vec<&str> = checks.iter().map(|check| check.name()).collect();
-    Framed::new("genmake-shape-1")
+    let check = |check: &Check| match check {
+        Check::Schema(expr) | Check::Run(expr) => format!("{} {}", check.name(), expr.text()),
+        check => check.name().to_owned(),
+    };
+    let checks: Vec<String> = checks.iter().map(check).collect();
+    let Batching { enabled, max_batch_size, similarity_threshold, weights, prefer, fallback_on_failure } = batching;
+    let weights = [weights.file_type, weights.structure, weights.package, weights.dependencies];
+    let framed = Framed::new("genmake-shape-2")
         .field(provider)
         .field(&ask.model)
         .field(serde_json::Value::Object(ask.params.clone()).to_string())
@@ -26,9 +41,10 @@ pub fn shape(provider: &str, ask: &Ask, checks: &[Check], batching: Batching, li
         .field(names.join("\n"))
         .field(ask.schema.as_ref().map(|schema| schema.value().to_string()).unwrap_or_default())
         .field(checks.join("\n"))
-        .field((limit as u64).to_le_bytes())
-        .field([u8::from(batching.fallback_on_failure)])
-        .finish()
+        .field([ask.can_share(), enabled, fallback_on_failure, prefer == Prefer::Time].map(u8::from))
+        .field((max_batch_size.unwrap_or(0) as u64).to_le_bytes());
+    let numbers = weights.into_iter().chain([similarity_threshold]);
+    numbers.fold(framed, |framed, number| framed.field(number.to_le_bytes())).finish()
 }
 
 /// Several tasks of one shape in one request, or one task alone.
@@ -45,32 +61,45 @@ pub struct Batch {
 /// Groups tasks into batches.
 #[derive(Debug, Default)]
 pub struct Batcher {
-    groups: BTreeMap<Shape, Group>,
+    /// Not put into requests yet.
+    waiting: Vec<Traveler>,
+    /// To be sent, those that take longest first.
+    ready: VecDeque<Packed>,
     /// What was asked for before, ready to go again.
     again: VecDeque<Batch>,
+    shapes: BTreeMap<Shape, Past>,
+    scores: HashMap<TaskId, f64>,
 }
 
+/// What became of a shape's requests so far.
 #[derive(Debug, Default)]
-struct Group {
-    /// In the order of the graph, whoever came first.
-    waiting: BTreeSet<TaskId>,
-    limit: usize,
+struct Past {
     /// Answers to several tasks that brought nothing whole.
     failures_in_a_row: u32,
+    prefix: Prefix,
+}
+
+/// What a provider has of a shape's prefix.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+enum Prefix {
+    #[default]
+    Unsent,
+    /// In the request that is ahead of the others.
+    Ahead,
+    Sent,
 }
 
 /// Two failures of a shape in a row: its tasks go alone for the rest of the run.
 const SINGLES_AFTER: u32 = 2;
 
 impl Batcher {
-    /// Adds a task that may share a request with `limit - 1` others.
-    pub fn add(&mut self, task: TaskId, shape: Shape, limit: usize) {
-        let group = self.groups.entry(shape).or_default();
-        group.limit = limit.max(1);
-        group.waiting.insert(task);
+    /// Adds a task that needs a model.
+    pub fn add(&mut self, traveler: Traveler) {
+        self.waiting.push(traveler);
     }
 
-    /// The next batch: what goes again first, then full ones, then what is left.
+    /// The next batch: what goes again first, then what will take longest. Everything that waits is put into requests at once, so
+    /// whoever could add to one should have been added. `None` also while all that is left waits for a request that went ahead.
     pub fn next_batch(&mut self) -> Option<Batch> {
         if let Some(batch) = self.again.pop_front() {
             let mut parts = self.parted(batch);
@@ -78,30 +107,71 @@ impl Batcher {
             parts.into_iter().rev().for_each(|part| self.again.push_front(part));
             return first;
         }
-        let is_full = |group: &Group| group.waiting.len() >= group.size();
-        let (shape, group) = self
-            .groups
-            .iter_mut()
-            .filter(|(_, group)| !group.waiting.is_empty())
-            .min_by_key(|(_, group)| (!is_full(group), group.waiting.first().copied()))?;
-        Some(group.take(*shape))
+        if !self.waiting.is_empty() {
+            let past = &self.shapes;
+            let alone = |shape| past.get(&shape).filter(|past| past.goes_alone()).map(|_| 1);
+            let packed = pack::pack(std::mem::take(&mut self.waiting), &alone);
+            for Packed { batch, scores, .. } in &packed {
+                self.scores.extend(batch.tasks.iter().copied().zip(scores.iter().copied()));
+            }
+            self.ready.extend(packed);
+        }
+        let past = |shape: Shape| self.shapes.get(&shape).map_or(Prefix::Unsent, |past| past.prefix);
+        let at = self.ready.iter().position(|packed| past(packed.batch.shape) != Prefix::Ahead)?;
+        let Packed { batch, is_first_ahead, scores } = self.ready.remove(at)?;
+        let shape = batch.shape;
+        let has_followers = self.ready.iter().any(|packed| packed.batch.shape == shape);
+        let past = self.shapes.entry(shape).or_default();
+        past.prefix = match past.prefix {
+            Prefix::Unsent if is_first_ahead && has_followers => Prefix::Ahead,
+            _ => Prefix::Sent,
+        };
+        if !past.goes_alone() || batch.tasks.len() < 2 {
+            return Some(batch);
+        }
+        // It was put together before its shape's requests began to fail.
+        for (task, score) in batch.tasks.into_iter().zip(scores).rev() {
+            let batch = Batch { shape, tasks: vec![task], failures: batch.failures };
+            self.ready.push_front(Packed { batch, is_first_ahead, scores: vec![score] });
+        }
+        self.ready.pop_front().map(|packed| packed.batch)
+    }
+
+    /// All that there is to send, as if every answer began at once.
+    pub fn all(&mut self) -> Vec<Batch> {
+        let next = || {
+            let batch = self.next_batch()?;
+            self.is_answering(batch.shape);
+            Some(batch)
+        };
+        std::iter::from_fn(next).collect()
+    }
+
+    /// The provider has begun to answer a request of this shape, or will not: what waited for that can go.
+    pub fn is_answering(&mut self, shape: Shape) {
+        self.shapes.entry(shape).or_default().prefix = Prefix::Sent;
+    }
+
+    /// How alike a task is to what its group goes by, 0 to 1; none before it was put into a batch.
+    pub fn score(&self, task: TaskId) -> Option<f64> {
+        self.scores.get(&task).copied()
     }
 
     /// Whether nothing waits.
     pub fn is_empty(&self) -> bool {
-        self.again.is_empty() && self.groups.values().all(|group| group.waiting.is_empty())
+        self.again.is_empty() && self.ready.is_empty() && self.waiting.is_empty()
     }
 
     /// Takes out everything that waits.
     pub fn drain(&mut self) -> Vec<TaskId> {
         let again = self.again.drain(..).flat_map(|batch| batch.tasks);
-        let waiting = self.groups.values_mut().flat_map(|group| std::mem::take(&mut group.waiting));
-        again.chain(waiting).collect()
+        let ready = self.ready.drain(..).flat_map(|packed| packed.batch.tasks);
+        again.chain(ready).chain(self.waiting.drain(..).map(|traveler| traveler.task)).collect()
     }
 
     /// A batch as it is to be sent now: one by one, if its shape goes alone by now.
     pub fn parted(&self, batch: Batch) -> VecDeque<Batch> {
-        if batch.tasks.len() == 1 || self.groups.get(&batch.shape).is_none_or(|group| !group.goes_alone()) {
+        if batch.tasks.len() == 1 || self.shapes.get(&batch.shape).is_none_or(|past| !past.goes_alone()) {
             return VecDeque::from([batch]);
         }
         let Batch { shape, tasks, failures } = batch;
@@ -110,19 +180,19 @@ impl Batcher {
 
     /// Notes that a batch of several delivered something.
     pub fn succeeded(&mut self, shape: Shape) {
-        self.groups.entry(shape).or_default().failures_in_a_row = 0;
+        self.shapes.entry(shape).or_default().failures_in_a_row = 0;
     }
 
     /// Queues what `batch` did not deliver. Truncated: smaller company, since the same limit would cut it again. Malformed: once
     /// more together, then in halves. Refused: in halves, then alone, since one may be to blame. Broken off: together, since nobody is. When two
     /// answers in a row brought nothing whole although they came to their end, the shape goes alone.
     pub fn missing(&mut self, batch: &Batch, tasks: Vec<TaskId>, why: &Shortfall) {
-        let group = self.groups.entry(batch.shape).or_default();
+        let past = self.shapes.entry(batch.shape).or_default();
         let together = batch.tasks.len() > 1;
         let is_of_the_shape = matches!(why, Shortfall::Truncated | Shortfall::Malformed(_));
-        group.failures_in_a_row += u32::from(together && is_of_the_shape && tasks.len() == batch.tasks.len());
+        past.failures_in_a_row += u32::from(together && is_of_the_shape && tasks.len() == batch.tasks.len());
         let size = match why {
-            _ if group.goes_alone() || !together => 1,
+            _ if past.goes_alone() || !together => 1,
             Shortfall::Refused(_) if batch.failures > 0 => 1,
             Shortfall::Refused(_) => tasks.len().div_ceil(2),
             Shortfall::Broken(_) => tasks.len(),
@@ -141,19 +211,9 @@ impl Batcher {
     }
 }
 
-impl Group {
-    fn size(&self) -> usize {
-        if self.goes_alone() { 1 } else { self.limit.max(1) }
-    }
-
+impl Past {
     fn goes_alone(&self) -> bool {
         self.failures_in_a_row >= SINGLES_AFTER
-    }
-
-    fn take(&mut self, shape: Shape) -> Batch {
-        let size = self.size();
-        let tasks = std::iter::from_fn(|| self.waiting.pop_first()).take(size).collect();
-        Batch { shape, tasks, failures: 0 }
     }
 }
 
@@ -167,7 +227,11 @@ mod tests {
     }
 
     fn all(batcher: &mut Batcher) -> Vec<Vec<TaskId>> {
-        std::iter::from_fn(|| batcher.next_batch()).map(|batch| batch.tasks).collect()
+        batcher.all().into_iter().map(|batch| batch.tasks).collect()
+    }
+
+    fn asking(task: TaskId, shape: &str, most: usize) -> Traveler {
+        Traveler::example(task, shape, most)
     }
 
     fn malformed() -> Shortfall {
@@ -175,13 +239,13 @@ mod tests {
     }
 
     #[test]
-    fn full_batches_come_first_and_in_the_order_of_the_graph() {
+    fn large_batches_come_first_and_tasks_by_their_names() {
         let mut batcher = Batcher::default();
-        batcher.add(0, shape_of("other"), 5);
+        batcher.add(asking(0, "other", 5));
         for task in (1..13).rev() {
-            batcher.add(task, shape_of("s"), 5);
+            batcher.add(asking(task, "s", 5));
         }
-        assert_eq!(all(&mut batcher), [vec![1, 2, 3, 4, 5], vec![6, 7, 8, 9, 10], vec![0], vec![11, 12]]);
+        assert_eq!(all(&mut batcher), [vec![1, 2, 3, 4, 5], vec![6, 7, 8, 9, 10], vec![11, 12], vec![0]]);
         assert!(batcher.is_empty());
     }
 
@@ -189,7 +253,7 @@ mod tests {
     fn shapes_do_not_mix() {
         let mut batcher = Batcher::default();
         for task in 0..6 {
-            batcher.add(task, shape_of(if task % 2 == 0 { "a" } else { "b" }), 5);
+            batcher.add(asking(task, if task % 2 == 0 { "a" } else { "b" }, 5));
         }
         let mut batches = all(&mut batcher);
         batches.sort();
@@ -221,8 +285,8 @@ mod tests {
         batcher.missing(&again, vec![2, 3, 4], &malformed());
         assert_eq!(all(&mut batcher), [[5], [6], [2], [3], [4]]);
         assert_eq!(batcher.parted(queued).len(), 2);
-        batcher.add(7, shape_of("s"), 5);
-        batcher.add(8, shape_of("s"), 5);
+        batcher.add(asking(7, "s", 5));
+        batcher.add(asking(8, "s", 5));
         assert_eq!(all(&mut batcher), [[7], [8]]);
     }
 
@@ -236,8 +300,8 @@ mod tests {
             batcher.missing(&batch, vec![2, 3, 4], &Shortfall::Broken(String::new()));
         }
         assert_eq!(all(&mut batcher)[..3], [vec![3, 4], vec![4], vec![2, 3, 4]]);
-        batcher.add(7, shape_of("s"), 5);
-        batcher.add(8, shape_of("s"), 5);
+        batcher.add(asking(7, "s", 5));
+        batcher.add(asking(8, "s", 5));
         assert_eq!(all(&mut batcher), [[7, 8]]);
     }
 
@@ -253,13 +317,69 @@ mod tests {
         assert_eq!(all(&mut batcher), [vec![4, 5], vec![1], vec![2], vec![3]]);
     }
 
+    #[test]
+    fn batches_that_were_put_together_before_come_apart_after_two_failures() {
+        let mut batcher = Batcher::default();
+        (0..6).for_each(|task| batcher.add(asking(task, "s", 2)));
+        for _ in 0..2 {
+            let batch = batcher.next_batch().unwrap();
+            batcher.missing(&batch, batch.tasks.clone(), &malformed());
+        }
+        assert_eq!(all(&mut batcher), [[0], [1], [2], [3], [4], [5]]);
+    }
+
+    #[test]
+    fn one_request_goes_ahead_where_the_provider_keeps_the_prefix() {
+        let cached = |task, shape: &str, prefer| {
+            let mut traveler = asking(task, shape, 2);
+            traveler.terms.prefix = 2000;
+            traveler.terms.model.cache = Some(crate::models::Cache { minimum: 1024 });
+            traveler.terms.batching.prefer = prefer;
+            traveler
+        };
+        let next = |batcher: &mut Batcher| batcher.next_batch().map(|batch| batch.tasks);
+        let mut batcher = Batcher::default();
+        (0..6).for_each(|task| batcher.add(cached(task, "s", Prefer::Cost)));
+        (6..8).for_each(|task| batcher.add(cached(task, "alone", Prefer::Cost)));
+        assert_eq!(next(&mut batcher), Some(vec![0, 1]));
+        // Another shape does not wait for it; this one does, whoever is added.
+        assert_eq!(next(&mut batcher), Some(vec![6, 7]));
+        batcher.add(cached(8, "s", Prefer::Cost));
+        assert_eq!((next(&mut batcher), batcher.is_empty()), (None, false));
+        batcher.is_answering(shape_of("s"));
+        let rest: Vec<_> = std::iter::from_fn(|| next(&mut batcher)).collect();
+        assert_eq!(rest, [vec![2, 3], vec![4, 5], vec![8]]);
+        // Where time is preferred nobody waits, nor where the prefix is too short.
+        for short in [false, true] {
+            let mut batcher = Batcher::default();
+            for task in 0..4 {
+                let mut traveler = cached(task, "s", if short { Prefer::Cost } else { Prefer::Time });
+                traveler.terms.prefix -= if short { 1500 } else { 0 };
+                traveler.terms.in_flight = 2;
+                batcher.add(traveler);
+            }
+            assert_eq!(std::iter::from_fn(|| next(&mut batcher)).count(), 2);
+        }
+    }
+
+    #[test]
+    fn what_waits_can_be_taken_out() {
+        let mut batcher = Batcher::default();
+        (0..4).for_each(|task| batcher.add(asking(task, "s", 2)));
+        batcher.next_batch();
+        batcher.add(asking(9, "s", 2));
+        batcher.alone(shape_of("s"), 7);
+        assert_eq!(batcher.drain(), [7, 2, 3, 9]);
+        assert!(batcher.is_empty());
+    }
+
     proptest! {
         /// Nobody is lost, nobody travels twice, no batch is over its limit, and there are no more batches than needed.
         #[test]
         fn every_task_travels_once(tasks in proptest::collection::vec(0usize..3, 0..60), limit in 1usize..9) {
             let mut batcher = Batcher::default();
             for (task, shape) in tasks.iter().enumerate() {
-                batcher.add(task, shape_of(&shape.to_string()), limit);
+                batcher.add(asking(task, &shape.to_string(), limit));
             }
             let batches = all(&mut batcher);
             prop_assert!(batches.iter().all(|batch| batch.len() <= limit));
@@ -275,7 +395,7 @@ mod tests {
         fn falling_back_ends(size in 1usize..12, kinds in proptest::collection::vec(0u8..3, 40)) {
             let mut batcher = Batcher::default();
             for task in 0..size {
-                batcher.add(task, shape_of("s"), size);
+                batcher.add(asking(task, "s", size));
             }
             let mut requests = 0;
             let mut singles = 0;

@@ -13,6 +13,7 @@ mod init;
 mod plan;
 mod prompt;
 mod prompt_file;
+mod savings;
 mod starter;
 mod verdicts;
 mod watch;

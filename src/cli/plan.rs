@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use super::args::Format;
+use super::savings::{savings, savings_line};
 use super::verdicts::{orphan_json, orphan_words, rows, table};
 use super::{Context, Exit, targets};
 use crate::batch::Batch;
@@ -35,6 +36,8 @@ pub(super) fn run(context: &Context, names: &[String]) -> Result<Exit, Errors> {
 /// What a request would take.
 struct Estimate {
     paths: Vec<String>,
+    /// How alike each is to what its group goes by.
+    alike: Vec<f64>,
     provider: String,
     model: String,
     input_tokens: u64,
@@ -49,6 +52,7 @@ fn estimate(planned: &Planned, batch: &Batch) -> Estimate {
     let provider = batch.tasks.first().and_then(|task| graph.manifest.provider_of(graph.rule(*task)).ok());
     let mut estimate = Estimate {
         paths: batch.tasks.iter().map(|task| graph.name(*task).to_string()).collect(),
+        alike: batch.tasks.iter().map(|task| planned.plan.scores.get(task).copied().unwrap_or(1.0)).collect(),
         provider: provider.map(|provider| provider.name.clone()).unwrap_or_default(),
         model: String::new(),
         input_tokens: 0,
@@ -71,6 +75,7 @@ fn to_json(planned: &Planned, requests: &[Estimate]) -> Value {
         json!({
             "outputs": request.paths, "provider": request.provider, "model": request.model,
             "input_tokens": request.input_tokens, "max_output_tokens": request.max_output_tokens,
+            "similarity": request.alike.iter().map(|score| (score * 1000.0).round() / 1000.0).collect::<Vec<_>>(),
         })
     });
     json!({
@@ -81,6 +86,7 @@ fn to_json(planned: &Planned, requests: &[Estimate]) -> Value {
         "batches": batches.collect::<Vec<_>>(),
         "input_tokens": requests.iter().map(|request| request.input_tokens).sum::<u64>(),
         "max_output_tokens": requests.iter().map(|request| request.max_output_tokens).sum::<Option<u64>>(),
+        "tokens_saved": savings(planned),
         "cost_usd": null,
     })
 }
@@ -94,7 +100,10 @@ fn to_text(context: &Context, planned: &Planned, requests: &[Estimate]) {
         }
         let mut why = row.reasons.join("; ");
         if let Some(request) = row.request {
-            why += &format!("  [request {request}]");
+            why += &match planned.plan.scores.get(&row.task).filter(|_| context.options.verbose) {
+                Some(score) => format!("  [request {request}, {score:.2} alike]"),
+                None => format!("  [request {request}]"),
+            };
         }
         lines.push([row.action.unwrap_or(row.status).to_owned(), row.name(), why]);
     }
@@ -121,6 +130,9 @@ fn to_text(context: &Context, planned: &Planned, requests: &[Estimate]) {
             request.model,
             request.input_tokens
         ));
+    }
+    if let Some(line) = savings_line(planned, &savings(planned)) {
+        ui::out(&line);
     }
     let count = |action: &str| rows.iter().filter(|row| row.action == Some(action)).count();
     let fresh = rows.iter().filter(|row| row.status == "fresh").count();

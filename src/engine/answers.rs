@@ -34,8 +34,11 @@ impl Run<'_> {
         let Some(ask) = self.underway.get(&task).and_then(|u| u.ask.clone()) else {
             return self.fail(task, Status::Failed, bug("a task without a request"));
         };
-        let (shape, limit) = plan::travel(graph, task, &ask);
-        self.schedule.asks(task, shape, if self.options.batch { limit } else { 1 });
+        let mut traveler = plan::travel(graph, task, &ask);
+        if !self.options.batch {
+            traveler.terms.most = Some(1);
+        }
+        self.schedule.asks(traveler);
     }
 
     /// Sends a request, or lets it wait until its provider has a free place.
@@ -43,7 +46,7 @@ impl Run<'_> {
         let (name, provider) = match self.provider(&batch) {
             Ok(provider) => provider,
             Err(error) => {
-                self.schedule.returned();
+                self.schedule.returned(batch.shape);
                 for task in batch.tasks {
                     let error = error.clone().in_rule(&self.shared.graph.rule(task).name);
                     self.fail(task, Status::Failed, error);
@@ -96,7 +99,7 @@ impl Run<'_> {
                 }
                 continue;
             }
-            self.schedule.returned();
+            self.schedule.returned(batch.shape);
             batch.tasks.iter().for_each(|task| self.schedule.ended(*task, End::Skipped));
         }
     }
@@ -126,7 +129,7 @@ impl Run<'_> {
 
     pub(super) fn asked(&mut self, asked: Asked) {
         let provider = asked.provider.clone();
-        self.schedule.returned();
+        self.schedule.returned(asked.batch.shape);
         self.came_back(asked);
         self.next_request(&provider);
     }

@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 
 use super::include::Included;
 use super::language::{Form, SECRETS, TOP};
-use super::model::{Api, Batching, Expr, Manifest, Provider, Recipe, unknown_provider};
+use super::model::{Api, Batching, Expr, Manifest, Prefer, Provider, Recipe, Weights, unknown_provider};
 use super::read::{Fields, Reader, boolean, duration, entries, fields, number, text, whole};
 use super::rule::{Around, rule};
 use crate::error::{Code, Error};
@@ -233,9 +233,24 @@ fn provider(reader: &mut Reader, key: &Key, node: &Node) -> Option<Provider> {
 
 pub(super) fn batching(node: &Node, into: &mut Batching) {
     let keys = fields(node);
-    let size = keys.get("max_batch_size").and_then(whole).and_then(|n| usize::try_from(n).ok());
     into.enabled = keys.get("enabled").and_then(boolean).unwrap_or(into.enabled);
-    into.max_batch_size = size.unwrap_or(into.max_batch_size);
+    if let Some(node) = keys.get("max_batch_size") {
+        let number = whole(node).and_then(|n| usize::try_from(n).ok());
+        into.max_batch_size = if text(node) == Some("auto") { None } else { number.or(into.max_batch_size) };
+    }
     into.similarity_threshold = keys.get("similarity_threshold").and_then(number).unwrap_or(into.similarity_threshold);
+    let weights = keys.get("weights").map(fields).unwrap_or_default();
+    let weight = |name: &str, otherwise| weights.get(name).and_then(number).unwrap_or(otherwise);
+    into.weights = Weights {
+        file_type: weight("file_type", into.weights.file_type),
+        structure: weight("structure", into.weights.structure),
+        package: weight("package", into.weights.package),
+        dependencies: weight("dependencies", into.weights.dependencies),
+    };
+    into.prefer = match keys.get("prefer").and_then(text) {
+        Some("time") => Prefer::Time,
+        Some("cost") => Prefer::Cost,
+        _ => into.prefer,
+    };
     into.fallback_on_failure = keys.get("fallback_on_failure").and_then(boolean).unwrap_or(into.fallback_on_failure);
 }

@@ -122,14 +122,22 @@ pub(super) const BATCHING: &[Field] = &[
     key("enabled", Form::Bool, "true", "Whether tasks share requests."),
     key(
         "max_batch_size",
-        Form::OneOf(&[Form::Choice(&[], &["auto"]), Form::Whole(1, 1000)]),
+        Form::OneOf(&[Form::Choice(&["auto"], &[]), Form::Whole(1, 1000)]),
         "5",
-        "How many tasks one request carries at most.",
+        "How many tasks one request carries at most; `auto` for as many as cost least.",
     ),
     key("similarity_threshold", Form::Number(0.0, 1.0), "0.7", "How alike tasks must be to share a request."),
     key("fallback_on_failure", Form::Bool, "true", "Whether what a request did not deliver is asked for again."),
-    later("weights"),
-    later("prefer"),
+    key("weights", Form::Keys(WEIGHTS), "", "How much each part of likeness counts."),
+    key("prefer", Form::Choice(&["cost", "time"], &[]), "\"cost\"", "What batches are to save first."),
+];
+
+/// `weights` of `batching`.
+const WEIGHTS: &[Field] = &[
+    key("file_type", Form::Number(0.0, 1.0), "0.3", "The same extension of the output."),
+    key("structure", Form::Number(0.0, 1.0), "0.35", "As many attributes, and of the same types."),
+    key("package", Form::Number(0.0, 1.0), "0.2", "The same package."),
+    key("dependencies", Form::Number(0.0, 1.0), "0.15", "References to the same."),
 ];
 
 /// Something that a foreach runs over: a glob or selector, a literal list, or several globs.

@@ -21,8 +21,8 @@ use crate::path::RelPath;
 use crate::yaml::{self, Node};
 
 pub use model::{
-    Api, Batching, Check, Context, Expr, Foreach, Input, Manifest, OnEdit, OnError, Over, Provider, Recipe, Rule,
-    known_names,
+    Api, Batching, Check, Context, Expr, Foreach, Input, Manifest, OnEdit, OnError, Over, Prefer, Provider, Recipe,
+    Rule, Weights, known_names,
 };
 pub use schema::schema;
 

@@ -382,24 +382,64 @@ impl Check {
 pub struct Batching {
     /// Whether they do.
     pub enabled: bool,
-    /// How many at most.
-    pub max_batch_size: usize,
-    /// How alike tasks of a shape must be, 0 to 1. Read and checked; grouping does not use it yet.
+    /// How many at most; `None` for as many as cost least.
+    pub max_batch_size: Option<usize>,
+    /// How alike tasks of a shape must be, 0 to 1.
     pub similarity_threshold: f64,
+    /// What likeness is made of.
+    pub weights: Weights,
+    /// What a choice is made for.
+    pub prefer: Prefer,
     /// Whether what a batch did not deliver is asked for again.
     pub fallback_on_failure: bool,
 }
 
+/// How much each part of likeness counts; what matters is their share of the sum.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Weights {
+    /// The extensions of the outputs.
+    pub file_type: f64,
+    /// How many attributes, and of which types.
+    pub structure: f64,
+    /// The package that an item is of.
+    pub package: f64,
+    /// What an item refers to.
+    pub dependencies: f64,
+}
+
+impl Default for Weights {
+    fn default() -> Weights {
+        Weights { file_type: 0.30, structure: 0.35, package: 0.20, dependencies: 0.15 }
+    }
+}
+
+/// What batches are to save first.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Prefer {
+    /// Money.
+    #[default]
+    Cost,
+    /// Time.
+    Time,
+}
+
 impl Default for Batching {
     fn default() -> Batching {
-        Batching { enabled: true, max_batch_size: 5, similarity_threshold: 0.7, fallback_on_failure: true }
+        Batching {
+            enabled: true,
+            max_batch_size: Some(5),
+            similarity_threshold: 0.7,
+            weights: Weights::default(),
+            prefer: Prefer::Cost,
+            fallback_on_failure: true,
+        }
     }
 }
 
 impl Batching {
-    /// The most tasks that one request may carry.
-    pub fn limit(&self) -> usize {
-        if self.enabled { self.max_batch_size } else { 1 }
+    /// The most tasks that one request may carry; `None` for as many as cost least.
+    pub fn most(&self) -> Option<usize> {
+        if self.enabled { self.max_batch_size } else { Some(1) }
     }
 }
 

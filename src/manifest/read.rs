@@ -21,7 +21,7 @@ pub(super) struct Reader {
 }
 
 /// A map's entries by name.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Default)]
 pub(super) struct Fields<'n>(&'n [(Key, Node)]);
 
 impl<'n> Fields<'n> {

@@ -13,12 +13,13 @@ mod overlay;
 mod schedule;
 mod stale;
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use rayon::prelude::*;
+use serde_json::Value;
 
-use crate::batch::{self, Batch, Batcher, Shape};
+use crate::batch::{self, Batch, Batcher, Terms, Traits, Traveler};
 use crate::digest::Digest;
 use crate::error::{Code, Error};
 use crate::files::Files;
@@ -26,7 +27,10 @@ use crate::graph::{Graph, Output, TaskId};
 use crate::llm::Ask;
 use crate::lock::Lock;
 use crate::merge;
+use crate::models;
 use crate::path::RelPath;
+use crate::prompt::Role;
+use crate::tokens;
 
 use checks::Checked;
 use overlay::Overlay;
@@ -126,6 +130,8 @@ pub struct Plan {
     pub orphans: Vec<Orphan>,
     /// The requests that would be sent now. What waits for them is not in them.
     pub batches: Vec<Batch>,
+    /// Of the tasks in them how alike each is to what its group goes by, 0 to 1.
+    pub scores: HashMap<TaskId, f64>,
 }
 
 /// Judges the tasks that `needed` marks.
@@ -152,8 +158,8 @@ pub fn plan(ground: &Ground, needed: &[bool]) -> Plan {
             tasks[id] = Some(judged);
         }
     }
-    let batches = batches(ground.graph, &tasks);
-    Plan { tasks, orphans: Vec::new(), batches }
+    let (batches, scores) = batches(ground.graph, &tasks);
+    Plan { tasks, orphans: Vec::new(), batches, scores }
 }
 
 /// What a task's recipe gives, whatever it was judged to be. What it depends on is taken as it will be, so far as that is known.
@@ -378,27 +384,55 @@ fn why_key_moved(remembered: Option<&Remembered>, parts: &[Part], locked_model: 
     }
 }
 
-/// The shape that a task travels in, and how many may travel together.
-pub fn travel(graph: &Graph, id: TaskId, ask: &Ask) -> (Shape, usize) {
+/// What is to be known of a task that needs a model, to put it into a request.
+pub fn travel(graph: &Graph, id: TaskId, ask: &Ask) -> Traveler {
     let rule = graph.rule(id);
-    let provider = graph.manifest.provider_of(rule).map_or("", |provider| provider.name.as_str());
-    let limit = if ask.can_share() { rule.batching.limit() } else { 1 };
-    (batch::shape(provider, ask, &rule.checks, rule.batching, limit), limit)
+    let task = &graph.tasks[id];
+    let provider = graph.manifest.provider_of(rule).ok();
+    let name = provider.map_or("", |provider| provider.name.as_str());
+    let about = task.context.as_ref().and_then(|context| context.related_to.as_deref());
+    let related = ask.context.iter().filter(|_| about.is_some()).flat_map(|note| &note.shown);
+    let related = related.map(String::as_str).filter(|name| Some(*name) != about);
+    let limit = ask.params.get("max_output_tokens").and_then(Value::as_u64);
+    let own = ask.messages.iter().filter(|message| message.role != Role::System);
+    let prefix = tokens::estimate(ask.system());
+    Traveler {
+        task: id,
+        shape: batch::shape(name, ask, &rule.checks, rule.batching),
+        traits: Traits::new(
+            task.outputs.iter().map(|output| output.path.ext()),
+            task.item.as_ref().map(|item| &item.value),
+            related,
+        ),
+        name: graph.name(id).to_string(),
+        own: own.map(|message| tokens::estimate(&message.text)).sum(),
+        expected: limit.map_or(batch::EXPECTED, |limit| limit.min(batch::EXPECTED)),
+        limit,
+        terms: Terms {
+            provider: name.to_owned(),
+            in_flight: provider.map_or(1, |provider| provider.in_flight),
+            batching: rule.batching,
+            most: if ask.can_share() { rule.batching.most() } else { Some(1) },
+            prefix,
+            model: models::find(&ask.model).unwrap_or_default(),
+        },
+    }
 }
 
-fn batches(graph: &Graph, tasks: &[Option<Result<Judged, Error>>]) -> Vec<Batch> {
+/// The requests that would be sent, in their order, and how alike each task is to what its group goes by.
+fn batches(graph: &Graph, tasks: &[Option<Result<Judged, Error>>]) -> (Vec<Batch>, HashMap<TaskId, f64>) {
     let mut batcher = Batcher::default();
     for (id, judged) in tasks.iter().enumerate() {
         if let Some(Ok(judged)) = judged
             && let Some(ask) = judged.ask()
         {
-            let (shape, limit) = travel(graph, id, ask);
-            batcher.add(id, shape, limit);
+            batcher.add(travel(graph, id, ask));
         }
     }
-    let mut batches: Vec<Batch> = std::iter::from_fn(|| batcher.next_batch()).collect();
-    batches.sort_by_key(|batch| batch.tasks.first().copied());
-    batches
+    let batches = batcher.all();
+    let scores = batches.iter().flat_map(|batch| &batch.tasks);
+    let scores = scores.filter_map(|task| Some((*task, batcher.score(*task)?))).collect();
+    (batches, scores)
 }
 
 /// The targets in the lock that no rule makes.

@@ -4,7 +4,7 @@
 
 use std::collections::VecDeque;
 
-use crate::batch::{Batch, Batcher, Shape};
+use crate::batch::{Batch, Batcher, Shape, Traveler};
 use crate::graph::TaskId;
 use crate::llm::Shortfall;
 
@@ -115,10 +115,10 @@ impl Schedule {
     }
 
     /// A running task needs a model.
-    pub fn asks(&mut self, task: TaskId, shape: Shape, limit: usize) {
+    pub fn asks(&mut self, traveler: Traveler) {
         self.running -= 1;
-        self.states[task] = State::Asked;
-        self.batcher.add(task, shape, limit);
+        self.states[traveler.task] = State::Asked;
+        self.batcher.add(traveler);
     }
 
     /// A running or asked task ended.
@@ -146,9 +146,15 @@ impl Schedule {
         self.running > 0
     }
 
-    /// A request came back, whatever it brought.
-    pub fn returned(&mut self) {
+    /// A request of this shape begins to be answered: those that wait for it to be ahead can go.
+    pub fn is_answering(&mut self, shape: Shape) {
+        self.batcher.is_answering(shape);
+    }
+
+    /// A request of this shape came back, whatever it brought.
+    pub fn returned(&mut self, shape: Shape) {
         self.in_requests -= 1;
+        self.is_answering(shape);
     }
 
     /// A request that waits to be sent, as it is to be sent now: tasks of a shape that went wrong meanwhile go one by one.
@@ -221,6 +227,10 @@ mod tests {
         Digest::of("s")
     }
 
+    fn asking(task: TaskId, most: usize) -> Traveler {
+        Traveler::example(task, "s", most)
+    }
+
     #[test]
     fn local_work_first_then_requests() {
         // 0, 1, 2 ask; 3 is local; 4 asks and waits for 3.
@@ -228,13 +238,13 @@ mod tests {
         let mut schedule = Schedule::new(&deps, &[true; 5], false);
         for task in 0..3 {
             assert_eq!(schedule.next_step(), Step::Run(task));
-            schedule.asks(task, shape(), 3);
+            schedule.asks(asking(task, 3));
         }
         assert_eq!(schedule.next_step(), Step::Run(3));
         assert_eq!(schedule.next_step(), Step::Wait);
         schedule.ended(3, End::Done);
         assert_eq!(schedule.next_step(), Step::Run(4));
-        schedule.asks(4, shape(), 3);
+        schedule.asks(asking(4, 3));
         assert!(matches!(schedule.next_step(), Step::Request(batch) if batch.tasks == [0, 1, 2]));
         assert!(matches!(schedule.next_step(), Step::Request(batch) if batch.tasks == [4]));
     }
@@ -246,7 +256,7 @@ mod tests {
             let mut schedule = Schedule::new(&deps, &[true; 4], keep_going);
             assert_eq!(schedule.next_step(), Step::Run(0));
             assert_eq!(schedule.next_step(), Step::Run(2));
-            schedule.asks(2, shape(), 5);
+            schedule.asks(asking(2, 5));
             schedule.ended(0, End::Failed);
             assert_eq!(schedule.end_of(1), Some(End::Skipped));
             // Local work goes on either way; it costs nothing.
@@ -256,7 +266,7 @@ mod tests {
                 Step::Request(batch) => {
                     assert!(keep_going && batch.tasks == [2]);
                     schedule.ended(2, End::Done);
-                    schedule.returned();
+                    schedule.returned(shape());
                 }
                 step => assert!(!keep_going && step == Step::Done),
             }
@@ -289,7 +299,7 @@ mod tests {
                     Step::Run(task) => {
                         prop_assert!(deps[task].iter().all(|dep| schedule.end_of(*dep) == Some(End::Done)));
                         if asks[task] {
-                            schedule.asks(task, shape(), 3);
+                            schedule.asks(asking(task, 3));
                         } else {
                             order.push(task);
                             schedule.ended(task, end(task));
@@ -300,7 +310,7 @@ mod tests {
                             order.push(task);
                             schedule.ended(task, end(task));
                         }
-                        schedule.returned();
+                        schedule.returned(shape());
                     }
                     Step::Wait => prop_assert!(false, "nothing is under way"),
                     Step::Done => break,

@@ -140,6 +140,11 @@ impl Store {
         self.get_sealed(ACTIONS, &key.to_string())
     }
 
+    /// The same for whoever only looks: what is damaged stays where it is.
+    pub fn peek_action(&self, key: &Digest) -> Option<Action> {
+        action_in(&self.folder.join(ACTIONS).join(key.to_string()))
+    }
+
     /// Keeps a raw reply as it came, before anything else is done with it: one text for each output.
     ///
     /// # Errors
@@ -198,8 +203,7 @@ pub(super) fn action_in(path: &Path) -> Option<Action> {
 
 impl Stored for Store {
     fn action(&self, key: &Digest) -> Option<Vec<Digest>> {
-        // Whoever only judges changes nothing: what is damaged stays where it is.
-        let action = action_in(&self.folder.join(ACTIONS).join(key.to_string()))?;
+        let action = self.peek_action(key)?;
         action.outputs.iter().all(|digest| self.has(digest)).then_some(action.outputs)
     }
 

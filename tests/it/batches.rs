@@ -655,3 +655,96 @@ fn a_key_in_the_genfile_is_refused_and_not_shown() {
 fn a_key_for_a_name_is_refused_and_not_shown() {
     is_refused(&format!("key_env: {KEY}"), "`key_env` is the name of an environment variable, not a key");
 }
+
+// ---- who goes with whom ----
+
+/// Entities of two kinds, in the order in which they are given.
+fn of_two_kinds(server: &Server, entities: &[&str], more: &str) -> Project {
+    let lines = entities.iter().map(|name| match name.starts_with('a') {
+        true => format!("  {name}: {{package: shop, fields: {{id: int, name: text}}, refs: [Tax]}}\n"),
+        false => format!("  {name}: {{package: crm, fields: {{due: date}}}}\n"),
+    });
+    let rule = "  r: {foreach: spec.yaml#/entities/*, prompt: x.prompt, output: \"{{item.key}}.md\"}\n";
+    project(server, &format!("{rule}{more}"))
+        .file("x.prompt", "Write {{item.key}}\n")
+        .file("spec.yaml", &format!("entities:\n{}", lines.collect::<String>()))
+}
+
+#[test]
+fn alike_tasks_travel_together_wherever_they_stand_in_a_file() {
+    let bodies = |entities: &[&str]| {
+        let server = Server::start();
+        of_two_kinds(&server, entities, "").run([]).exits(0);
+        let mut bodies: Vec<String> = server.requests().iter().map(|request| request.body.to_string()).collect();
+        bodies.sort();
+        (bodies, paths(&server))
+    };
+    let (first, together) = bodies(&["a1", "b1", "a2", "b2", "a10"]);
+    assert_eq!(together, [vec!["a1.md", "a2.md", "a10.md"], vec!["b1.md", "b2.md"]]);
+    assert_eq!(bodies(&["b2", "a10", "a2", "b1", "a1"]).0, first);
+}
+
+#[test]
+fn a_plan_shows_how_alike_tasks_are() {
+    let server = Server::start();
+    let p = of_two_kinds(&server, &["a1", "b1", "a2"], "batching: {similarity_threshold: 0.3}\n");
+    p.run(["plan", "-v"])
+        .stdout(expect![[r#"
+        generate  a1.md  new  [request 1, 0.39 alike]
+        generate  b1.md  new  [request 1, 1.00 alike]
+        generate  a2.md  new  [request 1, 0.39 alike]
+        request 1: 3 tasks, p (m), about 114 tokens in, no bound on what comes back
+        0 fresh, 3 to generate; 1 request
+    "#]])
+        .exits(0);
+}
+
+/// Six tasks in three requests, with a prefix that the model's maker would keep.
+fn with_a_long_prefix(server: &Server, batching: &str) -> Project {
+    let head = "version: 1\nprovider: p\nproviders: {p: {api: openai, model: gpt-4o-mini, base_url: \"{base_url}\"}}\n";
+    let rule = "  r: {foreach: [1, 2, 3, 4, 5, 6], prompt: x.prompt, output: \"{{item}}\"}\n";
+    let system = "Say nothing that is not so. ".repeat(400);
+    Project::new()
+        .genfile_for(server, &format!("{head}batching: {{max_batch_size: 2, {batching}}}\nrules:\n{rule}"))
+        .file("x.prompt", &format!("{{{{role \"system\"}}}}{system}{{{{role \"user\"}}}}{{{{item}}}}\n"))
+}
+
+#[test]
+fn one_request_goes_ahead_where_its_prefix_is_cached_for_the_others() {
+    let server = Server::start();
+    let gate = Gate::new();
+    server.script([Act::Default, Act::Hold(gate.clone()), Act::Hold(gate.clone())]);
+    let p = with_a_long_prefix(&server, "");
+    let child = p.spawn([]);
+    // The second and the third are under way together, and so neither waits for the other.
+    server.wait_for(3);
+    assert_eq!(server.max_in_flight(), 2);
+    gate.open();
+    p.finish(child).exits(0);
+    assert_eq!(server.count(), 3);
+}
+
+#[test]
+fn none_goes_ahead_where_time_is_preferred() {
+    let server = Server::start();
+    let gate = Gate::new();
+    server.always(Act::Hold(gate.clone()));
+    let p = with_a_long_prefix(&server, "prefer: time");
+    let child = p.spawn([]);
+    server.wait_for(4);
+    gate.open();
+    p.finish(child).exits(0);
+    assert_eq!((server.count(), server.max_in_flight()), (4, 4));
+}
+
+#[test]
+fn what_waits_for_one_ahead_is_not_lost_when_that_fails() {
+    let server = Server::start();
+    server.script([Act::Prose]);
+    let p = with_a_long_prefix(&server, "");
+    p.run([]).exits(0);
+    for task in 1..=6 {
+        assert!(p.read(&task.to_string()).starts_with("# "));
+    }
+    assert_eq!(server.count(), 4);
+}

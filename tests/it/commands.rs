@@ -272,6 +272,7 @@ fn plan_says_what_would_be_done_and_why() {
         edited    docs/e4.md     edited by hand
         orphan    docs/e5.md     no rule makes it any more; a build deletes it
         request 1: 1 task, p (m), about 11 tokens in, no bound on what comes back
+        saves about 33 tokens: store 26, templates 7
         1 fresh, 1 to render, 1 to restore, 1 to generate; 1 request
     "#]];
     changes_nothing(&server, &p, &["plan"]).stdout(text).stderr(expect![[""]]).exits(0);
@@ -380,11 +381,21 @@ fn plan_as_json() {
               "provider": "p",
               "model": "m",
               "input_tokens": 11,
-              "max_output_tokens": null
+              "max_output_tokens": null,
+              "similarity": [
+                1.0
+              ]
             }
           ],
           "input_tokens": 11,
           "max_output_tokens": null,
+          "tokens_saved": {
+            "batching": 0,
+            "prompt_cache": 0,
+            "store": 26,
+            "templates": 7,
+            "context": 0
+          },
           "cost_usd": null
         }
     "#]]
@@ -406,8 +417,9 @@ fn plan_of_a_clean_checkout_makes_nothing() {
             generate  docs/e5.md     new  [request 1]
             generate  docs/e6.md     new  [request 2]
             generate  docs/e7.md     new  [request 2]
-            request 1: 5 tasks, p (m), about 171 tokens in, at most 705 out
-            request 2: 2 tasks, p (m), about 113 tokens in, at most 282 out
+            request 1: 5 tasks, p (m), about 174 tokens in, at most 705 out
+            request 2: 2 tasks, p (m), about 117 tokens in, at most 282 out
+            saves about 41 tokens: batching 30, templates 11
             0 fresh, 1 to render, 7 to generate; 2 requests
         "#]])
         .exits(0);
@@ -434,6 +446,7 @@ fn plan_knows_what_waits_for_a_model() {
             generate  docs/e1.md     new  [request 1]
             render    copy.md        waits for docs/e1.md
             request 1: 1 task, p (m), about 12 tokens in, no bound on what comes back
+            saves about 4 tokens: templates 4
             0 fresh, 2 to render, 1 to generate; 1 request and what 1 waiting task turns out to need
         "#]])
         .exits(0);
@@ -454,7 +467,8 @@ fn plan_of_everything_anew() {
         generate  docs/e1.md  asked for  [request 1]
         generate  docs/e2.md  asked for  [request 1]
         generate  docs/e3.md  asked for  [request 1]
-        request 1: 3 tasks, p (m), about 132 tokens in, no bound on what comes back
+        request 1: 3 tasks, p (m), about 136 tokens in, no bound on what comes back
+        saves about 12 tokens: batching 12
         0 fresh, 3 to generate; 1 request
     "#]])
         .exits(0);

@@ -99,7 +99,7 @@ fn depth_is_how_far_references_are_followed() {
 #[test]
 fn in_a_batch_each_task_has_its_own() {
     let server = Server::start();
-    project(&server, RELATED, "").run([]).exits(0);
+    project(&server, RELATED, "batching: {similarity_threshold: 0}").run([]).exits(0);
     let request = &server.requests()[0];
     assert_eq!(server.count(), 1);
     let of_slot = |slot: &str| names(&shown(&request.slot_text(slot).expect("a slot")));

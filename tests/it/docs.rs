@@ -366,6 +366,7 @@ const SECTIONS: &[(&str, &str)] = &[
     ("providers", "Providers"),
     ("batching", "Batching"),
     ("batch", "Batching"),
+    ("weights", "Who travels together"),
     ("rules", "Rules"),
     ("foreach", "foreach"),
     ("inputs", "Inputs"),

@@ -1,0 +1,63 @@
+//! What a plan does without, in tokens, by why: estimates, by the names of the report.
+
+use std::collections::BTreeMap;
+
+use crate::batch::Shape;
+use crate::llm::{self, Ask};
+use crate::manifest::Prefer;
+use crate::plan::{self, Making, Verdict};
+use crate::project::Planned;
+use crate::report::Saved;
+use crate::tokens;
+
+/// What the plan saves, against one request for each task that sends everything, and no store.
+pub(super) fn savings(planned: &Planned) -> Saved {
+    let mut saved = Saved::default();
+    let judged = |task: usize| planned.plan.tasks.get(task)?.as_ref()?.as_ref().ok();
+    // How many requests of a shape came before, of which those find no prefix in the cache that are under way together.
+    let mut before: BTreeMap<Shape, usize> = BTreeMap::new();
+    for batch in &planned.plan.batches {
+        let tasks = batch.tasks.iter().filter_map(|task| Some((*task, judged(*task)?.ask()?)));
+        let tasks: Vec<(usize, &Ask)> = tasks.collect();
+        let Some((first, ask)) = tasks.first() else { continue };
+        let terms = plan::travel(planned.graph(), *first, ask).terms;
+        saved.batching += terms.prefix * (tasks.len() as u64 - 1);
+        let ahead = if terms.batching.prefer == Prefer::Time { terms.in_flight } else { 1 };
+        let so_far = before.entry(batch.shape).or_default();
+        saved.prompt_cache += if terms.is_cached() && *so_far >= ahead { terms.prefix } else { 0 };
+        *so_far += 1;
+        saved.context += llm::context_saved(&tasks.iter().map(|(_, ask)| *ask).collect::<Vec<_>>());
+    }
+    for judged in planned.plan.tasks.iter().flatten().flatten() {
+        match (&judged.verdict, &judged.making, judged.key) {
+            (Verdict::Restorable(..), _, Some(key)) => {
+                let action = planned.store().peek_action(&key);
+                saved.store += action.map_or(0, |action| action.input_tokens + action.output_tokens);
+            }
+            (Verdict::Stale(_), Some(Making::Bytes(contents)), _) => {
+                let size = |bytes: &[u8]| tokens::estimate(&String::from_utf8_lossy(bytes));
+                saved.templates += contents.iter().map(|bytes| size(bytes)).sum::<u64>();
+            }
+            _ => {}
+        }
+    }
+    saved
+}
+
+/// The same in one line for people; nothing where no model is concerned.
+pub(super) fn savings_line(planned: &Planned, saved: &Saved) -> Option<String> {
+    if planned.plan.batches.is_empty() && saved.store == 0 {
+        return None;
+    }
+    let parts = [
+        ("batching", saved.batching),
+        ("prompt cache", saved.prompt_cache),
+        ("store", saved.store),
+        ("templates", saved.templates),
+        ("context", saved.context),
+    ];
+    let whole: u64 = parts.iter().map(|(_, tokens)| tokens).sum();
+    let parts: Vec<String> =
+        parts.iter().filter(|(_, tokens)| *tokens > 0).map(|(name, tokens)| format!("{name} {tokens}")).collect();
+    (whole > 0).then(|| format!("saves about {whole} tokens: {}\n", parts.join(", ")))
+}
