@@ -690,12 +690,12 @@ fn a_plan_shows_how_alike_tasks_are() {
     let p = of_two_kinds(&server, &["a1", "b1", "a2"], "batching: {similarity_threshold: 0.3}\n");
     p.run(["plan", "-v"])
         .stdout(expect![[r#"
-        generate  a1.md  new  [request 1, 0.39 alike]
-        generate  b1.md  new  [request 1, 1.00 alike]
-        generate  a2.md  new  [request 1, 0.39 alike]
-        request 1: 3 tasks, p (m), about 114 tokens in, no bound on what comes back
-        0 fresh, 3 to generate; 1 request
-    "#]])
+            generate  a1.md  new  [request 1, 0.39 alike]
+            generate  b1.md  new  [request 1, 1.00 alike]
+            generate  a2.md  new  [request 1, 0.39 alike]
+            request 1: 3 tasks, p (m), about 111 tokens in, no bound on what comes back
+            0 fresh, 3 to generate; 1 request
+        "#]])
         .exits(0);
 }
 

@@ -417,8 +417,8 @@ fn plan_of_a_clean_checkout_makes_nothing() {
             generate  docs/e5.md     new  [request 1]
             generate  docs/e6.md     new  [request 2]
             generate  docs/e7.md     new  [request 2]
-            request 1: 5 tasks, p (m), about 174 tokens in, at most 705 out
-            request 2: 2 tasks, p (m), about 117 tokens in, at most 282 out
+            request 1: 5 tasks, p (m), about 171 tokens in, at most 705 out
+            request 2: 2 tasks, p (m), about 113 tokens in, at most 282 out
             saves about 41 tokens: batching 30, templates 11
             0 fresh, 1 to render, 7 to generate; 2 requests
         "#]])
@@ -467,7 +467,7 @@ fn plan_of_everything_anew() {
         generate  docs/e1.md  asked for  [request 1]
         generate  docs/e2.md  asked for  [request 1]
         generate  docs/e3.md  asked for  [request 1]
-        request 1: 3 tasks, p (m), about 136 tokens in, no bound on what comes back
+        request 1: 3 tasks, p (m), about 132 tokens in, no bound on what comes back
         saves about 12 tokens: batching 12
         0 fresh, 3 to generate; 1 request
     "#]])
