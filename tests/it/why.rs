@@ -245,7 +245,7 @@ fn what_an_edit_of_a_specification_would_ask_for() {
             generate  docs/e1.md     as if changed: spec.yaml  [request 1]
             generate  docs/e2.md     as if changed: spec.yaml  [request 1]
             generate  docs/e3.md     as if changed: spec.yaml  [request 1]
-            request 1: 3 tasks, p (m), about 136 tokens in, no bound on what comes back
+            request 1: 3 tasks, p (m), about 132 tokens in, no bound on what comes back
             saves about 18 tokens: batching 12, templates 6
             0 fresh, 1 to render, 3 to generate; 1 request
         "#]],
