@@ -35,6 +35,7 @@ pub mod llm;
 pub mod lock;
 pub mod manifest;
 pub mod merge;
+pub mod models;
 pub mod packs;
 pub mod params;
 pub mod path;

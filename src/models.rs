@@ -1,0 +1,336 @@
+//! What models cost and take: a dated table that ships with genmake, and lists that others publish.
+//!
+//! Values only: never asks anybody, and what it does not know it does not guess. A model without a price is unpriced, not free.
+
+use std::collections::HashMap;
+use std::sync::OnceLock;
+
+use serde::Deserialize;
+use serde_json::{Map, Value};
+
+use crate::yaml;
+
+/// What is known of a model.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Model {
+    /// How many tokens prompt and answer may have together.
+    pub context: Option<u64>,
+    /// How many tokens an answer can have.
+    pub max_output: Option<u64>,
+    /// What it costs.
+    pub price: Option<Price>,
+    /// What is known of its maker's cache for the starts of prompts.
+    pub cache: Option<Cache>,
+}
+
+/// What tokens cost, in USD per million.
+#[derive(Debug, Clone, Copy, PartialEq, Deserialize)]
+pub struct Price {
+    /// Tokens sent.
+    pub input: f64,
+    /// Tokens that come back.
+    pub output: f64,
+    /// Tokens sent that were in the cache; without, as any others.
+    pub cache_read: Option<f64>,
+    /// Tokens sent that went into the cache; without, as any others.
+    pub cache_write: Option<f64>,
+    /// What holds instead for long prompts.
+    pub above: Option<Tier>,
+}
+
+/// What tokens cost where a prompt is longer than so many.
+#[derive(Debug, Clone, Copy, PartialEq, Deserialize)]
+pub struct Tier {
+    /// A prompt of more tokens than these.
+    pub prompt: u64,
+    /// As in [`Price`].
+    pub input: f64,
+    /// As in [`Price`].
+    pub output: f64,
+    /// As in [`Price`].
+    pub cache_read: Option<f64>,
+    /// As in [`Price`].
+    pub cache_write: Option<f64>,
+}
+
+/// A maker's cache for the starts of prompts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Cache {
+    /// How many tokens a start must have to be kept.
+    pub minimum: u64,
+}
+
+/// How many tokens something took, or would take.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Tokens {
+    /// All tokens sent, those of the cache among them.
+    pub input: u64,
+    /// Of the tokens sent, those that were in the cache.
+    pub cached: u64,
+    /// Of the tokens sent, those that went into the cache.
+    pub cache_write: u64,
+    /// Tokens that come back.
+    pub output: u64,
+}
+
+impl Price {
+    /// What nothing costs.
+    pub const FREE: Price = Price { input: 0.0, output: 0.0, cache_read: None, cache_write: None, above: None };
+
+    /// What one request costs, in USD. The price of a tier is for all of its tokens.
+    pub fn cost(&self, tokens: Tokens) -> f64 {
+        let tier = self.above.filter(|tier| tokens.input > tier.prompt);
+        let (input, output) = tier.map_or((self.input, self.output), |tier| (tier.input, tier.output));
+        let read = tier.map_or(self.cache_read, |tier| tier.cache_read).unwrap_or(input);
+        let write = tier.map_or(self.cache_write, |tier| tier.cache_write).unwrap_or(input);
+        let plain = tokens.input.saturating_sub(tokens.cached).saturating_sub(tokens.cache_write);
+        let parts = [(plain, input), (tokens.cached, read), (tokens.cache_write, write), (tokens.output, output)];
+        parts.iter().map(|(count, price)| *count as f64 * price / 1e6).sum()
+    }
+}
+
+/// Models by name.
+#[derive(Debug, Clone, Default)]
+pub struct List {
+    models: HashMap<String, Model>,
+}
+
+/// What the table that ships with genmake has of a model, whether it is named with a date (`claude-sonnet-4-5-20250929`), with
+/// its vendor (`anthropic/claude-sonnet-4.5`), or plainly.
+pub fn find(name: &str) -> Option<Model> {
+    shipped().find(name)
+}
+
+/// When the table that ships with genmake was true: `YYYY-MM-DD`.
+pub fn as_of() -> &'static str {
+    TABLE.lines().find_map(|line| line.strip_prefix("as_of: ")).unwrap_or_default()
+}
+
+const TABLE: &str = include_str!("models.yaml");
+
+/// A row of the table.
+#[derive(Deserialize)]
+struct Row {
+    #[serde(flatten)]
+    price: Price,
+    context: Option<u64>,
+    max_output: Option<u64>,
+    cache_minimum: Option<u64>,
+}
+
+fn shipped() -> &'static List {
+    static SHIPPED: OnceLock<List> = OnceLock::new();
+    SHIPPED.get_or_init(|| {
+        // A test reads every row.
+        let rows = |table: Value| serde_json::from_value::<HashMap<String, Row>>(table.get("models")?.clone()).ok();
+        let rows = yaml::data(TABLE).ok().and_then(rows).unwrap_or_default();
+        let model = |row: Row| Model {
+            context: row.context,
+            max_output: row.max_output,
+            price: Some(row.price),
+            cache: row.cache_minimum.map(|minimum| Cache { minimum }),
+        };
+        List { models: rows.into_iter().map(|(name, row)| (spelled(&name), model(row))).collect() }
+    })
+}
+
+impl List {
+    /// Reads the public list of prices that the LiteLLM project keeps, `model_prices_and_context_window.json`: USD for one token,
+    /// by model.
+    ///
+    /// # Errors
+    /// What it is instead, in words.
+    pub fn of_litellm(text: &str) -> Result<List, String> {
+        let list: Map<String, Value> =
+            serde_json::from_str(text).map_err(|e| format!("is no list of prices by model: {e}"))?;
+        let mut models = HashMap::new();
+        for (name, entry) in &list {
+            if let Some(model) = entry.as_object().and_then(litellm_model) {
+                // A name as it stands there is before what another comes to.
+                models.insert(name.to_lowercase(), model);
+                models.entry(plain(name)).or_insert(model);
+            }
+        }
+        if models.is_empty() {
+            return Err("has no model with `input_cost_per_token` or `max_input_tokens`".to_owned());
+        }
+        Ok(List { models })
+    }
+
+    /// What the list has of a model, under this name or what it comes to without date and vendor.
+    pub fn find(&self, name: &str) -> Option<Model> {
+        let names = [name.to_lowercase(), spelled(without_vendor(&name.to_lowercase())), plain(name)];
+        names.iter().find_map(|name| self.models.get(name)).copied()
+    }
+}
+
+/// Who stands before a model's name with a slash, at those who sell many makers' models.
+const VENDORS: &[&str] =
+    &["openrouter", "models", "anthropic", "openai", "google", "gemini", "vertex_ai", "voyage", "cohere"];
+
+/// A name without its vendor, its date, and with one spelling of versions.
+fn plain(name: &str) -> String {
+    let spelled = spelled(without_vendor(&name.to_lowercase()));
+    without_date(spelled.strip_suffix("-latest").unwrap_or(&spelled)).to_owned()
+}
+
+/// Versions are written `4.5` here and `4-5` there.
+fn spelled(name: &str) -> String {
+    name.replace('.', "-")
+}
+
+fn without_vendor(name: &str) -> &str {
+    match name.split_once('/') {
+        Some((vendor, rest)) if VENDORS.contains(&vendor) => without_vendor(rest),
+        _ => name,
+    }
+}
+
+/// A name without `-20250929`, `@20250929` or `-2025-09-29` at its end.
+fn without_date(name: &str) -> &str {
+    let is_number = |text: &str, digits| text.len() == digits && text.bytes().all(|byte| byte.is_ascii_digit());
+    if let Some((rest, date)) = name.rsplit_once(['-', '@'])
+        && is_number(date, 8)
+    {
+        return rest;
+    }
+    let mut parts = name.rsplitn(4, '-');
+    match (parts.next(), parts.next(), parts.next(), parts.next()) {
+        (Some(day), Some(month), Some(year), Some(rest))
+            if is_number(day, 2) && is_number(month, 2) && is_number(year, 4) =>
+        {
+            rest
+        }
+        _ => name,
+    }
+}
+
+/// An entry of that list; `None` where it says nothing of tokens.
+fn litellm_model(entry: &Map<String, Value>) -> Option<Model> {
+    let per_million = |name: &str| entry.get(name)?.as_f64().map(|cost| cost * 1e6);
+    let count = |name: &str| entry.get(name).and_then(Value::as_u64);
+    let limits = entry.keys().filter_map(|key| {
+        let limit = key.strip_prefix("input_cost_per_token_above_")?.strip_suffix("k_tokens")?;
+        Some((limit.to_owned(), limit.parse::<u64>().ok()? * 1000))
+    });
+    // Where there are several, the dearest is the highest.
+    let above = limits.max_by_key(|(_, prompt)| *prompt).and_then(|(limit, prompt)| {
+        let of = |name: &str| per_million(&format!("{name}_above_{limit}k_tokens"));
+        Some(Tier {
+            prompt,
+            input: of("input_cost_per_token")?,
+            output: of("output_cost_per_token").or_else(|| per_million("output_cost_per_token"))?,
+            cache_read: of("cache_read_input_token_cost"),
+            cache_write: of("cache_creation_input_token_cost"),
+        })
+    });
+    let is_embedding = entry.get("mode").is_some_and(|mode| mode == "embedding");
+    let output = per_million("output_cost_per_token").or(is_embedding.then_some(0.0));
+    let price = per_million("input_cost_per_token").zip(output).map(|(input, output)| Price {
+        input,
+        output,
+        cache_read: per_million("cache_read_input_token_cost"),
+        cache_write: per_million("cache_creation_input_token_cost"),
+        above,
+    });
+    let context = count("max_input_tokens");
+    (price.is_some() || context.is_some()).then(|| Model {
+        context,
+        max_output: count("max_output_tokens"),
+        price,
+        cache: None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_row_of_the_table_is_read() {
+        let table = yaml::data(TABLE).unwrap();
+        let names: Vec<&String> = table["models"].as_object().unwrap().keys().collect();
+        assert_eq!(shipped().models.len(), names.len());
+        for name in names {
+            let row = &table["models"][name];
+            let model = find(name).unwrap_or_else(|| panic!("{name}"));
+            let price = model.price.unwrap();
+            assert_eq!(
+                (Some(price.input), Some(price.output)),
+                (row["input"].as_f64(), row["output"].as_f64()),
+                "{name}"
+            );
+            assert!(price.cache_read.is_none_or(|read| read < price.input), "{name}");
+            assert!(price.cache_write.is_none_or(|write| write > price.input), "{name}");
+            assert!(price.above.is_none_or(|tier| tier.input > price.input && tier.output > price.output), "{name}");
+            assert_eq!(model.context, row.get("context").and_then(Value::as_u64), "{name}");
+        }
+        assert_eq!(as_of().len(), 10);
+    }
+
+    #[test]
+    fn a_model_goes_by_several_names() {
+        let price = |name: &str| find(name).and_then(|model| model.price).map(|price| price.input);
+        for name in [
+            "claude-sonnet-4-5",
+            "claude-sonnet-4.5",
+            "claude-sonnet-4-5-20250929",
+            "claude-sonnet-4-5@20250929",
+            "anthropic/claude-sonnet-4.5",
+            "openrouter/anthropic/claude-sonnet-4.5",
+            "Claude-Sonnet-4-5-latest",
+        ] {
+            assert_eq!(price(name), Some(3.0), "{name}");
+        }
+        assert_eq!(price("gpt-4.1-mini-2025-04-14"), Some(0.4));
+        assert_eq!(price("models/gemini-2.5-pro"), Some(1.25));
+        // What is only like a known one is not taken for it.
+        for name in ["claude-sonnet-4-20250514", "gpt-4.1-micro", "gpt-5.4-mini-ours", "acme/gpt-5", "smollm2", ""] {
+            assert_eq!(find(name), None, "{name}");
+        }
+    }
+
+    #[test]
+    fn a_request_costs_what_its_tokens_do() {
+        let cost = |name: &str, tokens| find(name).and_then(|model| model.price).unwrap().cost(tokens);
+        let is = |a: f64, b: f64| assert!((a - b).abs() < 1e-9, "{a} is not {b}");
+        let tokens = Tokens { input: 1_000_000, cached: 400_000, cache_write: 100_000, output: 200_000 };
+        is(cost("claude-sonnet-4.5", tokens), 1.5 + 0.12 + 0.375 + 3.0);
+        // Writes that have no price of their own are tokens like any others.
+        is(cost("gpt-4.1", tokens), 1.2 + 0.2 + 1.6);
+        let short = Tokens { input: 200_000, output: 1000, ..Tokens::default() };
+        is(cost("gemini-3.1-pro", short), 0.4 + 0.012);
+        is(cost("gemini-3.1-pro", Tokens { input: 200_001, ..short }), 0.800_004 + 0.018);
+        is(Price::FREE.cost(tokens), 0.0);
+    }
+
+    #[test]
+    fn the_public_list_is_read() {
+        let list = List::of_litellm(
+            r#"{
+            "sample_spec": {"max_input_tokens": "max input tokens", "input_cost_per_token": 0.0},
+            "acme-1": {"input_cost_per_token": 1e-06, "output_cost_per_token": 2e-06, "max_input_tokens": 8000,
+                "max_output_tokens": 2000, "cache_read_input_token_cost": 1e-07, "cache_creation_input_token_cost": 1.25e-06,
+                "input_cost_per_token_above_200k_tokens": 4e-06, "output_cost_per_token_above_200k_tokens": 6e-06},
+            "acme-1-20260101": {"input_cost_per_token": 9e-06, "output_cost_per_token": 9e-06},
+            "openai/acme-2": {"input_cost_per_token": 3e-06, "output_cost_per_token": 3e-06},
+            "acme-embed": {"mode": "embedding", "input_cost_per_token": 1e-08},
+            "acme-image": {"mode": "image_generation", "output_cost_per_image": 0.06}
+        }"#,
+        )
+        .unwrap();
+        let acme = list.find("acme-1").unwrap();
+        assert_eq!((acme.context, acme.max_output), (Some(8000), Some(2000)));
+        let price = acme.price.unwrap();
+        assert!((price.output - 2.0).abs() < 1e-9 && (price.cache_read.unwrap() - 0.1).abs() < 1e-9);
+        let tier = price.above.unwrap();
+        assert!((tier.input - 4.0).abs() < 1e-9 && tier.prompt == 200_000);
+        let input = |name: &str| list.find(name).and_then(|model| model.price).map(|price| price.input.round());
+        assert_eq!(input("acme-1-20260101"), Some(9.0));
+        assert_eq!(input("acme-1-20270101"), Some(1.0));
+        assert_eq!(input("acme-2"), Some(3.0));
+        assert_eq!(input("acme-embed"), Some(0.0));
+        assert_eq!(list.find("acme-image"), None);
+        assert!(List::of_litellm("[]").is_err() && List::of_litellm(r#"{"a": {}}"#).is_err());
+    }
+}
