@@ -31,6 +31,7 @@ pub mod event;
 pub mod expr;
 pub mod files;
 pub mod graph;
+pub mod ledger;
 pub mod llm;
 pub mod lock;
 pub mod manifest;
