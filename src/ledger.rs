@@ -9,8 +9,6 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Ledger {
-    /// What the estimates were counted by; those of another name are no good.
-    by: String,
     /// By model.
     models: BTreeMap<String, Counted>,
     /// By rule.
@@ -18,8 +16,10 @@ pub struct Ledger {
 }
 
 /// Tokens of prompts, twice counted.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 struct Counted {
+    /// What ours are counted by; what was learnt of another counter is no good.
+    by: String,
     /// By us, before they were sent.
     estimated: u64,
     /// By the provider.
@@ -57,30 +57,18 @@ const UNKNOWN: u64 = 500;
 const ENOUGH: u64 = 50_000_000;
 
 impl Ledger {
-    /// An empty ledger for estimates that were counted by `by`; or this one, if its were.
-    #[must_use]
-    pub fn counted_by(self, by: &str) -> Ledger {
-        let models = if self.by == by { self.models } else { BTreeMap::new() };
-        Ledger { by: by.to_owned(), models, ..self }
-    }
-
     /// Whether nothing is known.
     pub fn is_empty(&self) -> bool {
         self.models.is_empty() && self.rules.is_empty()
     }
 
-    /// How many tokens of a model's maker come to one of ours: 1 for a model that was never asked.
-    pub fn ratio(&self, model: &str) -> f64 {
+    /// How many tokens of a model's maker come to one of ours, counted by `by`: 1 for a model that was never asked.
+    pub fn ratio(&self, model: &str, by: &str) -> f64 {
         match self.models.get(model) {
             // A server that counts nothing, or something else, is not believed.
-            Some(of) if of.estimated > 0 => (of.counted as f64 / of.estimated as f64).clamp(0.25, 4.0),
+            Some(of) if of.by == by && of.estimated > 0 => (of.counted as f64 / of.estimated as f64).clamp(0.25, 4.0),
             _ => 1.0,
         }
-    }
-
-    /// Tokens as a model's maker will count them.
-    pub fn corrected(&self, model: &str, tokens: u64) -> u64 {
-        (tokens as f64 * self.ratio(model)).round() as u64
     }
 
     /// The tokens that one result of a rule will have: as its results before had. Of a rule without results half of what its
@@ -105,11 +93,14 @@ impl Ledger {
     }
 
     /// Notes a request's prompt: what was estimated, without correction, and what the provider says that it was.
-    pub fn note_prompt(&mut self, model: &str, estimated: u64, counted: u64) {
+    pub fn note_prompt(&mut self, model: &str, by: &str, estimated: u64, counted: u64) {
         if estimated == 0 || counted == 0 {
             return;
         }
         let of = self.models.entry(model.to_owned()).or_default();
+        if of.by != by {
+            *of = Counted { by: by.to_owned(), ..Counted::default() };
+        }
         of.estimated = of.estimated.saturating_add(estimated);
         of.counted = of.counted.saturating_add(counted);
         if of.estimated > ENOUGH {
@@ -139,21 +130,25 @@ mod tests {
 
     #[test]
     fn estimates_are_corrected_by_what_was_counted() {
-        let mut ledger = Ledger::default().counted_by("a");
-        assert_eq!(ledger.corrected("m", 100), 100);
-        ledger.note_prompt("m", 100, 130);
-        ledger.note_prompt("m", 300, 390);
-        assert_eq!(ledger.corrected("m", 1000), 1300);
-        assert_eq!(ledger.corrected("other", 1000), 1000);
+        let mut ledger = Ledger::default();
+        let is = |ledger: &Ledger, model: &str, by: &str, ratio: f64| {
+            assert!((ledger.ratio(model, by) - ratio).abs() < 1e-9, "{model}: {}", ledger.ratio(model, by));
+        };
+        is(&ledger, "m", "a", 1.0);
+        ledger.note_prompt("m", "a", 100, 130);
+        ledger.note_prompt("m", "a", 300, 390);
+        is(&ledger, "m", "a", 1.3);
+        is(&ledger, "other", "a", 1.0);
         // What counts nothing, or anything, is not believed.
-        ledger.note_prompt("none", 100, 0);
-        ledger.note_prompt("mad", 1, 1_000_000);
-        assert_eq!((ledger.corrected("none", 100), ledger.corrected("mad", 100)), (100, 400));
-        // Estimates of another kind are forgotten, and with them alone what was learnt of models.
-        ledger.note_result("r", 10, 20);
-        assert_eq!(ledger.clone().counted_by("a"), ledger);
-        let other = ledger.counted_by("b");
-        assert_eq!((other.corrected("m", 100), other.usual_input("r")), (100, Some(10)));
+        ledger.note_prompt("none", "a", 100, 0);
+        ledger.note_prompt("mad", "a", 1, 1_000_000);
+        is(&ledger, "none", "a", 1.0);
+        is(&ledger, "mad", "a", 4.0);
+        // What was learnt of one counter says nothing of another.
+        is(&ledger, "m", "b", 1.0);
+        ledger.note_prompt("m", "b", 100, 90);
+        is(&ledger, "m", "b", 0.9);
+        is(&ledger, "m", "a", 1.0);
     }
 
     #[test]
@@ -177,9 +172,9 @@ mod tests {
     #[test]
     fn what_was_long_ago_counts_for_less() {
         let mut ledger = Ledger::default();
-        (0..60).for_each(|_| ledger.note_prompt("m", 1_000_000, 1_000_000));
-        (0..120).for_each(|_| ledger.note_prompt("m", 1_000_000, 2_000_000));
-        assert!(ledger.ratio("m") > 1.7, "{}", ledger.ratio("m"));
+        (0..60).for_each(|_| ledger.note_prompt("m", "a", 1_000_000, 1_000_000));
+        (0..120).for_each(|_| ledger.note_prompt("m", "a", 1_000_000, 2_000_000));
+        assert!(ledger.ratio("m", "a") > 1.7);
         (0..600).for_each(|_| ledger.note_result("r", 1, 200_000));
         assert!((200_000..201_000).contains(&ledger.expected_output("r", None).usual));
     }

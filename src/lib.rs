@@ -27,6 +27,7 @@ pub mod context;
 pub mod digest;
 pub mod engine;
 pub mod error;
+pub mod estimate;
 pub mod event;
 pub mod expr;
 pub mod files;
@@ -77,6 +78,8 @@ impl Default for Options {
             offline: false,
             free_only: false,
             batch: true,
+            max_cost: None,
+            max_tokens: None,
             yes: false,
             keep_orphans: false,
             trusted_hosts: Vec::new(),

@@ -12,13 +12,32 @@ pub fn estimate(text: &str) -> u64 {
     ascii.div_ceil(4) + other
 }
 
-/// What [`count`] counts by; counts of different names are not to be mixed.
-#[cfg(feature = "tokenizer")]
-pub const COUNTED_BY: &str = "o200k_base";
+/// What tokens are counted by. Estimates by one are not to be corrected by what was learnt of another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Counter {
+    /// By a text's length, as [`estimate`].
+    Length,
+    /// By words, as [`count`].
+    Words,
+}
 
-/// What [`count`] counts by; counts of different names are not to be mixed.
-#[cfg(not(feature = "tokenizer"))]
-pub const COUNTED_BY: &str = "length";
+impl Counter {
+    /// The tokens of a text.
+    pub fn count(self, text: &str) -> u64 {
+        match self {
+            Counter::Length => estimate(text),
+            Counter::Words => count(text),
+        }
+    }
+
+    /// Its name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Counter::Words if cfg!(feature = "tokenizer") => "o200k_base",
+            _ => "length",
+        }
+    }
+}
 
 /// The tokens of a text by the words of OpenAI's models since GPT-4o. Without the feature `tokenizer`, an estimate.
 ///

@@ -13,6 +13,7 @@ mod init;
 mod plan;
 mod prompt;
 mod prompt_file;
+mod spending;
 mod starter;
 mod verdicts;
 mod watch;
@@ -207,6 +208,8 @@ impl Context {
             offline: self.options.offline,
             free_only: false,
             batch: !self.options.no_batch,
+            max_cost: self.options.max_cost,
+            max_tokens: self.options.max_tokens,
             yes: self.options.yes,
             keep_orphans: self.options.keep_orphans,
             trusted_hosts: self.trusted_hosts(),

@@ -4,6 +4,8 @@ mod reply;
 mod request;
 mod verify;
 
-pub use reply::{Answer, Shortfall, Split, Stop, Usage, single, split};
+/// Tokens as the provider counted them.
+pub use crate::models::Tokens as Usage;
+pub use reply::{Answer, Shortfall, Split, Stop, single, split};
 pub use request::{Ask, Request, context_saved, slot};
 pub use verify::{Complaint, Demand, Test, as_said, fits, verify};

@@ -8,6 +8,7 @@ use std::fmt;
 use serde::de::{DeserializeSeed, IgnoredAny, MapAccess, Visitor};
 use serde_json::Value;
 
+use super::Usage;
 use super::request::{Ask, RESULT, slot};
 use crate::selector::write_data;
 
@@ -35,19 +36,6 @@ pub enum Stop {
     Refused(String),
     /// The body was not an answer of this provider's form: what it was.
     Garbled(String),
-}
-
-/// Tokens as the provider counted them.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Usage {
-    /// What was sent, in all.
-    pub input: u64,
-    /// Of that, what the provider had in its cache.
-    pub cached: u64,
-    /// Of that, what the provider wrote into its cache.
-    pub cache_write: u64,
-    /// What came back, thinking included.
-    pub output: u64,
 }
 
 /// Why results are missing.

@@ -8,6 +8,7 @@ mod checks;
 mod context;
 mod key;
 mod making;
+mod models;
 mod overlay;
 mod schedule;
 mod stale;
@@ -34,6 +35,7 @@ use stale::{Means, OutputFacts};
 pub use checks::{passed, tests};
 pub use key::{Lists, Part, PartKind};
 pub use making::{Making, Recipes, commands, defaults, make};
+pub use models::Models;
 pub use schedule::{End, Schedule, Step};
 pub use stale::{Edit, Fate, Memory, Reason, Remembered, Verdict, Wish, no_base};
 

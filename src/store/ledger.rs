@@ -32,8 +32,8 @@ mod tests {
     fn it_is_read_as_written_and_damage_is_none() {
         let folder = tempfile::tempdir().unwrap();
         assert_eq!(read_ledger(folder.path()), Ledger::default());
-        let mut ledger = Ledger::default().counted_by("words");
-        ledger.note_prompt("m", 10, 12);
+        let mut ledger = Ledger::default();
+        ledger.note_prompt("m", "words", 10, 12);
         ledger.note_result("r", 12, 34);
         write_ledger(folder.path(), &ledger).unwrap();
         assert_eq!(read_ledger(folder.path()), ledger);
@@ -43,7 +43,7 @@ mod tests {
             assert_eq!(read_ledger(folder.path()), Ledger::default(), "{damaged}");
         }
         // What a later version knows is no damage.
-        fs_err::write(folder.path().join(NAME), r#"{"by": "words", "more": 1}"#).unwrap();
-        assert_eq!(read_ledger(folder.path()), Ledger::default().counted_by("words"));
+        fs_err::write(folder.path().join(NAME), text.replacen('{', r#"{"more": 1,"#, 1)).unwrap();
+        assert_eq!(read_ledger(folder.path()), ledger);
     }
 }

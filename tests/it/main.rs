@@ -26,6 +26,7 @@ mod killed;
 mod language;
 mod locks;
 mod modules;
+mod money;
 mod packs;
 mod paths;
 mod project;
