@@ -103,7 +103,9 @@ fn cost(seen: &Seen) -> Option<f64> {
 
 #[test]
 fn prices() {
-    let tell = |server: &Server| drop(server.reply(|_, _| "12345678".to_owned()));
+    let tell = |server: &Server| {
+        server.reply(|_, _| "12345678".to_owned());
+    };
     let tokens = |seen: &Seen| cost(seen).map(|cost| cost as u64);
     asking("providers.*.prices", "", "KEY", "").shows_with(
         &[

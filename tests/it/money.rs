@@ -111,24 +111,24 @@ fn a_plan_says_tokens_cost_and_the_same_without_genmake() {
     let p = asking(&server, "", "prices: {input: 2, output: 10}", rules);
     p.run(["plan"])
         .stdout(expect![[r#"
-        generate  out/one  new  [request 1]
-        generate  out/two  new  [request 1]
-        generate  out/six  new  [request 1]
-        request 1: 3 tasks, p (m), about 133 tokens in and 150 out (at most 423), 0.00177 USD
-        0 fresh, 3 to generate; 1 request
-        in all about 133 tokens in and 150 out, 0.00177 USD
-        without genmake 3 requests, about 45 tokens in and 150 out, 0.00159 USD
-    "#]])
+            generate  out/one  new  [request 1]
+            generate  out/two  new  [request 1]
+            generate  out/six  new  [request 1]
+            request 1: 3 tasks, p (m), about 70 tokens in and 150 out (at most 423), 0.00164 USD
+            0 fresh, 3 to generate; 1 request
+            in all about 70 tokens in and 150 out, 0.00164 USD
+            without genmake 3 requests, about 45 tokens in and 150 out, 0.00159 USD
+        "#]])
         .exits(0);
     let said = plan(&p);
     let keys = ["requests", "input_tokens", "output_tokens", "max_output_tokens", "cost_usd", "without_genmake"];
     let shown: Vec<String> = keys.iter().map(|key| format!("{key}: {}\n", said[*key])).collect();
     expect![[r#"
         requests: 1
-        input_tokens: 133
+        input_tokens: 70
         output_tokens: 150
         max_output_tokens: 423
-        cost_usd: 0.001766
+        cost_usd: 0.00164
         without_genmake: {"requests":3,"input_tokens":45,"output_tokens":150,"cost_usd":0.00159}
     "#]]
     .assert_eq(&shown.concat());
@@ -251,7 +251,7 @@ fn a_prompt_without_room_is_not_sent_and_the_others_are() {
         .file("q.prompt", "{{role \"system\"}}Be brief.\n{{role \"user\"}}Write about this: {{item.text}}\n")
         .file("in/long", &"word ".repeat(500))
         .file("in/tight", &"word ".repeat(340))
-        .file("in/short", "word");
+        .file("in/short", &"word ".repeat(60));
     p.run(["plan"])
         .stdout_has("warning: the prompt for `out/tight` takes 441 of the 500 tokens")
         .stderr_has("genmake::too_long")

@@ -246,13 +246,15 @@ fn what_an_edit_of_a_specification_would_ask_for() {
         &p,
         &["-n", "-W", "spec.yaml"],
         expect![[r#"
-        render    docs/index.md  as if changed: spec.yaml
-        generate  docs/e1.md     as if changed: spec.yaml  [request 1]
-        generate  docs/e2.md     as if changed: spec.yaml  [request 1]
-        generate  docs/e3.md     as if changed: spec.yaml  [request 1]
-        request 1: 3 tasks, p (m), about 136 tokens in, no bound on what comes back
-        0 fresh, 1 to render, 3 to generate; 1 request
-    "#]],
+            render    docs/index.md  as if changed: spec.yaml
+            generate  docs/e1.md     as if changed: spec.yaml  [request 1]
+            generate  docs/e2.md     as if changed: spec.yaml  [request 1]
+            generate  docs/e3.md     as if changed: spec.yaml  [request 1]
+            request 1: 3 tasks, p (m), about 72 tokens in and 21 out (no bound), free
+            0 fresh, 1 to render, 3 to generate; 1 request
+            in all about 72 tokens in and 21 out, free
+            without genmake 3 requests, about 54 tokens in and 21 out, free
+        "#]],
     );
     assert_eq!(server.count(), asked);
     // A build asks anew for what is made from it, and for nothing else.
