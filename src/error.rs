@@ -131,6 +131,10 @@ codes! {
     Frozen = "frozen",
     /// `--offline`, and a request would be needed.
     Offline = "offline",
+    /// A prompt that its model has no room for.
+    TooLong = "too_long",
+    /// A request that what the run may spend has no room for.
+    Budget = "budget",
     /// A provider refused, failed, or could not be reached.
     Provider = "provider",
     /// The provider's answer was cut at the limit of output tokens.

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use crate::error::Error;
 use crate::llm::{Shortfall, Usage};
+use crate::models::Price;
 use crate::path::RelPath;
 use crate::plan::{Orphan, Reason};
 
@@ -58,8 +59,8 @@ pub enum Event {
         prefix_saved: u64,
         /// Tokens that it would take more if contexts held everything that they select from: an estimate.
         context_saved: u64,
-        /// Whether the provider is on this machine, so that it costs nothing.
-        local: bool,
+        /// What it costs, if that is known.
+        price: Option<Price>,
         /// Whether it asks again for what an earlier request did not deliver.
         again: bool,
     },
@@ -95,6 +96,8 @@ pub enum Event {
         good: usize,
         /// What it took.
         usage: Usage,
+        /// What that costs, if it is known.
+        price: Option<Price>,
         /// How long it took.
         took: Duration,
     },
@@ -104,6 +107,13 @@ pub enum Event {
         request: usize,
         /// How long it took.
         took: Duration,
+    },
+    /// Something that a person should know, and that stops nothing.
+    Warned {
+        /// The output that it is about.
+        path: RelPath,
+        /// What.
+        what: String,
     },
     /// A request of several tasks did not deliver these; they are asked for again, or fail.
     FellBack {
@@ -174,6 +184,8 @@ pub struct TaskEnd {
     pub usage: Usage,
     /// Tokens that were not spent because of the store or of a template: an estimate.
     pub saved: u64,
+    /// What they would have cost, in USD; `None` where the price is not known.
+    pub saved_usd: Option<f64>,
     /// The entities that its context had no room for.
     pub left_out: Vec<String>,
 }

@@ -27,10 +27,12 @@ pub mod context;
 pub mod digest;
 pub mod engine;
 pub mod error;
+pub mod estimate;
 pub mod event;
 pub mod expr;
 pub mod files;
 pub mod graph;
+pub mod ledger;
 pub mod llm;
 pub mod lock;
 pub mod manifest;
@@ -77,6 +79,8 @@ impl Default for Options {
             offline: false,
             free_only: false,
             batch: true,
+            max_cost: None,
+            max_tokens: None,
             yes: false,
             keep_orphans: false,
             trusted_hosts: Vec::new(),

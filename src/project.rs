@@ -3,15 +3,17 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
 use crate::digest::Digest;
 use crate::engine::{self, Env, Options, PartOf, Shared};
 use crate::error::{Code, Error, Errors};
+use crate::estimate::Estimate;
 use crate::event::Event;
 use crate::files::{self, Files};
 use crate::graph::{Graph, Target, TaskId};
+use crate::llm::Ask;
 use crate::lock::{self, Lock};
 use crate::manifest;
 use crate::path::RelPath;
@@ -339,6 +341,8 @@ impl Project {
             store: self.store,
             recipes: Recipes::default(),
             lists: Lists::default(),
+            models: plan::Models::default(),
+            ledger: OnceLock::new(),
             memory: self.memory,
             lock: self.lock,
             lock_text: self.lock_text,
@@ -411,6 +415,58 @@ impl Planned {
     /// The tree as it was seen.
     pub fn files(&self) -> &WorkTree {
         &self.shared.files
+    }
+
+    /// What a request for these tasks will take.
+    ///
+    /// # Errors
+    /// The list of prices that their provider names is none.
+    pub fn estimate(&self, tasks: &[TaskId], asks: &[&Ask]) -> Result<Estimate, Error> {
+        self.shared.estimate(tasks, asks)
+    }
+
+    /// Whether a task's prompt fits its model: a warning where only just, an error where not.
+    ///
+    /// # Errors
+    /// [`Code::TooLong`]; as [`Planned::estimate`].
+    pub fn fits(&self, task: TaskId, ask: &Ask) -> Result<Option<String>, Error> {
+        self.shared.fits(task, ask)
+    }
+
+    /// The tokens that a run will probably use with models that are not on this machine, and how many tasks that is for. Those that
+    /// wait for others are taken to be as their rule's results before, or else as the rest.
+    ///
+    /// # Errors
+    /// As [`Planned::estimate`].
+    pub fn paid_tokens(&self) -> Result<(u64, usize), Error> {
+        let (mut tokens, mut tasks) = (0, 0);
+        for batch in &self.plan.batches {
+            if batch.tasks.first().is_none_or(|task| self.shared.is_local(*task)) {
+                continue;
+            }
+            let asks: Vec<&Ask> = batch.tasks.iter().filter_map(|task| self.ask(*task)).collect();
+            tokens += self.estimate(&batch.tasks, &asks)?.tokens();
+            tasks += batch.tasks.len();
+        }
+        let usual = if tasks == 0 { 1000 } else { tokens / tasks as u64 };
+        let graph = self.graph();
+        let waits = |task: &TaskId| {
+            let judged = self.plan.tasks[*task].as_ref().and_then(|judged| judged.as_ref().ok());
+            judged.is_some_and(|judged| matches!(judged.verdict, plan::Verdict::Waiting(_)))
+        };
+        let is_paid = |task: &TaskId| graph.rule(*task).is_prompt() && !self.shared.is_local(*task);
+        for task in (0..graph.tasks.len()).filter(waits).filter(is_paid) {
+            let (rule, ledger) = (graph.rule(task).name.as_str(), self.shared.ledger());
+            let known = ledger.usual_input(rule).map(|input| input + ledger.expected_output(rule, None).usual);
+            tokens += known.unwrap_or(usual);
+            tasks += 1;
+        }
+        Ok((tokens, tasks))
+    }
+
+    /// The request that a task would take, if it would take one now.
+    pub fn ask(&self, task: TaskId) -> Option<&Ask> {
+        self.plan.tasks.get(task)?.as_ref()?.as_ref().ok()?.ask()
     }
 
     /// What a task's recipe gives, whether it is up to date or not; for one that waits for nothing.

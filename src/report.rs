@@ -64,8 +64,11 @@ pub struct Llm {
     /// Tokens that were not spent.
     pub tokens_saved: Saved,
     /// What it cost. A model on this machine costs nothing; `None` where a price is not known, which is never 0.
+    #[serde(serialize_with = "amount")]
     pub cost_usd: Option<f64>,
-    /// What was saved, likewise.
+    /// What was saved, likewise: by batching, context and store at the prices of tokens sent and those that come back, and by the
+    /// provider's cache. Templates ask no model that would have a price.
+    #[serde(serialize_with = "amount")]
     pub cost_saved_usd: Option<f64>,
     /// The same by provider.
     pub providers: BTreeMap<String, ByProvider>,
@@ -116,7 +119,7 @@ pub struct Saved {
 }
 
 /// One provider's part.
-#[derive(Debug, Clone, Default, Serialize)]
+#[derive(Debug, Clone, Serialize)]
 pub struct ByProvider {
     /// Requests.
     pub requests: u64,
@@ -126,6 +129,26 @@ pub struct ByProvider {
     pub output_tokens: u64,
     /// Of the tokens sent, those in the provider's cache.
     pub cached_input_tokens: u64,
+    /// What it cost; `None` where a price is not known.
+    #[serde(serialize_with = "amount")]
+    pub cost_usd: Option<f64>,
+}
+
+impl Default for ByProvider {
+    fn default() -> ByProvider {
+        ByProvider { requests: 0, input_tokens: 0, output_tokens: 0, cached_input_tokens: 0, cost_usd: Some(0.0) }
+    }
+}
+
+/// An amount of USD to a billionth: sums of prices have more digits than they mean.
+#[allow(clippy::ref_option, reason = "as serde hands it over")]
+fn amount<S: serde::Serializer>(amount: &Option<f64>, serializer: S) -> Result<S::Ok, S::Error> {
+    amount.map(|amount| (amount * 1e9).round() / 1e9).serialize(serializer)
+}
+
+/// A sum that is unknown as soon as one part of it is.
+fn add(to: &mut Option<f64>, amount: Option<f64>) {
+    *to = to.zip(amount).map(|(sum, amount)| sum + amount);
 }
 
 impl Summary {
@@ -133,12 +156,14 @@ impl Summary {
     pub fn note(&mut self, event: &Event) {
         let llm = &mut self.llm;
         match event {
-            Event::Requested { request, provider, tasks, prefix_saved, context_saved, local, .. } => {
-                if !local {
-                    (llm.cost_usd, llm.cost_saved_usd) = (None, None);
-                }
+            Event::Requested { request, provider, tasks, prefix_saved, context_saved, price, .. } => {
+                let spared = Usage { input: *context_saved, ..Usage::default() };
+                add(&mut llm.cost_usd, price.map(|_| 0.0));
+                add(&mut llm.cost_saved_usd, price.map(|price| price.cost(spared)));
                 llm.requests += 1;
-                llm.providers.entry(provider.clone()).or_default().requests += 1;
+                let by = llm.providers.entry(provider.clone()).or_default();
+                by.requests += 1;
+                add(&mut by.cost_usd, price.map(|_| 0.0));
                 if *tasks > 1 {
                     llm.batched_requests += 1;
                     llm.batch_attempts += 1;
@@ -146,11 +171,18 @@ impl Summary {
                 llm.prefixes.insert(*request, prefix_saved / (*tasks as u64).saturating_sub(1).max(1));
                 llm.tokens_saved.context += context_saved;
             }
-            Event::Answered { request, provider, tasks, good, usage, .. } => {
+            Event::Answered { request, provider, tasks, good, usage, price, .. } => {
                 // What did not come is asked for again, with its prefix.
-                let prefix = llm.prefixes.remove(request).unwrap_or(0);
-                llm.tokens_saved.batching += prefix * (*good as u64).saturating_sub(1);
+                let prefix = llm.prefixes.remove(request).unwrap_or(0) * (*good as u64).saturating_sub(1);
+                llm.tokens_saved.batching += prefix;
+                let spared = Usage { input: prefix, ..Usage::default() };
+                let cost = price.map(|price| price.cost(*usage));
+                let uncached = price.map(|price| price.cost(Usage { cached: 0, cache_write: 0, ..*usage }));
+                add(&mut llm.cost_usd, cost);
+                add(&mut llm.cost_saved_usd, price.map(|price| price.cost(spared)));
+                add(&mut llm.cost_saved_usd, uncached.zip(cost).map(|(without, with)| without - with));
                 let by = llm.providers.entry(provider.clone()).or_default();
+                add(&mut by.cost_usd, cost);
                 by.input_tokens += usage.input;
                 by.output_tokens += usage.output;
                 by.cached_input_tokens += usage.cached;
@@ -179,7 +211,10 @@ impl Summary {
             Event::AskedToCorrect { .. } => llm.retries += 1,
             Event::Ended(end) => {
                 match end.status {
-                    Status::Restored => llm.tokens_saved.store += end.saved,
+                    Status::Restored => {
+                        llm.tokens_saved.store += end.saved;
+                        add(&mut llm.cost_saved_usd, end.saved_usd);
+                    }
                     Status::Rendered => llm.tokens_saved.templates += end.saved,
                     _ => {}
                 }

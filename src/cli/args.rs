@@ -143,6 +143,12 @@ pub struct Options {
     /// One request for each task
     #[arg(long, global = true)]
     pub no_batch: bool,
+    /// Send no request that could bring the run's cost above USD
+    #[arg(long, value_name = "USD", value_parser = amount, global = true)]
+    pub max_cost: Option<f64>,
+    /// Send no request that could bring the run's tokens above N
+    #[arg(long, value_name = "N", global = true)]
+    pub max_tokens: Option<u64>,
     /// Keep outputs that no rule makes any more
     #[arg(long, global = true)]
     pub keep_orphans: bool,
@@ -161,6 +167,12 @@ pub struct Options {
     /// How a run is shown
     #[arg(long, value_enum, default_value_t = Progress::Auto, global = true)]
     pub progress: Progress,
+}
+
+/// An amount of money.
+fn amount(text: &str) -> Result<f64, String> {
+    let amount = text.parse::<f64>().ok().filter(|amount| amount.is_finite() && *amount >= 0.0);
+    amount.ok_or_else(|| "an amount of USD, such as 2.50".to_owned())
 }
 
 /// How data is printed.

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::time::Instant;
 
-use super::{Context, Exit, targets};
+use super::{Context, Exit, spending, targets};
 use crate::error::{Code, Error, Errors};
 use crate::event::Event;
 use crate::plan::{Memory, Reason, Verdict};
@@ -38,6 +38,7 @@ pub(super) fn run(context: &Context, names: &[String]) -> Result<Exit, Errors> {
     if asks_anew && !context.options.yes && !context.options.frozen {
         may_spend(&planned, if context.options.always_make { "-B" } else { "-W" })?;
     }
+    spending::confirm(context, &planned)?;
     // The report's path is relative to where one stands, not to the root.
     let summary = planned.run(&context.run_options(), &mut |event| display.show(&event))?;
     display.end(&summary);

@@ -14,6 +14,7 @@ mod plan;
 mod prompt;
 mod prompt_file;
 mod savings;
+mod spending;
 mod starter;
 mod verdicts;
 mod watch;
@@ -208,6 +209,8 @@ impl Context {
             offline: self.options.offline,
             free_only: false,
             batch: !self.options.no_batch,
+            max_cost: self.options.max_cost,
+            max_tokens: self.options.max_tokens,
             yes: self.options.yes,
             keep_orphans: self.options.keep_orphans,
             trusted_hosts: self.trusted_hosts(),

@@ -1,16 +1,17 @@
-//! `plan` and `-n`: what would be done and why, with requests and tokens. Sends nothing.
+//! `plan` and `-n`: what would be done and why, with requests, tokens and cost. Sends nothing.
 
 use serde_json::{Value, json};
 
 use super::args::Format;
 use super::savings::{savings, savings_line};
+use super::spending::{Sum, cost_json, price, without_genmake};
 use super::verdicts::{orphan_json, orphan_words, rows, table};
 use super::{Context, Exit, targets};
 use crate::batch::Batch;
 use crate::error::{Error, Errors};
-use crate::llm::{Ask, Request};
+use crate::graph::TaskId;
+use crate::llm::Ask;
 use crate::project::{Planned, Project};
-use crate::tokens;
 use crate::ui;
 
 pub(super) fn run(context: &Context, names: &[String]) -> Result<Exit, Errors> {
@@ -24,13 +25,50 @@ pub(super) fn run(context: &Context, names: &[String]) -> Result<Exit, Errors> {
         };
         planned.plan.batches = planned.plan.batches.iter().flat_map(alone).collect();
     }
-    let requests: Vec<Estimate> = planned.plan.batches.iter().map(|batch| estimate(&planned, batch)).collect();
+    let warnings = without_room(&mut planned);
+    let requests = planned.plan.batches.iter().map(|batch| estimate(&planned, batch));
+    let costs = Costs {
+        requests: requests.collect::<Result<_, _>>()?,
+        without_genmake: without_genmake(&planned, &planned.plan.batches)?,
+    };
     match context.options.format {
-        Format::Json => ui::out(&format!("{:#}\n", to_json(&planned, &requests))),
-        _ => to_text(context, &planned, &requests),
+        Format::Json => ui::out(&format!("{:#}\n", to_json(&planned, &costs, &warnings))),
+        _ => to_text(context, &planned, &costs, &warnings),
     }
     let failed = planned.plan.tasks.iter().flatten().any(Result::is_err);
     Ok(Exit(if failed { 2 } else { 0 }))
+}
+
+/// Takes out of the requests what its model has no room for: that is its verdict. What there is only just room for is said.
+fn without_room(planned: &mut Planned) -> Vec<String> {
+    let tasks: Vec<TaskId> = planned.plan.batches.iter().flat_map(|batch| batch.tasks.clone()).collect();
+    let mut warnings = Vec::new();
+    for task in tasks {
+        match planned.ask(task).map_or(Ok(None), |ask| planned.fits(task, ask)) {
+            Ok(warning) => warnings.extend(warning),
+            Err(error) => planned.plan.tasks[task] = Some(Err(error)),
+        }
+    }
+    let failed: Vec<bool> = planned.plan.tasks.iter().map(|judged| matches!(judged, Some(Err(_)))).collect();
+    planned.plan.batches.iter_mut().for_each(|batch| batch.tasks.retain(|task| !failed[*task]));
+    planned.plan.batches.retain(|batch| !batch.tasks.is_empty());
+    warnings
+}
+
+/// What the requests would take.
+struct Costs {
+    requests: Vec<Estimate>,
+    without_genmake: Sum,
+}
+
+impl Costs {
+    fn sum(&self) -> Sum {
+        let mut sum = Sum::nothing();
+        for request in &self.requests {
+            sum.add(request.input_tokens, request.output_tokens, request.cost);
+        }
+        sum
+    }
 }
 
 /// What a request would take.
@@ -41,57 +79,62 @@ struct Estimate {
     provider: String,
     model: String,
     input_tokens: u64,
-    /// The most that may come back; none where nothing bounds it.
+    output_tokens: u64,
+    /// The most that may come back; none where the request does not bound it.
     max_output_tokens: Option<u64>,
+    /// In USD; none where the price is not known.
+    cost: Option<f64>,
 }
 
-fn estimate(planned: &Planned, batch: &Batch) -> Estimate {
+fn estimate(planned: &Planned, batch: &Batch) -> Result<Estimate, Error> {
     let graph = planned.graph();
-    let judged = |task: &usize| planned.plan.tasks[*task].as_ref().and_then(|judged| judged.as_ref().ok());
-    let asks: Vec<&Ask> = batch.tasks.iter().filter_map(|task| judged(task)?.ask()).collect();
+    let asks: Vec<&Ask> = batch.tasks.iter().filter_map(|task| planned.ask(*task)).collect();
     let provider = batch.tasks.first().and_then(|task| graph.manifest.provider_of(graph.rule(*task)).ok());
-    let mut estimate = Estimate {
+    let estimate = planned.estimate(&batch.tasks, &asks)?;
+    Ok(Estimate {
         paths: batch.tasks.iter().map(|task| graph.name(*task).to_string()).collect(),
         alike: batch.tasks.iter().map(|task| planned.plan.scores.get(task).copied().unwrap_or(1.0)).collect(),
         provider: provider.map(|provider| provider.name.clone()).unwrap_or_default(),
-        model: String::new(),
-        input_tokens: 0,
-        max_output_tokens: None,
-    };
-    if !asks.is_empty() {
-        let request = Request::new(&asks);
-        let schema = request.schema.as_ref().map(Value::to_string).unwrap_or_default();
-        estimate.input_tokens = request.messages.iter().map(|message| tokens::estimate(&message.text)).sum::<u64>()
-            + tokens::estimate(&schema);
-        estimate.max_output_tokens = request.max_output_tokens;
-        estimate.model = request.model;
-    }
-    estimate
+        model: asks.first().map(|ask| ask.model.clone()).unwrap_or_default(),
+        input_tokens: estimate.input,
+        output_tokens: estimate.output,
+        max_output_tokens: estimate.is_bounded.then_some(estimate.most_output),
+        cost: estimate.cost(),
+    })
 }
 
-fn to_json(planned: &Planned, requests: &[Estimate]) -> Value {
+fn to_json(planned: &Planned, costs: &Costs, warnings: &[String]) -> Value {
     let targets = rows(planned).iter().map(|row| row.to_json()).collect::<Vec<_>>();
-    let batches = requests.iter().map(|request| {
+    let batches = costs.requests.iter().map(|request| {
         json!({
             "outputs": request.paths, "provider": request.provider, "model": request.model,
-            "input_tokens": request.input_tokens, "max_output_tokens": request.max_output_tokens,
+            "input_tokens": request.input_tokens, "output_tokens": request.output_tokens,
+            "max_output_tokens": request.max_output_tokens, "cost_usd": cost_json(request.cost),
             "similarity": request.alike.iter().map(|score| (score * 1000.0).round() / 1000.0).collect::<Vec<_>>(),
         })
     });
+    let (sum, without) = (costs.sum(), &costs.without_genmake);
     json!({
         "version": 1,
         "targets": targets,
         "orphans": planned.plan.orphans.iter().map(orphan_json).collect::<Vec<_>>(),
-        "requests": requests.len(),
+        "requests": sum.requests,
         "batches": batches.collect::<Vec<_>>(),
-        "input_tokens": requests.iter().map(|request| request.input_tokens).sum::<u64>(),
-        "max_output_tokens": requests.iter().map(|request| request.max_output_tokens).sum::<Option<u64>>(),
+        "input_tokens": sum.input,
+        "output_tokens": sum.output,
+        "max_output_tokens": costs.requests.iter().map(|request| request.max_output_tokens).sum::<Option<u64>>(),
         "tokens_saved": savings(planned),
-        "cost_usd": null,
+        "cost_usd": cost_json(sum.cost),
+        "without_genmake": {
+            "requests": without.requests, "input_tokens": without.input, "output_tokens": without.output,
+            "cost_usd": cost_json(without.cost),
+        },
+        "warnings": warnings,
     })
 }
 
-fn to_text(context: &Context, planned: &Planned, requests: &[Estimate]) {
+fn to_text(context: &Context, planned: &Planned, costs: &Costs, warnings: &[String]) {
+    let requests = &costs.requests;
     let rows = rows(planned);
     let mut lines = Vec::new();
     for row in &rows {
@@ -120,16 +163,20 @@ fn to_text(context: &Context, planned: &Planned, requests: &[Estimate]) {
         }
     }
     for (at, request) in requests.iter().enumerate() {
-        let out =
-            request.max_output_tokens.map_or("no bound on what comes back".to_owned(), |n| format!("at most {n} out"));
+        let most = request.max_output_tokens.map_or("no bound".to_owned(), |n| format!("at most {n}"));
         ui::out(&format!(
-            "request {}: {}, {} ({}), about {} tokens in, {out}\n",
+            "request {}: {}, {} ({}), about {} tokens in and {} out ({most}), {}\n",
             at + 1,
             ui::count(request.paths.len(), "task"),
             request.provider,
             request.model,
-            request.input_tokens
+            request.input_tokens,
+            request.output_tokens,
+            price(request.cost)
         ));
+    }
+    for warning in warnings {
+        ui::out(&format!("warning: {warning}\n"));
     }
     if let Some(line) = savings_line(planned, &savings(planned)) {
         ui::out(&line);
@@ -156,4 +203,9 @@ fn to_text(context: &Context, planned: &Planned, requests: &[Estimate]) {
     };
     let requests = ui::count(requests.len(), "request");
     ui::out(&format!("{}; {requests}{open}\n", parts.join(", ")));
+    if !costs.requests.is_empty() {
+        let without = &costs.without_genmake;
+        ui::out(&format!("in all {}\n", costs.sum().words()));
+        ui::out(&format!("without genmake {}, {}\n", ui::count(without.requests, "request"), without.words()));
+    }
 }

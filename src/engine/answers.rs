@@ -2,17 +2,20 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use super::asking::{self, Asked, Checked, Failed, Origin};
 use super::running::Unfit;
-use super::{Pooled, Report, Run, Underway, making, pool};
+use super::{Pooled, Report, Run, Underway, budget, making, pool};
 use crate::batch::Batch;
 use crate::error::{Code, Error};
+use crate::estimate::Room;
 use crate::event::{Event, Status};
 use crate::graph::TaskId;
 use crate::llm::{self, Ask, Complaint, Shortfall, Usage};
 use crate::plan::{self, End, bug};
 use crate::provider::{FailureKind, Provider, is_loopback};
+use crate::tokens;
 use crate::wording;
 
 impl Run<'_> {
@@ -34,6 +37,12 @@ impl Run<'_> {
         let Some(ask) = self.underway.get(&task).and_then(|u| u.ask.clone()) else {
             return self.fail(task, Status::Failed, bug("a task without a request"));
         };
+        // What has no room by itself would take it from others.
+        match self.shared.fits(task, &ask) {
+            Ok(None) => {}
+            Ok(Some(what)) => (self.emit)(Event::Warned { path: name.clone(), what }),
+            Err(error) => return self.fail(task, Status::Failed, error),
+        }
         let mut traveler = plan::travel(graph, task, &ask);
         if !self.options.batch {
             traveler.terms.most = Some(1);
@@ -59,16 +68,20 @@ impl Run<'_> {
             pooled.waiting.push_back(batch);
             return;
         }
+        let Some((batch, asks)) = self.admitted(batch) else { return };
+        let Some(pooled) = self.providers.get_mut(&name) else { return };
         pooled.free -= 1;
-        let mut asks = Vec::with_capacity(batch.tasks.len());
         for task in &batch.tasks {
-            let underway = self.underway.entry(*task).or_default();
-            let Some(ask) = underway.ask.clone() else { continue };
-            let mut ask = Ask::clone(&ask);
-            ask.messages.append(&mut underway.follow_up);
-            asks.push(ask);
+            self.underway.entry(*task).or_default().follow_up.clear();
         }
+        if self.requests.load(Ordering::Relaxed) == 0 && !self.shared.is_local(batch.tasks[0]) {
+            // Its tokens will be counted by words: they are read while it is under way.
+            self.cpu.spawn(tokens::warm_up);
+        }
+        // An unknown price is said where it matters.
+        let price = asks.first().and_then(|ask| self.shared.model(batch.tasks[0], &ask.model).ok()?.price);
         let job = asking::Job {
+            price,
             shared: Arc::clone(&self.shared),
             keys: batch.tasks.iter().filter_map(|task| self.underway.get(task).and_then(|u| u.key)).collect(),
             batch,
@@ -79,6 +92,67 @@ impl Run<'_> {
         };
         let send = self.send.clone();
         pooled.pool.spawn(move || job.run(&send));
+    }
+
+    /// What a request for these tasks says, if its model has room for it and the budget, too. What does not fit together goes in
+    /// smaller company; what has to wait for others is held back.
+    fn admitted(&mut self, batch: Batch) -> Option<(Batch, Vec<Ask>)> {
+        let mut asks = Vec::with_capacity(batch.tasks.len());
+        for task in &batch.tasks {
+            let Some((ask, follow_up)) = self.underway.get(task).and_then(|u| Some((u.ask.as_ref()?, &u.follow_up)))
+            else {
+                continue;
+            };
+            let mut ask = Ask::clone(ask);
+            ask.messages.extend(follow_up.iter().cloned());
+            asks.push(ask);
+        }
+        let refused = match self.may_send(&batch, &asks) {
+            Ok(budget::Verdict::Yes) => return Some((batch, asks)),
+            Ok(budget::Verdict::NotYet) => {
+                self.held_back.push(batch);
+                return None;
+            }
+            Ok(budget::Verdict::No(error)) => *error,
+            Err(error) => error,
+        };
+        self.schedule.returned(batch.shape);
+        if refused.code == Code::TooLong && batch.tasks.len() > 1 {
+            let tasks = batch.tasks.clone();
+            self.schedule.ask_again(&batch, tasks, &Shortfall::Truncated);
+            return None;
+        }
+        for task in batch.tasks {
+            let error = refused.clone().in_rule(&self.shared.graph.rule(task).name);
+            self.fail(task, Status::Failed, error);
+        }
+        None
+    }
+
+    fn may_send(&mut self, batch: &Batch, asks: &[Ask]) -> Result<budget::Verdict, Error> {
+        let asks: Vec<&Ask> = asks.iter().collect();
+        if let Room::TooLong(taken, window) = self.shared.room(&batch.tasks, &asks)? {
+            let what = format!("the request would take {taken} tokens, and its model has room for {window}");
+            return Err(Error::new(Code::TooLong, what));
+        }
+        if !self.budget.is_set() {
+            return Ok(budget::Verdict::Yes);
+        }
+        let estimate = self.shared.estimate(&batch.tasks, &asks)?;
+        let Some(first) = batch.tasks.first() else { return Err(bug("a request for nothing")) };
+        Ok(self.budget.admit(*first, &estimate, self.shared.graph.name(*first)))
+    }
+
+    /// Something came back: what was held back may have room now.
+    fn next_held_back(&mut self) {
+        for batch in std::mem::take(&mut self.held_back) {
+            if self.schedule.is_stopped() {
+                self.schedule.returned(batch.shape);
+                batch.tasks.iter().for_each(|task| self.schedule.ended(*task, End::Skipped));
+            } else {
+                self.schedule.parted(batch).into_iter().for_each(|part| self.request(part));
+            }
+        }
     }
 
     /// A place with a provider is free: the next request that waits for one is sent, unless nothing is sent any more.
@@ -132,26 +206,32 @@ impl Run<'_> {
         self.schedule.returned(asked.batch.shape);
         self.came_back(asked);
         self.next_request(&provider);
+        self.next_held_back();
     }
 
     fn came_back(&mut self, asked: Asked) {
         let Asked { batch, provider, request, outcome, took } = asked;
         let together = batch.tasks.len();
+        let first = batch.tasks[0];
         let answered = match outcome {
             Ok(answered) => answered,
             Err(failed) => {
+                self.budget.settle(first, 0, 0.0);
                 if let Some(request) = request {
                     (self.emit)(Event::RequestFailed { request, took });
                 }
                 return self.request_failed(&batch, &provider, request, failed);
             }
         };
+        let shares = shares(answered.usage, &answered.results);
+        self.note(&batch, &answered, &shares);
         let good = answered.results.iter().filter(|result| matches!(result, Ok(Ok(_)))).count();
         let number = request.unwrap_or_default();
         let from = Origin { provider: provider.clone(), id: answered.id };
-        (self.emit)(Event::Answered { request: number, provider, tasks: together, good, usage: answered.usage, took });
+        let (usage, price) = (answered.usage, answered.price);
+        (self.emit)(Event::Answered { request: number, provider, tasks: together, good, usage, price, took });
+        self.budget.settle(first, usage.input + usage.output, price.map_or(0.0, |price| price.cost(usage)));
         let mut missing = Vec::new();
-        let shares = shares(answered.usage, &answered.results);
         for ((at, result), share) in answered.results.into_iter().enumerate().zip(shares) {
             let task = batch.tasks[at];
             let underway = self.underway.entry(task).or_default();
@@ -188,6 +268,18 @@ impl Run<'_> {
         let why = Shortfall::Malformed(format!("what came for it is about `{other}`"));
         let error = asking::fell_short(&self.shared, task, &why, from, false);
         self.fail(task, Status::Failed, error);
+    }
+
+    /// What a request took, for estimates to come true.
+    fn note(&mut self, batch: &Batch, answered: &asking::Answered, shares: &[Usage]) {
+        let ledger = self.ledger.get_or_insert_with(|| self.shared.ledger().clone());
+        let (by, sent) = answered.sent;
+        ledger.note_prompt(&answered.model, by, sent, answered.usage.input);
+        for ((task, result), share) in batch.tasks.iter().zip(&answered.results).zip(shares) {
+            if matches!(result, Ok(Ok(_))) {
+                ledger.note_result(&self.shared.graph.rule(*task).name, share.input, share.output);
+            }
+        }
     }
 
     /// A good result: stored, then written.

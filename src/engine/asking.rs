@@ -10,13 +10,15 @@ use super::{Report, Shared};
 use crate::batch::Batch;
 use crate::digest::Digest;
 use crate::error::{Code, Error};
+use crate::estimate;
 use crate::event::Event;
 use crate::graph::TaskId;
 use crate::llm::{self, Answer, Ask, Request, Shortfall, Split, Splitting, Usage};
+use crate::models::Price;
 use crate::plan::bug;
 use crate::provider::{Failure, FailureKind, Heard, Notice, Provider};
 use crate::store::Store;
-use crate::tokens;
+use crate::tokens::{self, Counter};
 use crate::wording;
 
 /// A request to send.
@@ -28,6 +30,8 @@ pub(super) struct Job {
     pub asks: Vec<Ask>,
     pub provider: Arc<Provider>,
     pub name: String,
+    /// What it costs, if that is known.
+    pub price: Option<Price>,
     pub requests: Arc<AtomicUsize>,
 }
 
@@ -49,6 +53,12 @@ pub(super) struct Answered {
     pub strays: Vec<(usize, usize)>,
     pub why: Option<Shortfall>,
     pub usage: Usage,
+    /// The model that answered.
+    pub model: String,
+    /// What that costs, if it is known.
+    pub price: Option<Price>,
+    /// The tokens that were sent as they are counted here, and by what.
+    pub sent: (&'static str, u64),
     /// The provider's name for the request.
     pub id: Option<String>,
 }
@@ -120,7 +130,7 @@ impl Job {
             tasks: asks.len(),
             prefix_saved: prefix * (asks.len() as u64).saturating_sub(1),
             context_saved: llm::context_saved(&asks),
-            local: self.provider.is_local(),
+            price: self.price,
             again: self.batch.failures > 0,
         };
         tell(Told::Event(Box::new(requested)));
@@ -142,7 +152,11 @@ impl Job {
             let schema = ask.schema.as_deref();
             Ok(conclude(&self.shared, *task, schema, contents).map_err(|unfit| (texts, unfit)))
         });
-        Ok(Answered { results: results.collect(), strays, why, usage: answer.usage, id: answer.request_id })
+        let results = results.collect();
+        let counter = if self.provider.is_local() { Counter::Length } else { Counter::Words };
+        let sent = (counter.name(), estimate::sent(&request, counter));
+        let (usage, price, id) = (answer.usage, self.price, answer.request_id);
+        Ok(Answered { results, strays, why, usage, price, sent, id, model: request.model })
     }
 }
 

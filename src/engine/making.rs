@@ -29,6 +29,8 @@ pub(super) struct Made {
     pub written: Vec<RelPath>,
     /// Tokens that were not spent.
     pub saved: u64,
+    /// What they would have cost, in USD; `None` where that is not known.
+    pub saved_usd: Option<f64>,
     /// What a person is to resolve before it is done.
     pub unresolved: Option<Error>,
 }
@@ -36,7 +38,8 @@ pub(super) struct Made {
 impl Made {
     /// Nothing yet.
     pub fn new(status: Status) -> Made {
-        Made { content: Vec::new(), bases: Vec::new(), status, written: Vec::new(), saved: 0, unresolved: None }
+        let (content, bases, written) = (Vec::new(), Vec::new(), Vec::new());
+        Made { content, bases, status, written, saved: 0, saved_usd: Some(0.0), unresolved: None }
     }
 
     /// The same as what `status` says, unless it was merged.
@@ -122,14 +125,22 @@ pub(super) fn restore(
     }
     let action = shared.store.get_action(&key);
     let saved = action.as_ref().map_or(0, |action| action.input_tokens + action.output_tokens);
+    let saved_usd = action.as_ref().map_or(Some(0.0), |action| worth(shared, task, action));
     let made = write(shared, task, key, &contents, edits).map(|mut made| {
         // What the lock has as accepted is a person's also where it comes out of the store.
         for (base, known) in made.bases.iter_mut().zip(edits::bases(shared, task, key, &made.content)) {
             *base = base.or(known);
         }
-        Made { saved, ..made.by(Status::Restored) }
+        Made { saved, saved_usd, ..made.by(Status::Restored) }
     });
     Report::Made(task, made)
+}
+
+/// What a result in the store would cost if it were asked for now, at the prices of now; `None` where they are not known.
+fn worth(shared: &Shared, task: TaskId, action: &Action) -> Option<f64> {
+    let Some(model) = &action.model else { return Some(0.0) };
+    let took = Usage { input: action.input_tokens, output: action.output_tokens, ..Usage::default() };
+    Some(shared.model(task, model).ok()?.price?.cost(took))
 }
 
 /// Uses the reply that a killed run left, if there is one and it passes the checks.

@@ -6,6 +6,7 @@
 
 mod answers;
 mod asking;
+mod budget;
 mod edits;
 mod local;
 mod making;
@@ -16,7 +17,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::{self, Receiver, Sender};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use rayon::{ThreadPool, ThreadPoolBuilder};
@@ -27,6 +28,7 @@ use crate::digest::Digest;
 use crate::error::{Code, Error};
 use crate::event::{Event, Status, TaskEnd};
 use crate::graph::{Graph, TaskId};
+use crate::ledger::Ledger;
 use crate::llm::{Ask, Complaint, Usage};
 use crate::lock::Lock;
 use crate::manifest::{OnError, Recipe};
@@ -40,6 +42,7 @@ use crate::provider::Provider;
 use crate::shell::Shell;
 use crate::store::{self, Journal, Origin, Record, Store, WorkTree};
 
+pub use budget::usd;
 pub use edits::accept_by_hand;
 
 use asking::{Asked, Told};
@@ -67,6 +70,10 @@ pub struct Options {
     pub free_only: bool,
     /// Whether tasks may share requests.
     pub batch: bool,
+    /// `--max-cost`: what a run may cost in USD, in place of what the Genfile says.
+    pub max_cost: Option<f64>,
+    /// `--max-tokens`: the same in tokens.
+    pub max_tokens: Option<u64>,
     /// `--yes`: what would be asked is answered with yes.
     pub yes: bool,
     /// `--keep-orphans`: targets without a rule stay.
@@ -97,6 +104,10 @@ pub struct Shared {
     pub recipes: Recipes,
     /// Digests of lists of files.
     pub lists: Lists,
+    /// The lists of prices that the Genfile names.
+    pub models: plan::Models,
+    /// What requests took in earlier runs.
+    pub ledger: OnceLock<Ledger>,
     /// What is remembered from before this run.
     pub memory: Memory,
     /// The lock as it was before this run.
@@ -216,6 +227,12 @@ struct Run<'a> {
     left: Vec<Left>,
     cpu: ThreadPool,
     providers: BTreeMap<String, Pooled>,
+    /// What is left of what the run may spend.
+    budget: budget::Budget,
+    /// Requests that there may be room for in the budget when what is under way came back.
+    held_back: Vec<Batch>,
+    /// What requests take, for the runs after this one; `None` while none came back.
+    ledger: Option<Ledger>,
     /// Providers that no request can succeed with, and why.
     dead: HashMap<String, Error>,
     /// Tasks that came out otherwise than the plan took for granted, so that what depends on them is judged anew.
@@ -268,6 +285,8 @@ pub fn run(
 ) -> Result<Outcome, Error> {
     let deps: Vec<&[TaskId]> = shared.graph.tasks.iter().map(|task| task.deps.as_slice()).collect();
     let schedule = Schedule::new(&deps, needed, options.keep_going);
+    let said = shared.graph.manifest.budget;
+    let budget = budget::Budget::new(options.max_cost.or(said.max_cost_usd), options.max_tokens.or(said.max_tokens));
     let (send, receive) = mpsc::channel();
     let interrupt = send.clone();
     let commands = Arc::downgrade(&shared);
@@ -286,6 +305,9 @@ pub fn run(
         left: Vec::new(),
         cpu: pool("genmake-local", options.jobs)?,
         providers: BTreeMap::new(),
+        budget,
+        held_back: Vec::new(),
+        ledger: None,
         dead: HashMap::new(),
         surprises: HashSet::new(),
         send,
@@ -498,7 +520,7 @@ impl Run<'_> {
         let is_held = made.unresolved.is_some();
         let status = if is_held { Status::Edited } else { made.status };
         let mut end = self.task_end(task, status, made.unresolved);
-        end.saved = made.saved;
+        (end.saved, end.saved_usd) = (made.saved, made.saved_usd);
         let underway = self.underway.remove(&task).unwrap_or_default();
         let model = match self.shared.graph.rule(task).recipe {
             Some(Recipe::Prompt(_)) => underway.ask.map(|ask| ask.model.clone()),
@@ -522,7 +544,8 @@ impl Run<'_> {
         let edits = self.underway.get(&task).map(|underway| Arc::clone(&underway.edits)).unwrap_or_default();
         // A default is nothing to merge an edit with.
         let is_merged = edits.iter().any(|edit| edit.fate == Fate::Merged);
-        let is_own = status == Status::Failed && !self.interrupted && !is_merged && is_of_the_recipe(error.code);
+        let is_own =
+            status == Status::Failed && !self.interrupted && !is_merged && settle::is_of_the_recipe(error.code);
         let on_error = if is_own { self.shared.graph.rule(task).on_error.clone() } else { OnError::Fail };
         let excused = |error| Event::Excused { path: self.shared.graph.name(task).clone(), error };
         match (on_error, key) {
@@ -557,6 +580,7 @@ impl Run<'_> {
         let graph = &self.shared.graph;
         let none = Underway::default();
         let underway = self.underway.get(&task).unwrap_or(&none);
+        let contexts = underway.ask.iter().filter_map(|ask| ask.context.as_ref());
         TaskEnd {
             rule: graph.rule(task).name.clone(),
             outputs: graph.tasks[task].outputs.iter().map(|output| output.path.clone()).collect(),
@@ -567,28 +591,8 @@ impl Run<'_> {
             took: underway.took.or_else(|| Some(underway.begun?.elapsed())).unwrap_or_default(),
             usage: underway.usage,
             saved: 0,
-            left_out: underway
-                .ask
-                .iter()
-                .filter_map(|ask| ask.context.as_ref())
-                .flat_map(|note| note.left_out.clone())
-                .collect(),
+            saved_usd: Some(0.0),
+            left_out: contexts.flat_map(|note| note.left_out.clone()).collect(),
         }
     }
-}
-
-/// Whether a failure is one that a rule can be prepared for: of its provider, its command, or of what they made.
-fn is_of_the_recipe(code: Code) -> bool {
-    matches!(
-        code,
-        Code::Provider
-            | Code::Truncated
-            | Code::Malformed
-            | Code::Refused
-            | Code::CheckFailed
-            | Code::CommandFailed
-            | Code::NotMade
-            | Code::StartFailed
-            | Code::Key
-    )
 }

@@ -102,6 +102,10 @@ impl Run<'_> {
                 shared.files.wrote(&path, Digest::of(&text), stamp);
             }
         }
+        if let Some(ledger) = &self.ledger {
+            // Without it estimates are rougher: no reason to fail.
+            let _ = store::make_folder(&shared.root).and_then(|folder| store::write_ledger(&folder, ledger));
+        }
         match part_of {
             Some(part_of) => self.remember_part(memory, part_of, is_settled)?,
             None => self.remember(memory, is_settled)?,
@@ -250,4 +254,21 @@ fn remember(memory: &mut Memory, path: &RelPath, record: (Digest, Digest)) {
     written.push(record);
     let surplus = written.len().saturating_sub(REMEMBERED);
     written.drain(..surplus);
+}
+
+/// Whether a failure is one that a rule can be prepared for: of its provider, its command, or of what they made.
+pub(super) fn is_of_the_recipe(code: Code) -> bool {
+    matches!(
+        code,
+        Code::Provider
+            | Code::Truncated
+            | Code::Malformed
+            | Code::Refused
+            | Code::CheckFailed
+            | Code::CommandFailed
+            | Code::NotMade
+            | Code::StartFailed
+            | Code::Key
+            | Code::TooLong
+    )
 }

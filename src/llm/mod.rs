@@ -6,6 +6,8 @@ mod request;
 mod slots;
 mod verify;
 
-pub use reply::{Answer, Shortfall, Split, Splitting, Stop, Usage, single};
+/// Tokens as the provider counted them.
+pub use crate::models::Tokens as Usage;
+pub use reply::{Answer, Shortfall, Split, Splitting, Stop, single};
 pub use request::{Ask, Request, context_saved, slot};
 pub use verify::{Complaint, Demand, Test, as_said, fits, verify};

@@ -5,6 +5,7 @@
 use serde::de::IgnoredAny;
 use serde_json::Value;
 
+use super::Usage;
 use super::neighbour::Names;
 use super::request::{Ask, RESULT, slot};
 use super::slots::Slots;
@@ -36,19 +37,6 @@ pub enum Stop {
     Garbled(String),
     /// It broke off on its way: how. What came before counts.
     Broken(String),
-}
-
-/// Tokens as the provider counted them.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Usage {
-    /// What was sent, in all.
-    pub input: u64,
-    /// Of that, what the provider had in its cache.
-    pub cached: u64,
-    /// Of that, what the provider wrote into its cache.
-    pub cache_write: u64,
-    /// What came back, thinking included.
-    pub output: u64,
 }
 
 /// Why results are missing.

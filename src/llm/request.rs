@@ -76,7 +76,7 @@ impl Ask {
     }
 
     /// The limit of output tokens for this task alone.
-    fn limit(&self) -> Option<u64> {
+    pub fn limit(&self) -> Option<u64> {
         self.params.get("max_output_tokens").and_then(Value::as_u64)
     }
 

@@ -7,10 +7,14 @@ use serde_json::{Map, Value, json};
 
 use super::include::Included;
 use super::language::{Form, SECRETS, TOP};
-use super::model::{Api, Batching, Expr, Manifest, Prefer, Provider, Recipe, Weights, unknown_provider};
+use super::model::{
+    Api, Batching, Budget, Expr, Limits, Manifest, Prefer, Prices, Provider, Recipe, Weights, unknown_provider,
+};
 use super::read::{Fields, Reader, boolean, duration, entries, fields, number, text, whole};
 use super::rule::{Around, rule};
 use crate::error::{Code, Error};
+use crate::models::Price;
+use crate::path::RelPath;
 use crate::yaml::{Key, Kind, Node};
 
 /// Reads a whole Genfile and what it includes; what could not be read is left out of the model and stands in the list.
@@ -39,6 +43,9 @@ pub(super) fn check(reader: &mut Reader, node: &Node, included: &[Included], man
     if let Some(node) = top.get("provider") {
         known_provider(reader, node, &declared);
         manifest.provider = text(node).map(str::to_owned);
+    }
+    if let Some(node) = top.get("budget") {
+        manifest.budget = budget(node);
     }
     let mut defaults = Batching::default();
     if let Some(node) = top.get("batching") {
@@ -228,7 +235,44 @@ fn provider(reader: &mut Reader, key: &Key, node: &Node) -> Option<Provider> {
         in_flight: keys.get("in_flight").and_then(whole).and_then(|n| usize::try_from(n).ok()).unwrap_or(4),
         timeout: seconds("timeout", 120),
         start: keys.get("start").and_then(text).map(|command| (command.to_owned(), seconds("start_timeout", 300))),
+        prices: keys.get("prices").map_or(Some(Prices::Known), |node| prices(reader, node))?,
+        limits: keys.get("limits").map(limits).unwrap_or_default(),
     })
+}
+
+/// Reads `prices`; `None` where they are wrong.
+fn prices(reader: &mut Reader, node: &Node) -> Option<Prices> {
+    if let Some(path) = text(node) {
+        let path = RelPath::new(path).map_err(|why| {
+            let error = Error::new(Code::BadPath, format!("the list of prices `{path}` {why}"));
+            reader.report(&node.span, error);
+        });
+        return path.ok().map(|path| Prices::Listed(path, reader.place(&node.span)));
+    }
+    let keys = fields(node);
+    let price = |name: &str| keys.get(name).and_then(number);
+    Some(Prices::Said(Price {
+        input: price("input")?,
+        output: price("output")?,
+        cache_read: price("cache_read"),
+        cache_write: price("cache_write"),
+        above: None,
+    }))
+}
+
+fn limits(node: &Node) -> Limits {
+    let keys = fields(node);
+    let tokens = |name: &str| keys.get(name).and_then(whole);
+    Limits { context: tokens("context"), max_output: tokens("max_output") }
+}
+
+fn budget(node: &Node) -> Budget {
+    let keys = fields(node);
+    Budget {
+        max_cost_usd: keys.get("max_cost_usd").and_then(number),
+        max_tokens: keys.get("max_tokens").and_then(whole),
+        confirm_above_tokens: keys.get("confirm_above_tokens").and_then(whole),
+    }
 }
 
 pub(super) fn batching(node: &Node, into: &mut Batching) {

@@ -71,7 +71,7 @@ pub(super) const TOP: &[Field] = &[
         "Files and packs whose variables and rules are taken over.",
     ),
     required("rules", Form::Map(&Form::Keys(RULE)), "What is made, by name."),
-    later("budget"),
+    key("budget", Form::Keys(BUDGET), "", "What a run may spend."),
     later("cache"),
 ];
 
@@ -113,8 +113,54 @@ pub(super) const PROVIDER: &[Field] = &[
     key("start_timeout", Form::Duration, "\"300s\"", "How long that may take."),
     later("requests_per_minute"),
     later("tokens_per_minute"),
-    later("prices"),
-    later("limits"),
+    key(
+        "prices",
+        Form::OneOf(&[Form::Text, Form::Keys(PRICES)]),
+        "",
+        "What its models cost, or a file with the public list of prices that LiteLLM keeps; without, what genmake knows.",
+    ),
+    key("limits", Form::Keys(LIMITS), "", "What its models take; without, what genmake knows."),
+];
+
+/// `prices` of a provider.
+pub(super) const PRICES: &[Field] = &[
+    required("input", Form::Number(0.0, 1e6), "USD for a million tokens sent."),
+    required("output", Form::Number(0.0, 1e6), "USD for a million tokens that come back."),
+    key(
+        "cache_read",
+        Form::Number(0.0, 1e6),
+        "",
+        "USD for a million tokens sent that were in the cache; without, `input`.",
+    ),
+    key(
+        "cache_write",
+        Form::Number(0.0, 1e6),
+        "",
+        "USD for a million tokens sent that went into it; without, `input`.",
+    ),
+];
+
+/// `limits` of a provider.
+pub(super) const LIMITS: &[Field] = &[
+    key("context", Form::Whole(1, 1_000_000_000), "", "How many tokens prompt and answer may have together."),
+    key("max_output", Form::Whole(1, 1_000_000_000), "", "How many tokens an answer can have."),
+];
+
+/// `budget`.
+pub(super) const BUDGET: &[Field] = &[
+    key("max_cost_usd", Form::Number(0.0, 1e9), "", "No request is sent that could bring the run's cost above this."),
+    key(
+        "max_tokens",
+        Form::Whole(0, 1_000_000_000_000),
+        "",
+        "The same in tokens, those sent and those that come back.",
+    ),
+    key(
+        "confirm_above_tokens",
+        Form::Whole(0, 1_000_000_000_000),
+        "",
+        "Runs that will probably take more are asked about; without a terminal they need `--yes`.",
+    ),
 ];
 
 /// `batching`, at the top or in a rule.

@@ -21,8 +21,8 @@ use crate::path::RelPath;
 use crate::yaml::{self, Node};
 
 pub use model::{
-    Api, Batching, Check, Context, Expr, Foreach, Input, Manifest, OnEdit, OnError, Over, Prefer, Provider, Recipe,
-    Rule, Weights, known_names,
+    Api, Batching, Budget, Check, Context, Expr, Foreach, Input, Limits, Manifest, OnEdit, OnError, Over, Prefer,
+    Prices, Provider, Recipe, Rule, Weights, known_names,
 };
 pub use schema::schema;
 
@@ -44,6 +44,7 @@ pub fn load(name: &str, text: &str, files: &dyn Files) -> Result<(Manifest, Vec<
         vars: Map::new(),
         provider: None,
         providers: BTreeMap::new(),
+        budget: Budget::default(),
         rules: Vec::new(),
         included: included.iter().map(|file| file.path.clone()).collect(),
         names: BTreeSet::new(),
@@ -114,7 +115,7 @@ providers:
   q: {api: openai, base_url: "ftp://x"}
   r: {api: gemini}
 batching: {max_batch_size: many, similarity_threshold: 2}
-budget: {}
+cache: {}
 rules:
   a: {tempalte: x.hbs, output: a}
   b: {template: x.hbs, prompt: y.prompt, output: b, outputs: {x: y}}
@@ -137,7 +138,7 @@ rules:
                 genmake::unsupported: Genfile:9:12: `api: gemini` is not supported by this version of genmake (leave it out, or use a newer genmake; it knows `openai`)
                 genmake::bad_value: Genfile:10:28: `max_batch_size` is `auto`, not `many`
                 genmake::bad_value: Genfile:10:56: `similarity_threshold` is a number from 0 to 1, not 2
-                genmake::unsupported: Genfile:11:1: `budget` of the Genfile is not supported by this version of genmake (leave it out, or use a newer genmake)
+                genmake::unsupported: Genfile:11:1: `cache` of the Genfile is not supported by this version of genmake (leave it out, or use a newer genmake)
                 genmake::missing_key: Genfile:13:3: rule `a` has no recipe (a rule has one of `template`, `prompt` and `run`)
                 genmake::unknown_key: Genfile:13:7: unknown key `tempalte` in rule `a` (did you mean `template`?)
                 genmake::conflict: Genfile:14:24: rule `b` has two recipes, `template` and `prompt` (a rule has exactly one; make two rules of it)

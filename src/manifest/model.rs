@@ -9,6 +9,7 @@ use serde_json::{Map, Value};
 
 use crate::error::{Code, Error, Place, Source, did_you_mean};
 use crate::expr::{ExprError, Template, Why};
+use crate::models::Price;
 use crate::path::RelPath;
 
 /// A whole Genfile.
@@ -22,6 +23,8 @@ pub struct Manifest {
     pub provider: Option<String>,
     /// The providers by name.
     pub providers: BTreeMap<String, Provider>,
+    /// What a run may spend.
+    pub budget: Budget,
     /// The rules: those of included files first, each in the order written.
     pub rules: Vec<Rule>,
     /// The files that were included.
@@ -158,6 +161,41 @@ pub struct Provider {
     pub timeout: Duration,
     /// The command that brings the provider up, and how long that may take.
     pub start: Option<(String, Duration)>,
+    /// What its models cost.
+    pub prices: Prices,
+    /// What its models take, where the Genfile says so.
+    pub limits: Limits,
+}
+
+/// What the models of a provider cost.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Prices {
+    /// What genmake knows.
+    Known,
+    /// What the Genfile says: the same for all.
+    Said(Price),
+    /// What a public list says, and where the Genfile names it.
+    Listed(RelPath, Place),
+}
+
+/// What the models of a provider take.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Limits {
+    /// How many tokens prompt and answer may have together.
+    pub context: Option<u64>,
+    /// How many tokens an answer can have.
+    pub max_output: Option<u64>,
+}
+
+/// What a run may spend.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Budget {
+    /// No request is sent that could bring the run's cost above this.
+    pub max_cost_usd: Option<f64>,
+    /// The same in tokens.
+    pub max_tokens: Option<u64>,
+    /// A run that will probably take more is asked about.
+    pub confirm_above_tokens: Option<u64>,
 }
 
 /// A wire format.

@@ -9,6 +9,7 @@ mod context;
 mod key;
 mod leaks;
 mod making;
+mod models;
 mod overlay;
 mod schedule;
 mod stale;
@@ -27,7 +28,6 @@ use crate::graph::{Graph, Output, TaskId};
 use crate::llm::Ask;
 use crate::lock::Lock;
 use crate::merge;
-use crate::models;
 use crate::path::RelPath;
 use crate::prompt::Role;
 use crate::tokens;
@@ -40,6 +40,7 @@ pub use checks::{passed, tests};
 pub use key::{Lists, Part, PartKind};
 pub use leaks::no_secret_in;
 pub use making::{Making, Recipes, commands, defaults, make};
+pub use models::Models;
 pub use schedule::{End, Schedule, Step};
 pub use stale::{Edit, Fate, Memory, Reason, Remembered, Verdict, Wish, no_base};
 
@@ -414,7 +415,7 @@ pub fn travel(graph: &Graph, id: TaskId, ask: &Ask) -> Traveler {
             batching: rule.batching,
             most: if ask.can_share() { rule.batching.most() } else { Some(1) },
             prefix,
-            model: models::find(&ask.model).unwrap_or_default(),
+            model: provider.map(|provider| models::known(provider, &ask.model)).unwrap_or_default(),
         },
     }
 }

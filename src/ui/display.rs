@@ -97,6 +97,7 @@ impl Display {
                     ),
                 );
             }
+            Event::Warned { what, .. } => self.line("warning", what),
             Event::RequestFailed { request, .. } => drop(self.waiting.remove(request)),
             Event::FellBack { request, missing, why, again: true } => {
                 let names: Vec<&str> = missing.iter().map(crate::path::RelPath::as_str).collect();
@@ -174,9 +175,8 @@ impl Display {
         }
         let verb = match verb {
             "fail" | "edited" => format!("{verb:>9}").red().bold().to_string(),
-            "wait" | "retry" | "fall back" | "correct" | "keep" | "notice" | "skip" | "default" | "excuse" => {
-                format!("{verb:>9}").yellow().bold().to_string()
-            }
+            "wait" | "retry" | "fall back" | "correct" | "keep" | "notice" | "warning" | "skip" | "default"
+            | "excuse" => format!("{verb:>9}").yellow().bold().to_string(),
             verb => format!("{verb:>9}").green().bold().to_string(),
         };
         let line = format!("{verb}  {}", sanitize(text));

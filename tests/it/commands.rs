@@ -271,9 +271,11 @@ fn plan_says_what_would_be_done_and_why() {
         restore   docs/e3.md     output missing: docs/e3.md
         edited    docs/e4.md     edited by hand
         orphan    docs/e5.md     no rule makes it any more; a build deletes it
-        request 1: 1 task, p (m), about 11 tokens in, no bound on what comes back
+        request 1: 1 task, p (m), about 17 tokens in and 7 out (no bound), free
         saves about 33 tokens: store 26, templates 7
         1 fresh, 1 to render, 1 to restore, 1 to generate; 1 request
+        in all about 17 tokens in and 7 out, free
+        without genmake 1 request, about 17 tokens in and 7 out, free
     "#]];
     changes_nothing(&server, &p, &["plan"]).stdout(text).stderr(expect![[""]]).exits(0);
     let plan = p.run(["plan"]);
@@ -380,14 +382,17 @@ fn plan_as_json() {
               ],
               "provider": "p",
               "model": "m",
-              "input_tokens": 11,
+              "input_tokens": 17,
+              "output_tokens": 7,
               "max_output_tokens": null,
+              "cost_usd": 0.0,
               "similarity": [
                 1.0
               ]
             }
           ],
-          "input_tokens": 11,
+          "input_tokens": 17,
+          "output_tokens": 7,
           "max_output_tokens": null,
           "tokens_saved": {
             "batching": 0,
@@ -396,7 +401,14 @@ fn plan_as_json() {
             "templates": 7,
             "context": 0
           },
-          "cost_usd": null
+          "cost_usd": 0.0,
+          "without_genmake": {
+            "requests": 1,
+            "input_tokens": 17,
+            "output_tokens": 7,
+            "cost_usd": 0.0
+          },
+          "warnings": []
         }
     "#]]
     .assert_eq(&masked(run.stdout_json()));
@@ -417,10 +429,12 @@ fn plan_of_a_clean_checkout_makes_nothing() {
             generate  docs/e5.md     new  [request 1]
             generate  docs/e6.md     new  [request 2]
             generate  docs/e7.md     new  [request 2]
-            request 1: 5 tasks, p (m), about 171 tokens in, at most 705 out
-            request 2: 2 tasks, p (m), about 113 tokens in, at most 282 out
+            request 1: 5 tasks, p (m), about 102 tokens in and 250 out (at most 705), free
+            request 2: 2 tasks, p (m), about 65 tokens in and 100 out (at most 282), free
             saves about 41 tokens: batching 30, templates 11
             0 fresh, 1 to render, 7 to generate; 2 requests
+            in all about 167 tokens in and 350 out, free
+            without genmake 7 requests, about 140 tokens in and 350 out, free
         "#]])
         .exits(0);
     assert!(!p.exists(".genmake"));
@@ -428,9 +442,11 @@ fn plan_of_a_clean_checkout_makes_nothing() {
         .stdout(expect![[r#"
             generate  docs/e1.md  new  [request 1]
             generate  docs/e2.md  new  [request 2]
-            request 1: 1 task, p (m), about 12 tokens in, at most 100 out
-            request 2: 1 task, p (m), about 12 tokens in, at most 100 out
+            request 1: 1 task, p (m), about 20 tokens in and 50 out (at most 100), free
+            request 2: 1 task, p (m), about 20 tokens in and 50 out (at most 100), free
             0 fresh, 2 to generate; 2 requests
+            in all about 40 tokens in and 100 out, free
+            without genmake 2 requests, about 40 tokens in and 100 out, free
         "#]])
         .exits(0);
 }
@@ -445,9 +461,11 @@ fn plan_knows_what_waits_for_a_model() {
             render    docs/index.md  new
             generate  docs/e1.md     new  [request 1]
             render    copy.md        waits for docs/e1.md
-            request 1: 1 task, p (m), about 12 tokens in, no bound on what comes back
+            request 1: 1 task, p (m), about 20 tokens in and 500 out (no bound), free
             saves about 4 tokens: templates 4
             0 fresh, 2 to render, 1 to generate; 1 request and what 1 waiting task turns out to need
+            in all about 20 tokens in and 500 out, free
+            without genmake 1 request, about 20 tokens in and 500 out, free
         "#]])
         .exits(0);
     changes_nothing(&server, &p, &["check"])
@@ -467,9 +485,11 @@ fn plan_of_everything_anew() {
         generate  docs/e1.md  asked for  [request 1]
         generate  docs/e2.md  asked for  [request 1]
         generate  docs/e3.md  asked for  [request 1]
-        request 1: 3 tasks, p (m), about 132 tokens in, no bound on what comes back
+        request 1: 3 tasks, p (m), about 68 tokens in and 24 out (no bound), free
         saves about 12 tokens: batching 12
         0 fresh, 3 to generate; 1 request
+        in all about 68 tokens in and 24 out, free
+        without genmake 3 requests, about 54 tokens in and 24 out, free
     "#]])
         .exits(0);
     let run = changes_nothing(&server, &p, &["plan"]);

@@ -174,7 +174,7 @@ fn in_order(text: &str) -> String {
 
 /// A Genfile, or some of its keys, or rules of one: everything in it is of the language.
 fn genfile(text: &str) -> Result<(), String> {
-    const TOP: [&str; 7] = ["version", "vars", "provider", "providers", "batching", "include", "rules"];
+    const TOP: [&str; 8] = ["version", "vars", "provider", "providers", "batching", "budget", "include", "rules"];
     let value = genmake::yaml::data(text).map_err(|e| e.message)?;
     let keys: Vec<&String> = value.as_object().ok_or("it is no map")?.keys().collect();
     let is_top = keys.iter().any(|key| TOP.contains(&key.as_str()));
@@ -364,6 +364,9 @@ const SECTIONS: &[(&str, &str)] = &[
     ("", "Top level"),
     ("include", "include"),
     ("providers", "Providers"),
+    ("prices", "Prices and limits"),
+    ("limits", "Prices and limits"),
+    ("budget", "Budget"),
     ("batching", "Batching"),
     ("batch", "Batching"),
     ("weights", "Who travels together"),

@@ -54,6 +54,8 @@ cases! {
     unmerged => Unmerged,
     frozen => Frozen,
     offline => Offline,
+    too_long => TooLong,
+    budget => Budget,
     provider => Provider,
     truncated => Truncated,
     malformed => Malformed,
@@ -202,16 +204,16 @@ fn unknown_key() -> String {
 
 fn unsupported() -> String {
     shows(
-        &Project::new().file("Genfile", "version: 1\nbudget: {max_cost_usd: 1}\nrules: {}\n"),
+        &Project::new().file("Genfile", "version: 1\ncache: {push: ci}\nrules: {}\n"),
         &[],
         expect![[r#"
         genmake::unsupported
 
-          x `budget` of the Genfile is not supported by this version of genmake
+          x `cache` of the Genfile is not supported by this version of genmake
            ,-[Genfile:2:1]
          1 | version: 1
-         2 | budget: {max_cost_usd: 1}
-           : ^^^^^^
+         2 | cache: {push: ci}
+           : ^^^^^
          3 | rules: {}
            `----
           help: leave it out, or use a newer genmake
@@ -878,6 +880,50 @@ fn secret() -> String {
     );
     assert_eq!(server.connections(), 0);
     shown
+}
+
+fn too_long() -> String {
+    let server = Server::start();
+    let text = "{{role \"system\"}}Be brief.\n{{role \"user\"}}Write a page about this: {{inputs.spec.text}}\n";
+    let p =
+        asking(&server, ", inputs: {spec: spec.md}").file("spec.md", &"word ".repeat(400)).file("page.prompt", text);
+    let genfile = p.read("Genfile").replace("model: m,", "model: m, limits: {context: 400},");
+    let shown = shows(
+        p.edit("Genfile", &genfile),
+        &[],
+        expect![[r#"
+                 fail  docs/order.md
+            genmake::too_long
+
+              x rule `page`: the prompt for `docs/order.md` would take 517 of the 400 tokens that `m` has room for: system 3, spec.md 500, own text 14
+               ,-[Genfile:6:3]
+             5 | rules:
+             6 |   page: {output: docs/order.md, prompt: page.prompt, inputs: {spec: spec.md}}
+               :   ^^^^
+               `----
+              help: show it less: a selector in place of a file, `context` with `depth` or `max_share`
+                    if the model has more room, say so: `limits: {context: …}` of its provider
+            failed: 1 failed in [TIME]
+        "#]],
+    );
+    assert_eq!(server.count(), 0);
+    shown
+}
+
+fn budget() -> String {
+    let server = Server::start();
+    shows(
+        &asking(&server, ", params: {max_output_tokens: 100}"),
+        &["--max-tokens", "90"],
+        expect![[r#"
+             fail  docs/order.md
+        genmake::budget
+
+          x rule `page`: the budget of 90 tokens has no room for the request for `docs/order.md`: 0 are used, and it can take 108
+          help: raise `budget: {max_tokens: …}` or `--max-tokens`; what is finished is not asked for again
+        failed: 1 failed in [TIME]
+    "#]],
+    )
 }
 
 fn needs_yes() -> String {

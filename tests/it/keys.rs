@@ -25,6 +25,16 @@ const PROOFS: &[(&str, fn())] = &[
     ("providers.*.timeout", timeout),
     ("providers.*.start", start),
     ("providers.*.start_timeout", start_timeout),
+    ("providers.*.prices", prices),
+    ("providers.*.prices.input", prices),
+    ("providers.*.prices.output", prices),
+    ("providers.*.limits", limits),
+    ("providers.*.limits.context", limits),
+    ("providers.*.limits.max_output", limits),
+    ("budget", budget),
+    ("budget.max_cost_usd", budget),
+    ("budget.max_tokens", budget),
+    ("budget.confirm_above_tokens", budget),
     ("batching", batching),
     ("batching.enabled", batching),
     ("batching.max_batch_size", batching),
@@ -99,7 +109,76 @@ const ELSEWHERE: &[(&str, &str)] = &[
     ("rules.*.context.depth", "context.rs"),
     ("rules.*.context.max_share", "context.rs"),
     ("rules.*.check.schema", "checks.rs"),
+    ("providers.*.prices.cache_read", "money.rs"),
+    ("providers.*.prices.cache_write", "money.rs"),
 ];
+
+/// The server's prompts have one token, and what it answers has some: this many are a USD.
+const DEAR: &str = "prices: {input: 1000000, output: 1000000}";
+
+fn cost(seen: &Seen) -> Option<f64> {
+    let report = seen.project.run(["-B", "--yes", "--report", "report.json"]);
+    report.exits(0);
+    let report: Value = serde_json::from_str(&seen.project.read("report.json")).expect("a report");
+    report["llm"]["cost_usd"].as_f64()
+}
+
+#[test]
+fn prices() {
+    let tell = |server: &Server| {
+        server.reply(|_, _| "12345678".to_owned());
+    };
+    let tokens = |seen: &Seen| cost(seen).map(|cost| cost as u64);
+    asking("providers.*.prices", "", "KEY", "").shows_with(
+        &[
+            ("{input: 1000000, output: 0}", Some(1)),
+            ("{input: 0, output: 1000000}", Some(2)),
+            ("{input: 1000000, output: 1000000}", Some(3)),
+            (LEFT_OUT, Some(0)),
+        ],
+        tell,
+        tokens,
+    );
+    for key in ["input", "output"] {
+        let other = if key == "input" { "output" } else { "input" };
+        let (path, keys) = (format!("providers.*.prices.{key}"), format!("prices: {{{other}: 0, KEY}}"));
+        let of = if key == "input" { 1 } else { 2 };
+        asking(&path, "", &keys, "").shows_with(&[("1000000", Some(of)), ("0", Some(0))], tell, tokens);
+    }
+}
+
+#[test]
+fn limits() {
+    asking("providers.*.limits", "", "KEY", "")
+        .shows(&[("{context: 2}", "too_long".into()), ("{context: 4000}", "made".into())], Seen::outcome);
+    asking("providers.*.limits.context", "", "limits: {KEY}", "")
+        .shows(&[("2", "too_long".into()), ("4000", "made".into()), (LEFT_OUT, "made".into())], Seen::outcome);
+    // What an answer can have is what a budget counts on.
+    asking("providers.*.limits.max_output", "budget: {max_tokens: 4000}", "limits: {KEY}", "")
+        .shows(&[("100", "made".into()), ("4000", "budget".into()), (LEFT_OUT, "made".into())], Seen::outcome);
+}
+
+#[test]
+fn budget() {
+    let rule = "params: {max_output_tokens: 10}";
+    asking("budget", "KEY", "", rule)
+        .shows(&[("{max_tokens: 5}", "budget".into()), (LEFT_OUT, "made".into())], Seen::outcome);
+    asking("budget.max_tokens", "budget: {KEY}", "", rule)
+        .shows(&[("19", "budget".into()), ("30", "made".into()), (LEFT_OUT, "made".into())], Seen::outcome);
+    asking("budget.max_cost_usd", "budget: {KEY}", DEAR, rule)
+        .shows(&[("5", "budget".into()), ("30", "made".into()), (LEFT_OUT, "made".into())], Seen::outcome);
+    // Models on this machine are not asked about: this one is elsewhere, and never asked.
+    let far = "version: 1\nprovider: p\nbudget: {KEY}\nproviders: {p: {api: openai, model: m, base_url: \"https://llm.invalid/v1\", key_env: NOT_SET}}\nrules: {a: {output: a, prompt: p.prompt}}\n";
+    key("budget.confirm_above_tokens", far)
+        .shows(&[("5", "needs_yes".into()), ("4000", "key".into()), (LEFT_OUT, "key".into())], Seen::outcome);
+    asking("budget.confirm_above_tokens", "budget: {KEY}", "", rule).build(
+        "0",
+        |_| {},
+        |seen| {
+            assert_eq!(seen.outcome(), "made");
+        },
+    );
+}
 
 /// Defaults that no test can see, and why.
 const DEFAULT_UNSEEN: &[(&str, &str)] = &[
@@ -886,7 +965,8 @@ fn what_the_top_may_not_say() {
         ("version: 1\nvars: {x: [{z: \"{{vars.y}}\"}]}", "undefined", "unknown variable `vars.y`"),
         ("version: 1\nprovider: q", "unknown_provider", "no provider `q`"),
         ("version: 1\nprovider: 1", "wrong_type", "`provider` takes a string"),
-        ("version: 1\nbudget: {}", "unsupported", "`budget` of the Genfile"),
+        ("version: 1\nbudget: {max_tokens: -1}", "bad_value", "`max_tokens` is a whole number from 0 to"),
+        ("version: 1\nbudget: {max_cost_usd: lots}", "wrong_type", "`max_cost_usd` takes a number"),
         ("version: 1\ncache: {}", "unsupported", "`cache` of the Genfile"),
         ("version: 1\nrule: {}", "unknown_key", "unknown key `rule` in the Genfile"),
         ("version: 1\nversion: 1", "duplicate_key", "`version` stands twice"),
@@ -930,7 +1010,11 @@ fn what_a_provider_may_not_say() {
         ("api: openai, timeout: true", "wrong_type", "`timeout` takes a duration"),
         ("api: openai, start: x, start_timeout: -1", "bad_value", "`start_timeout` is a duration"),
         ("api: openai, start: []", "wrong_type", "`start` takes a string"),
-        ("api: openai, prices: {}", "unsupported", "`prices` of provider `p`"),
+        ("api: openai, prices: {input: 1}", "missing_key", "has no `output`"),
+        ("api: openai, prices: {input: -1, output: 1}", "bad_value", "`input` is a number from 0 to"),
+        ("api: openai, prices: ../list.json", "bad_path", "the list of prices `../list.json` leads"),
+        ("api: openai, limits: {context: 0}", "bad_value", "`context` is a whole number from 1 to"),
+        ("api: openai, requests_per_minute: 1", "unsupported", "`requests_per_minute` of provider `p`"),
         ("api: openai, models: m", "unknown_key", "unknown key `models` in provider `p`"),
     ];
     refused(&cases, |keys| format!("version: 1\nproviders:\n  p: {{{keys}}}\nrules: {{}}\n"));

@@ -28,6 +28,7 @@ mod language;
 mod locks;
 mod metrics;
 mod modules;
+mod money;
 mod packs;
 mod paths;
 mod project;

@@ -245,9 +245,11 @@ fn what_an_edit_of_a_specification_would_ask_for() {
             generate  docs/e1.md     as if changed: spec.yaml  [request 1]
             generate  docs/e2.md     as if changed: spec.yaml  [request 1]
             generate  docs/e3.md     as if changed: spec.yaml  [request 1]
-            request 1: 3 tasks, p (m), about 132 tokens in, no bound on what comes back
+            request 1: 3 tasks, p (m), about 68 tokens in and 24 out (no bound), free
             saves about 18 tokens: batching 12, templates 6
             0 fresh, 1 to render, 3 to generate; 1 request
+            in all about 68 tokens in and 24 out, free
+            without genmake 3 requests, about 54 tokens in and 24 out, free
         "#]],
     );
     assert_eq!(server.count(), asked);

@@ -1,0 +1,82 @@
+//! What is said and asked about tokens and money before anything is sent.
+
+use super::Context;
+use crate::batch::Batch;
+use crate::engine::usd;
+use crate::error::{Code, Error};
+use crate::project::Planned;
+use crate::ui;
+
+/// Asks about a run that will probably use more tokens than `confirm_above_tokens`. Without a terminal to ask on it is refused. Models
+/// on this machine are never asked about.
+pub(super) fn confirm(context: &Context, planned: &Planned) -> Result<(), Error> {
+    let options = &context.options;
+    let Some(limit) = planned.graph().manifest.budget.confirm_above_tokens else { return Ok(()) };
+    if options.yes || options.frozen || options.offline {
+        return Ok(());
+    }
+    let (tokens, tasks) = planned.paid_tokens()?;
+    if tokens <= limit {
+        return Ok(());
+    }
+    let results = ui::count(tasks, "result");
+    let what = format!("{results} will take about {tokens} tokens, more than the {limit} of `confirm_above_tokens`");
+    match ui::ask(&format!("{what}. Go on?")) {
+        Some(true) => Ok(()),
+        Some(false) => Err(Error::new(Code::NeedsYes, "nothing was asked")),
+        None => Err(Error::new(Code::NeedsYes, what).hint("say `--yes` if that is meant; `genmake plan` says more")),
+    }
+}
+
+/// What requests will take.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Sum {
+    pub requests: usize,
+    pub input: u64,
+    pub output: u64,
+    /// In USD; `None` where a price is not known.
+    pub cost: Option<f64>,
+}
+
+impl Sum {
+    pub fn nothing() -> Sum {
+        Sum { cost: Some(0.0), ..Sum::default() }
+    }
+
+    pub fn add(&mut self, input: u64, output: u64, cost: Option<f64>) {
+        self.requests += 1;
+        self.input += input;
+        self.output += output;
+        self.cost = self.cost.zip(cost).map(|(sum, cost)| sum + cost);
+    }
+
+    pub fn words(&self) -> String {
+        format!("about {} tokens in and {} out, {}", self.input, self.output, price(self.cost))
+    }
+}
+
+/// A cost to a billionth of a USD, as in reports.
+pub(super) fn cost_json(cost: Option<f64>) -> Option<f64> {
+    cost.map(|cost| (cost * 1e9).round() / 1e9)
+}
+
+/// A cost in words.
+pub(super) fn price(cost: Option<f64>) -> String {
+    match cost {
+        None => "unpriced".to_owned(),
+        Some(0.0) => "free".to_owned(),
+        Some(cost) => format!("{} USD", usd(cost)),
+    }
+}
+
+/// What the results of these requests would take without genmake: one call a file, and each shown all that its context selects from.
+pub(super) fn without_genmake(planned: &Planned, batches: &[Batch]) -> Result<Sum, Error> {
+    let mut sum = Sum::nothing();
+    let tasks = batches.iter().flat_map(|batch| &batch.tasks);
+    for (task, ask) in tasks.filter_map(|task| Some((*task, planned.ask(*task)?))) {
+        let mut estimate = planned.estimate(&[task], &[ask])?;
+        estimate.input += ask.context.as_ref().map_or(0, |note| note.tokens_saved());
+        sum.add(estimate.input, estimate.output, estimate.cost());
+    }
+    Ok(sum)
+}

@@ -1,0 +1,225 @@
+//! What a request will take, before it is sent: tokens, cost, and whether the model has room for it.
+//!
+//! Pure, and never a part of a key or a verdict: what is learnt changes estimates and nothing else.
+
+use serde_json::Value;
+
+use crate::ledger::Ledger;
+use crate::llm::{Ask, Request};
+use crate::models::{Model, Tokens};
+use crate::tokens::{self, Counter};
+
+/// What there is to estimate by.
+#[derive(Clone, Copy)]
+pub struct Means<'a> {
+    /// What is known of the model.
+    pub model: Model,
+    /// What earlier requests took.
+    pub ledger: &'a Ledger,
+    /// Whether the model is on this machine. Such models are of many makers with words of their own: their tokens are estimated by
+    /// length and by what the ledger knows, and nothing is read in for them.
+    pub is_local: bool,
+}
+
+/// What a request will take.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Estimate {
+    /// Tokens sent.
+    pub input: u64,
+    /// Tokens that will come back, as results of these rules are.
+    pub output: u64,
+    /// The most tokens that can come back; where nothing bounds them, four times what is expected.
+    pub most_output: u64,
+    /// Whether the request itself bounds what comes back.
+    pub is_bounded: bool,
+    /// What is known of the model.
+    pub model: Model,
+}
+
+/// How a request fits its model's context window.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Room {
+    /// It does.
+    Enough,
+    /// It takes more than four fifths: tokens, and the window.
+    Tight(u64, u64),
+    /// It does not: tokens, and the window.
+    TooLong(u64, u64),
+}
+
+/// Tokens that a message takes beside its text.
+const OF_A_MESSAGE: u64 = 4;
+
+impl Means<'_> {
+    /// What its tokens are counted by.
+    pub fn counter(&self) -> Counter {
+        if self.is_local { Counter::Length } else { Counter::Words }
+    }
+
+    /// A text's tokens, as the model's maker will probably count them.
+    pub fn tokens(&self, model: &str, text: &str) -> u64 {
+        self.corrected(model, self.counter().count(text))
+    }
+
+    fn corrected(&self, model: &str, tokens: u64) -> u64 {
+        (tokens as f64 * self.ledger.ratio(model, self.counter().name())).round() as u64
+    }
+
+    /// What a request for these tasks will take; `rules` are theirs, one for each.
+    pub fn of(&self, request: &Request, asks: &[&Ask], rules: &[&str]) -> Estimate {
+        let expected = || asks.iter().zip(rules).map(|(ask, rule)| self.ledger.expected_output(rule, ask.limit()));
+        let output = expected().map(|expected| expected.usual).sum();
+        let guess = expected().map(|expected| expected.most.max(4 * expected.usual)).sum();
+        let most = request.max_output_tokens.or(self.model.max_output).unwrap_or(guess);
+        Estimate {
+            input: self.corrected(&request.model, sent(request, self.counter())),
+            output,
+            most_output: most.max(output),
+            is_bounded: request.max_output_tokens.is_some(),
+            model: self.model,
+        }
+    }
+
+    /// How a request fits the model. What surely fits is not counted.
+    pub fn room(&self, request: &Request) -> Room {
+        let Some(window) = self.model.context else { return Room::Enough };
+        let answer = request.max_output_tokens.unwrap_or(0);
+        let texts = request.messages.iter().map(|message| message.text.as_str());
+        let most: u64 =
+            texts.map(|text| tokens::most(text) + OF_A_MESSAGE).sum::<u64>() + tokens::most(&schema(request));
+        if is_ample(self.corrected(&request.model, most) + answer, window) {
+            return Room::Enough;
+        }
+        let taken = self.corrected(&request.model, sent(request, self.counter())) + answer;
+        match taken {
+            _ if taken > window => Room::TooLong(taken, window),
+            _ if is_ample(taken, window) => Room::Enough,
+            _ => Room::Tight(taken, window),
+        }
+    }
+}
+
+/// Whether no more than four fifths of a window are taken.
+fn is_ample(taken: u64, window: u64) -> bool {
+    taken.saturating_mul(5) <= window.saturating_mul(4)
+}
+
+/// The tokens that a request sends, as counted here; what the model's maker counts is for the ledger to know. Servers on this machine hold
+/// an answer to its schema by a grammar, and show the model none of it.
+pub fn sent(request: &Request, counter: Counter) -> u64 {
+    let messages: u64 = request.messages.iter().map(|message| counter.count(&message.text) + OF_A_MESSAGE).sum();
+    messages + if counter == Counter::Words { counter.count(&schema(request)) } else { 0 }
+}
+
+fn schema(request: &Request) -> String {
+    request.schema.as_ref().map(Value::to_string).unwrap_or_default()
+}
+
+impl Estimate {
+    /// All tokens that will probably be used.
+    pub fn tokens(&self) -> u64 {
+        self.input + self.output
+    }
+
+    /// All tokens that can be used.
+    pub fn most_tokens(&self) -> u64 {
+        self.input + self.most_output
+    }
+
+    /// What it will probably cost, in USD; `None` where the price is not known. Nothing is taken to be in the maker's cache.
+    pub fn cost(&self) -> Option<f64> {
+        self.cost_of(self.output)
+    }
+
+    /// What it can cost.
+    pub fn most_cost(&self) -> Option<f64> {
+        self.cost_of(self.most_output)
+    }
+
+    fn cost_of(&self, output: u64) -> Option<f64> {
+        let tokens = Tokens { input: self.input, output, ..Tokens::default() };
+        self.model.price.map(|price| price.cost(tokens))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::graph::Output;
+    use crate::models::Price;
+    use crate::path::RelPath;
+    use crate::prompt::{Message, Role};
+    use serde_json::{Map, json};
+
+    fn ask(text: &str, cap: Option<u64>) -> Ask {
+        let params: Map<String, Value> =
+            cap.map(|cap| ("max_output_tokens".to_owned(), json!(cap))).into_iter().collect();
+        Ask {
+            outputs: vec![Output { name: None, path: RelPath::new("a").unwrap() }],
+            messages: vec![Message { role: Role::User, text: text.into() }],
+            model: "m".into(),
+            params,
+            schema: None,
+            context: None,
+        }
+    }
+
+    fn estimate(model: Model, ledger: &Ledger, ask: &Ask) -> Estimate {
+        Means { model, ledger, is_local: true }.of(&Request::new(&[ask]), &[ask], &["r"])
+    }
+
+    #[test]
+    fn what_comes_back_is_as_before_and_bounded_by_what_bounds_it() {
+        let mut ledger = Ledger::default();
+        let none = Model::default();
+        let of = |model: Model, ledger: &Ledger, ask: &Ask| {
+            let estimate = estimate(model, ledger, ask);
+            (estimate.input, estimate.output, estimate.most_output, estimate.is_bounded)
+        };
+        let text = "abcd".repeat(96);
+        assert_eq!(of(none, &ledger, &ask(&text, None)), (100, 500, 2000, false));
+        assert_eq!(of(none, &ledger, &ask(&text, Some(80))), (100, 40, 80, true));
+        let known = Model { max_output: Some(9000), ..none };
+        assert_eq!(of(known, &ledger, &ask(&text, None)), (100, 500, 9000, false));
+        ledger.note_result("r", 100, 30);
+        ledger.note_prompt("m", "length", 100, 150);
+        assert_eq!(of(known, &ledger, &ask(&text, None)), (150, 30, 9000, false));
+        assert_eq!(of(none, &ledger, &ask(&text, None)), (150, 30, 120, false));
+    }
+
+    #[test]
+    fn without_a_price_it_is_unpriced() {
+        let ask = ask(&"abcd".repeat(96), Some(100));
+        let price = Price { input: 10.0, output: 100.0, ..Price::FREE };
+        let cost = |price| estimate(Model { price, ..Model::default() }, &Ledger::default(), &ask).most_cost();
+        assert_eq!(cost(None), None);
+        assert_eq!(cost(Some(Price::FREE)), Some(0.0));
+        assert!((cost(Some(price)).unwrap() - 0.011).abs() < 1e-12);
+    }
+
+    #[test]
+    fn a_window_is_ample_tight_or_too_small() {
+        let room = |letters: usize, cap, window, ledger: &Ledger| {
+            let model = Model { context: window, ..Model::default() };
+            Means { model, ledger, is_local: true }.room(&Request::new(&[&ask(&"a".repeat(letters), cap)]))
+        };
+        let mut ledger = Ledger::default();
+        assert_eq!(room(4000, None, None, &ledger), Room::Enough);
+        assert_eq!(room(4000, None, Some(2000), &ledger), Room::Enough);
+        assert_eq!(room(6384, None, Some(2000), &ledger), Room::Enough);
+        assert_eq!(room(6388, None, Some(2000), &ledger), Room::Tight(1601, 2000));
+        assert_eq!(room(4000, Some(996), Some(2000), &ledger), Room::Tight(2000, 2000));
+        assert_eq!(room(4000, Some(997), Some(2000), &ledger), Room::TooLong(2001, 2000));
+        ledger.note_prompt("m", "length", 100, 200);
+        assert_eq!(room(4000, None, Some(2000), &ledger), Room::TooLong(2008, 2000));
+    }
+
+    #[test]
+    #[cfg(feature = "tokenizer")]
+    fn models_elsewhere_are_counted_by_words() {
+        let means = |is_local| {
+            Means { model: Model::default(), ledger: &Ledger::default(), is_local }.tokens("m", "hello world")
+        };
+        assert_eq!((means(true), means(false)), (3, 2));
+    }
+}

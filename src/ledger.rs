@@ -1,0 +1,181 @@
+//! What requests took in earlier runs, so far as it says what the next will take: how a model's maker counts tokens, and how long a
+//! rule's results are. Values only; never a part of a key or a verdict.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+/// Counts of earlier runs.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Ledger {
+    /// By model.
+    models: BTreeMap<String, Counted>,
+    /// By rule.
+    rules: BTreeMap<String, Results>,
+}
+
+/// Tokens of prompts, twice counted.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+struct Counted {
+    /// What ours are counted by; what was learnt of another counter is no good.
+    by: String,
+    /// By us, before they were sent.
+    estimated: u64,
+    /// By the provider.
+    counted: u64,
+}
+
+/// What came of a rule's requests.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+struct Results {
+    /// How many results came.
+    results: u64,
+    /// Their tokens sent, by their shares of what their requests took.
+    input: u64,
+    /// Their tokens that came back.
+    output: u64,
+    /// The most that one had.
+    longest: u64,
+}
+
+/// Tokens that one result of a rule will have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Expected {
+    /// As results of the rule are.
+    pub usual: u64,
+    /// As the longest was; of a rule without results a guess.
+    pub most: u64,
+    /// Whether results of the rule are known.
+    pub is_known: bool,
+}
+
+/// The tokens of a result of which nothing is known: a page of text, or a source file.
+const UNKNOWN: u64 = 500;
+
+/// Where sums are halved, so that what was long ago counts for less.
+const ENOUGH: u64 = 50_000_000;
+
+impl Ledger {
+    /// Whether nothing is known.
+    pub fn is_empty(&self) -> bool {
+        self.models.is_empty() && self.rules.is_empty()
+    }
+
+    /// How many tokens of a model's maker come to one of ours, counted by `by`: 1 for a model that was never asked.
+    pub fn ratio(&self, model: &str, by: &str) -> f64 {
+        match self.models.get(model) {
+            // A server that counts nothing, or something else, is not believed.
+            Some(of) if of.by == by && of.estimated > 0 => (of.counted as f64 / of.estimated as f64).clamp(0.25, 4.0),
+            _ => 1.0,
+        }
+    }
+
+    /// The tokens that one result of a rule will have: as its results before had. Of a rule without results half of what its
+    /// `max_output_tokens` allows, and no more than 500.
+    pub fn expected_output(&self, rule: &str, max_output_tokens: Option<u64>) -> Expected {
+        let cap = max_output_tokens.unwrap_or(u64::MAX);
+        match self.rules.get(rule) {
+            Some(of) if of.results > 0 => {
+                let usual = of.output.div_ceil(of.results).min(cap);
+                Expected { usual, most: of.longest.clamp(usual, cap.max(usual)), is_known: true }
+            }
+            _ => {
+                let usual = UNKNOWN.min(cap.div_ceil(2));
+                Expected { usual, most: (UNKNOWN * 4).min(cap), is_known: false }
+            }
+        }
+    }
+
+    /// The tokens that were sent for one result of a rule, as its results before took.
+    pub fn usual_input(&self, rule: &str) -> Option<u64> {
+        self.rules.get(rule).filter(|of| of.results > 0).map(|of| of.input.div_ceil(of.results))
+    }
+
+    /// Notes a request's prompt: what was estimated, without correction, and what the provider says that it was.
+    pub fn note_prompt(&mut self, model: &str, by: &str, estimated: u64, counted: u64) {
+        if estimated == 0 || counted == 0 {
+            return;
+        }
+        let of = self.models.entry(model.to_owned()).or_default();
+        if of.by != by {
+            *of = Counted { by: by.to_owned(), ..Counted::default() };
+        }
+        of.estimated = of.estimated.saturating_add(estimated);
+        of.counted = of.counted.saturating_add(counted);
+        if of.estimated > ENOUGH {
+            (of.estimated, of.counted) = (of.estimated / 2, of.counted / 2);
+        }
+    }
+
+    /// Notes a result of a rule, with its share of what its request took.
+    pub fn note_result(&mut self, rule: &str, input: u64, output: u64) {
+        if output == 0 {
+            return;
+        }
+        let of = self.rules.entry(rule.to_owned()).or_default();
+        of.results += 1;
+        of.input = of.input.saturating_add(input);
+        of.output = of.output.saturating_add(output);
+        of.longest = of.longest.max(output);
+        if of.output > ENOUGH && of.results > 1 {
+            (of.results, of.input, of.output) = (of.results / 2, of.input / 2, of.output / 2);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn estimates_are_corrected_by_what_was_counted() {
+        let mut ledger = Ledger::default();
+        let is = |ledger: &Ledger, model: &str, by: &str, ratio: f64| {
+            assert!((ledger.ratio(model, by) - ratio).abs() < 1e-9, "{model}: {}", ledger.ratio(model, by));
+        };
+        is(&ledger, "m", "a", 1.0);
+        ledger.note_prompt("m", "a", 100, 130);
+        ledger.note_prompt("m", "a", 300, 390);
+        is(&ledger, "m", "a", 1.3);
+        is(&ledger, "other", "a", 1.0);
+        // What counts nothing, or anything, is not believed.
+        ledger.note_prompt("none", "a", 100, 0);
+        ledger.note_prompt("mad", "a", 1, 1_000_000);
+        is(&ledger, "none", "a", 1.0);
+        is(&ledger, "mad", "a", 4.0);
+        // What was learnt of one counter says nothing of another.
+        is(&ledger, "m", "b", 1.0);
+        ledger.note_prompt("m", "b", 100, 90);
+        is(&ledger, "m", "b", 0.9);
+        is(&ledger, "m", "a", 1.0);
+    }
+
+    #[test]
+    fn results_are_expected_as_they_were() {
+        let mut ledger = Ledger::default();
+        let expected = |ledger: &Ledger, cap| {
+            let expected = ledger.expected_output("r", cap);
+            (expected.usual, expected.most, expected.is_known)
+        };
+        assert_eq!(expected(&ledger, None), (500, 2000, false));
+        assert_eq!(expected(&ledger, Some(100)), (50, 100, false));
+        assert_eq!(expected(&ledger, Some(8000)), (500, 2000, false));
+        [100, 300, 200].into_iter().for_each(|output| ledger.note_result("r", 40, output));
+        ledger.note_result("r", 40, 0);
+        assert_eq!(expected(&ledger, None), (200, 300, true));
+        assert_eq!(expected(&ledger, Some(150)), (150, 150, true));
+        assert_eq!(ledger.usual_input("r"), Some(40));
+        assert_eq!(ledger.usual_input("s"), None);
+    }
+
+    #[test]
+    fn what_was_long_ago_counts_for_less() {
+        let mut ledger = Ledger::default();
+        (0..60).for_each(|_| ledger.note_prompt("m", "a", 1_000_000, 1_000_000));
+        (0..120).for_each(|_| ledger.note_prompt("m", "a", 1_000_000, 2_000_000));
+        assert!(ledger.ratio("m", "a") > 1.7);
+        (0..600).for_each(|_| ledger.note_result("r", 1, 200_000));
+        assert!((200_000..201_000).contains(&ledger.expected_output("r", None).usual));
+    }
+}
