@@ -103,7 +103,7 @@ fn in_a_batch_each_task_has_its_own() {
     let request = &server.requests()[0];
     assert_eq!(server.count(), 1);
     let of_slot = |slot: &str| names(&shown(&request.slot_text(slot).expect("a slot")));
-    assert_eq!((of_slot("f2"), of_slot("f3")), ("Customer Order Line".to_owned(), "Line Product".to_owned()));
+    assert_eq!((of_slot("f2"), of_slot("f3")), ("Line Product".to_owned(), "Customer Order Line".to_owned()));
 }
 
 #[test]
