@@ -77,6 +77,10 @@ struct Past {
     /// Answers to several tasks that brought nothing whole.
     failures_in_a_row: u32,
     prefix: Prefix,
+    /// How many of its batches are still to be sent.
+    to_come: usize,
+    /// Those of them whose turn came while another was ahead.
+    held: Vec<Packed>,
 }
 
 /// What a provider has of a shape's prefix.
@@ -113,28 +117,35 @@ impl Batcher {
             let packed = pack::pack(std::mem::take(&mut self.waiting), &alone);
             for Packed { batch, scores, .. } in &packed {
                 self.scores.extend(batch.tasks.iter().copied().zip(scores.iter().copied()));
+                self.shapes.entry(batch.shape).or_default().to_come += 1;
             }
             self.ready.extend(packed);
         }
-        let past = |shape: Shape| self.shapes.get(&shape).map_or(Prefix::Unsent, |past| past.prefix);
-        let at = self.ready.iter().position(|packed| past(packed.batch.shape) != Prefix::Ahead)?;
-        let Packed { batch, is_first_ahead, scores } = self.ready.remove(at)?;
-        let shape = batch.shape;
-        let has_followers = self.ready.iter().any(|packed| packed.batch.shape == shape);
-        let past = self.shapes.entry(shape).or_default();
-        past.prefix = match past.prefix {
-            Prefix::Unsent if is_first_ahead && has_followers => Prefix::Ahead,
-            _ => Prefix::Sent,
-        };
-        if !past.goes_alone() || batch.tasks.len() < 2 {
-            return Some(batch);
+        loop {
+            let packed = self.ready.pop_front()?;
+            let shape = packed.batch.shape;
+            let past = self.shapes.entry(shape).or_default();
+            if past.prefix == Prefix::Ahead {
+                past.held.push(packed);
+                continue;
+            }
+            if past.goes_alone() && packed.batch.tasks.len() > 1 {
+                // It was put together before its shape's requests began to fail.
+                past.to_come += packed.batch.tasks.len() - 1;
+                for (task, score) in packed.batch.tasks.into_iter().zip(packed.scores).rev() {
+                    let batch = Batch { shape, tasks: vec![task], failures: packed.batch.failures };
+                    let scores = vec![score];
+                    self.ready.push_front(Packed { batch, is_first_ahead: packed.is_first_ahead, scores });
+                }
+                continue;
+            }
+            past.to_come -= 1;
+            past.prefix = match past.prefix {
+                Prefix::Unsent if packed.is_first_ahead && past.to_come > 0 => Prefix::Ahead,
+                _ => Prefix::Sent,
+            };
+            return Some(packed.batch);
         }
-        // It was put together before its shape's requests began to fail.
-        for (task, score) in batch.tasks.into_iter().zip(scores).rev() {
-            let batch = Batch { shape, tasks: vec![task], failures: batch.failures };
-            self.ready.push_front(Packed { batch, is_first_ahead, scores: vec![score] });
-        }
-        self.ready.pop_front().map(|packed| packed.batch)
     }
 
     /// All that there is to send, as if every answer began at once.
@@ -149,7 +160,9 @@ impl Batcher {
 
     /// The provider has begun to answer a request of this shape, or will not: what waited for that can go.
     pub fn is_answering(&mut self, shape: Shape) {
-        self.shapes.entry(shape).or_default().prefix = Prefix::Sent;
+        let past = self.shapes.entry(shape).or_default();
+        past.prefix = Prefix::Sent;
+        past.held.drain(..).rev().for_each(|packed| self.ready.push_front(packed));
     }
 
     /// How alike a task is to what its group goes by, 0 to 1; none before it was put into a batch.
@@ -159,13 +172,18 @@ impl Batcher {
 
     /// Whether nothing waits.
     pub fn is_empty(&self) -> bool {
-        self.again.is_empty() && self.ready.is_empty() && self.waiting.is_empty()
+        let is_held = self.shapes.values().any(|past| !past.held.is_empty());
+        self.again.is_empty() && self.ready.is_empty() && self.waiting.is_empty() && !is_held
     }
 
     /// Takes out everything that waits.
     pub fn drain(&mut self) -> Vec<TaskId> {
         let again = self.again.drain(..).flat_map(|batch| batch.tasks);
-        let ready = self.ready.drain(..).flat_map(|packed| packed.batch.tasks);
+        let held = self.shapes.values_mut().flat_map(|past| {
+            past.to_come = 0;
+            past.held.drain(..)
+        });
+        let ready = self.ready.drain(..).chain(held).flat_map(|packed| packed.batch.tasks);
         again.chain(ready).chain(self.waiting.drain(..).map(|traveler| traveler.task)).collect()
     }
 

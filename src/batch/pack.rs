@@ -174,7 +174,7 @@ pub(super) fn pack(travelers: Vec<Traveler>, most: &dyn Fn(Shape) -> Option<usiz
         let Some(mut terms) = tasks.first().map(|first| first.terms.clone()) else { continue };
         terms.most = terms.most.into_iter().chain(most(shape)).min();
         let (threshold, weights) = (terms.batching.similarity_threshold, terms.batching.weights);
-        let tasks = tasks.into_iter().map(|traveler| (traveler.traits.clone(), traveler));
+        let tasks = tasks.into_iter().map(|mut traveler| (std::mem::take(&mut traveler.traits), traveler));
         for group in similar::groups(tasks, threshold, &weights) {
             scores.extend(group.iter().map(|(traveler, score)| (traveler.task, *score)));
             let mut tasks: Vec<Traveler> = group.into_iter().map(|(traveler, _)| traveler).collect();

@@ -136,7 +136,7 @@ rules:
                 genmake::bad_value: Genfile:7:58: `in_flight` is a whole number from 1 to 1000, not 0
                 genmake::bad_value: Genfile:8:30: `base_url` is an address that starts with `http://` or `https://`
                 genmake::unsupported: Genfile:9:12: `api: gemini` is not supported by this version of genmake (leave it out, or use a newer genmake; it knows `openai`)
-                genmake::bad_value: Genfile:10:28: `max_batch_size` is `auto`, not `many`
+                genmake::bad_value: Genfile:10:28: `max_batch_size` is `auto`, not `many` (or it is a whole number from 1 to 1000)
                 genmake::bad_value: Genfile:10:56: `similarity_threshold` is a number from 0 to 1, not 2
                 genmake::unsupported: Genfile:11:1: `cache` of the Genfile is not supported by this version of genmake (leave it out, or use a newer genmake)
                 genmake::missing_key: Genfile:13:3: rule `a` has no recipe (a rule has one of `template`, `prompt` and `run`)

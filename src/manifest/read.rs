@@ -158,7 +158,17 @@ impl Reader {
         let bad = |message: String| Error::new(Code::BadValue, message);
         match (form, &node.kind) {
             (Form::OneOf(forms), _) => match forms.iter().find(|form| form.is_kind(node)) {
-                Some(form) => self.fits(node, what, form),
+                Some(form) => {
+                    let before = self.found.len();
+                    let fits = self.fits(node, what, form);
+                    for other in forms.iter().filter(|_| matches!(form, Form::Choice(..))) {
+                        if let Form::Whole(least, most) = other {
+                            let hint = format!("or it is a whole number from {least} to {most}");
+                            self.found[before..].iter_mut().for_each(|error| error.hints.push(hint.clone()));
+                        }
+                    }
+                    fits
+                }
                 None => false,
             },
             (Form::Text | Form::Expr, Kind::Scalar(Value::String(text))) if text.is_empty() => {
@@ -254,10 +264,6 @@ impl Reader {
     fn is_one(&mut self, node: &Node, what: &str, word: &str, now: &[&str], later: &[&str]) -> bool {
         if now.contains(&word) {
             return true;
-        }
-        if now.is_empty() && !later.contains(&word) {
-            self.wrong_type(node, what, "a whole number");
-            return false;
         }
         let error = if later.contains(&word) {
             let known = if now.is_empty() { String::new() } else { format!("; it knows {}", list(now)) };

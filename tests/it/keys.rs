@@ -976,7 +976,7 @@ fn what_the_top_may_not_say() {
         ("version: 1\ninclude: [{from: inc.yaml, only: [nope]}]", "unknown_rule", "has no rule `nope`"),
         ("version: 1\nbatching: {max_batch_size: 0}", "bad_value", "`max_batch_size` is a whole number from 1 to 1000"),
         ("version: 1\nbatching: {max_batch_size: 1001}", "bad_value", "from 1 to 1000, not 1001"),
-        ("version: 1\nbatching: {max_batch_size: many}", "bad_value", "`max_batch_size`"),
+        ("version: 1\nbatching: {max_batch_size: many}", "bad_value", "or it is a whole number from 1 to 1000"),
         ("version: 1\nbatching: {similarity_threshold: 1.1}", "bad_value", "is a number from 0 to 1, not 1.1"),
         (
             "version: 1\nbatching: {fallback_on_failure: 1}",
