@@ -378,7 +378,7 @@ mod tests {
         ("token of an .npmrc", "//registry.acme.dev/:_auth·Token=LJz9mZA34xWu8GewTOiUUyvdn6TYg48o"),
         ("PyPI token", "py·pi-AgEIcHlwaS5vcmcsT3IqXKf1P9gjjaELAVGKKw2EpC2qG5YXClWdu7aBIPx0eDoFP7bLyVVJGctYgursuAFn4gLGvutN9-s"),
         ("RubyGems key", "ruby·gems_6f8b33264d682ea347e694e33baedf6e8abb3cee520ce9cf"),
-        ("crates.io token", "ci·oYaeI5ExxToWkPE0LE6BJx0hJySjyQ5UI"),
+        ("Cargo token", "ci·oYaeI5ExxToWkPE0LE6BJx0hJySjyQ5UI"),
         ("NuGet key", "oy·2ryg31bs5lkg4trdx17pit46j0ol55nvfbgklr6vw8c3"),
         ("Docker Hub token", "dck·r_pat_wFYN7aZvXmHelRcCiBxT0MhXWax"),
         ("Clojars token", "CLO·JARS_8ylvd6d17e64fz5lubxnn2ttuce744ecnwcprvq71ltkq6n3b192w958dewz"),

@@ -93,7 +93,7 @@ pub(super) const RULES: &[Rule] = &[
     random("token of an .npmrc", r#":_(?:authToken|auth|password)[ \t]*=[ \t]*"?([A-Za-z0-9+/_=.-]{16,})"#),
     random("PyPI token", r"\bpypi-AgE[A-Za-z0-9_-]{60,}"),
     random("RubyGems key", r"\brubygems_[a-f0-9]{48}\b"),
-    random("crates.io token", r"\bcio[A-Za-z0-9]{32}\b"),
+    random("Cargo token", r"\bcio[A-Za-z0-9]{32}\b"),
     random("NuGet key", r"\boy2[a-z0-9]{43}\b"),
     random("Docker Hub token", r"\bdckr_(?:pat|oat)_[A-Za-z0-9_-]{27,}"),
     random("Clojars token", r"\bCLOJARS_[a-z0-9]{60}\b"),
