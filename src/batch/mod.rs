@@ -7,14 +7,14 @@
 mod pack;
 mod similar;
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 
 use crate::digest::{Digest, Framed};
 use crate::graph::TaskId;
 use crate::llm::{Ask, Shortfall};
 use crate::manifest::{Batching, Check, Prefer};
 
-use pack::Packed;
+use pack::{Packed, Scores};
 
 pub use pack::{EXPECTED, Terms, Traveler};
 pub use similar::{Traits, groups, similarity};
@@ -68,7 +68,7 @@ pub struct Batcher {
     /// What was asked for before, ready to go again.
     again: VecDeque<Batch>,
     shapes: BTreeMap<Shape, Past>,
-    scores: HashMap<TaskId, f64>,
+    scores: Scores,
 }
 
 /// What became of a shape's requests so far.
@@ -114,37 +114,32 @@ impl Batcher {
         if !self.waiting.is_empty() {
             let past = &self.shapes;
             let alone = |shape| past.get(&shape).filter(|past| past.goes_alone()).map(|_| 1);
-            let packed = pack::pack(std::mem::take(&mut self.waiting), &alone);
-            for Packed { batch, scores, .. } in &packed {
-                self.scores.extend(batch.tasks.iter().copied().zip(scores.iter().copied()));
+            let (packed, scores) = pack::pack(std::mem::take(&mut self.waiting), &alone);
+            self.scores.extend(scores);
+            for Packed { batch, .. } in &packed {
                 self.shapes.entry(batch.shape).or_default().to_come += 1;
             }
             self.ready.extend(packed);
         }
         loop {
-            let packed = self.ready.pop_front()?;
-            let shape = packed.batch.shape;
+            let Packed { batch, is_first_ahead } = self.ready.pop_front()?;
+            let shape = batch.shape;
             let past = self.shapes.entry(shape).or_default();
             if past.prefix == Prefix::Ahead {
-                past.held.push(packed);
+                past.held.push(Packed { batch, is_first_ahead });
                 continue;
             }
-            if past.goes_alone() && packed.batch.tasks.len() > 1 {
-                // It was put together before its shape's requests began to fail.
-                past.to_come += packed.batch.tasks.len() - 1;
-                for (task, score) in packed.batch.tasks.into_iter().zip(packed.scores).rev() {
-                    let batch = Batch { shape, tasks: vec![task], failures: packed.batch.failures };
-                    let scores = vec![score];
-                    self.ready.push_front(Packed { batch, is_first_ahead: packed.is_first_ahead, scores });
-                }
-                continue;
-            }
-            past.to_come -= 1;
+            // What was put together before its shape's requests began to fail comes apart.
+            let mut parts = self.parted(batch);
+            let first = parts.pop_front()?;
+            let past = self.shapes.entry(shape).or_default();
+            past.to_come = past.to_come + parts.len() - 1;
+            parts.into_iter().rev().for_each(|batch| self.ready.push_front(Packed { batch, is_first_ahead }));
             past.prefix = match past.prefix {
-                Prefix::Unsent if packed.is_first_ahead && past.to_come > 0 => Prefix::Ahead,
+                Prefix::Unsent if is_first_ahead && past.to_come > 0 => Prefix::Ahead,
                 _ => Prefix::Sent,
             };
-            return Some(packed.batch);
+            return Some(first);
         }
     }
 
@@ -202,8 +197,8 @@ impl Batcher {
     }
 
     /// Queues what `batch` did not deliver. Truncated: smaller company, since the same limit would cut it again. Malformed: once
-    /// more together, then in halves. Refused: in halves, then alone, since one may be to blame. Broken off: together, since nobody is. When two
-    /// answers in a row brought nothing whole although they came to their end, the shape goes alone.
+    /// more together, then in halves. Refused: in halves, then alone, since one may be to blame. Broken off: together, since nobody
+    /// is. When two answers in a row brought nothing whole although they came to their end, the shape goes alone.
     pub fn missing(&mut self, batch: &Batch, tasks: Vec<TaskId>, why: &Shortfall) {
         let past = self.shapes.entry(batch.shape).or_default();
         let together = batch.tasks.len() > 1;

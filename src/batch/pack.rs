@@ -7,7 +7,7 @@
 //! as fill the provider's free places, and no more.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BinaryHeap};
+use std::collections::{BTreeMap, BinaryHeap, HashMap};
 
 use super::similar::{self, Traits};
 use super::{Batch, Shape};
@@ -158,18 +158,19 @@ pub(super) struct Packed {
     pub batch: Batch,
     /// Whether the provider keeps its prefix, and cost is preferred to time.
     pub is_first_ahead: bool,
-    /// How alike each of its tasks is to what its group goes by.
-    pub scores: Vec<f64>,
 }
 
+/// How alike each task is to what its group goes by, 0 to 1.
+pub(super) type Scores = HashMap<TaskId, f64>;
+
 /// Puts tasks into requests, those that will take longest first. `most` bounds those of some shapes further.
-pub(super) fn pack(travelers: Vec<Traveler>, most: &dyn Fn(Shape) -> Option<usize>) -> Vec<Packed> {
+pub(super) fn pack(travelers: Vec<Traveler>, most: &dyn Fn(Shape) -> Option<usize>) -> (Vec<Packed>, Scores) {
     let mut shapes: BTreeMap<Shape, Vec<Traveler>> = BTreeMap::new();
     for traveler in travelers {
         shapes.entry(traveler.shape).or_default().push(traveler);
     }
     let mut groups = Vec::new();
-    let mut scores: BTreeMap<TaskId, f64> = BTreeMap::new();
+    let mut scores = Scores::new();
     for (shape, tasks) in shapes {
         let Some(mut terms) = tasks.first().map(|first| first.terms.clone()) else { continue };
         terms.most = terms.most.into_iter().chain(most(shape)).min();
@@ -189,14 +190,13 @@ pub(super) fn pack(travelers: Vec<Traveler>, most: &dyn Fn(Shape) -> Option<usiz
             let load = Load::of(&tasks, &group.tasks);
             let name = tasks.first().map(|first| natural(&group.tasks[*first].name));
             let tasks: Vec<TaskId> = tasks.iter().map(|at| group.tasks[*at].task).collect();
-            let scores = tasks.iter().map(|task| scores.get(task).copied().unwrap_or(1.0)).collect();
             let is_first_ahead = group.terms.batching.prefer == Prefer::Cost && group.terms.is_cached();
             let batch = Batch { shape: group.shape, tasks, failures: 0 };
-            packed.push(((Reverse(load.output()), name), Packed { batch, is_first_ahead, scores }));
+            packed.push(((Reverse(load.output()), name), Packed { batch, is_first_ahead }));
         }
     }
     packed.sort_by(|(a, _), (b, _)| a.cmp(b));
-    packed.into_iter().map(|(_, packed)| packed).collect()
+    (packed.into_iter().map(|(_, packed)| packed).collect(), scores)
 }
 
 /// Gives the groups that prefer time as many requests as fill the places of their provider evenly: the least multiple of its places
@@ -372,7 +372,7 @@ mod tests {
     }
 
     fn sizes(travelers: Vec<Traveler>) -> Vec<usize> {
-        pack(travelers, &|_| None).iter().map(|packed| packed.batch.tasks.len()).collect()
+        pack(travelers, &|_| None).0.iter().map(|packed| packed.batch.tasks.len()).collect()
     }
 
     #[test]
@@ -441,7 +441,7 @@ mod tests {
         // The longest first, and the others around it.
         let mut uneven = travelers(4, Some(5), |t| (t.terms.batching.prefer, t.terms.in_flight) = (Prefer::Time, 2));
         uneven[2].expected = 150;
-        let tasks: Vec<_> = pack(uneven, &|_| None).into_iter().map(|packed| packed.batch.tasks).collect();
+        let tasks: Vec<_> = pack(uneven, &|_| None).0.into_iter().map(|packed| packed.batch.tasks).collect();
         assert_eq!(tasks, [vec![0, 1, 3], vec![2]]);
         // Several groups share the places: 2 + 1 requests at least, so 4, and the larger group gets the one more.
         let mut two = travelers(16, Some(6), |t| (t.terms.batching.prefer, t.terms.in_flight) = (Prefer::Time, 4));
@@ -480,23 +480,23 @@ mod tests {
         /// whom does not depend on the order in which they came.
         #[test]
         fn every_task_travels_once_and_within_the_limits(travelers in anyone(), by in 0usize..60) {
-            let packed = pack(travelers.clone(), &|_| None);
+            let (packed, scores) = pack(travelers.clone(), &|_| None);
             let mut seen: Vec<TaskId> = packed.iter().flat_map(|packed| packed.batch.tasks.clone()).collect();
             seen.sort_unstable();
             prop_assert_eq!(seen, (0..travelers.len()).collect::<Vec<_>>());
-            for Packed { batch, scores, .. } in &packed {
+            for Packed { batch, .. } in &packed {
                 let of: Vec<&Traveler> = batch.tasks.iter().map(|task| &travelers[*task]).collect();
                 let load = of.iter().fold(Load::NONE, |load, t| load.with(t));
                 prop_assert!(of.iter().all(|t| t.shape == batch.shape && t.traits == of[0].traits));
                 prop_assert!(of.len() == 1 || of[0].terms.fits(load));
                 prop_assert!(of.len() <= of[0].terms.most.unwrap_or(usize::MAX));
-                prop_assert!(scores.len() == of.len() && scores.iter().all(|score| *score >= 0.7 - 1e-9));
+                prop_assert!(batch.tasks.iter().all(|task| scores[task] >= 0.7 - 1e-9));
             }
             let mut turned = travelers;
             turned.reverse();
             let by = by.min(turned.len());
             turned.rotate_left(by);
-            let again = pack(turned, &|_| None);
+            let (again, _) = pack(turned, &|_| None);
             let tasks = |packed: &[Packed]| packed.iter().map(|packed| packed.batch.tasks.clone()).collect::<Vec<_>>();
             prop_assert_eq!(tasks(&again), tasks(&packed));
         }
