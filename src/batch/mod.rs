@@ -16,7 +16,7 @@ use crate::manifest::{Batching, Check, Prefer};
 
 use pack::{Packed, Scores};
 
-pub use pack::{EXPECTED, Terms, Traveler};
+pub use pack::{Terms, Traveler};
 pub use similar::{Traits, groups, similarity};
 
 /// What tasks must share to travel in one request.

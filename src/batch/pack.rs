@@ -18,9 +18,6 @@ use crate::models::{Model, Price, Tokens};
 /// What is expected to come back in one request at most: models write worse the more they write at once.
 const WRITES_WELL: u64 = 16_000;
 
-/// What a task's result is expected to take where nobody knows better: a page, or a source file of some sixty lines.
-pub const EXPECTED: u64 = 600;
-
 /// What a batch says beside its tasks, in tokens: what to do, the schema around the slots, and for each slot its name, path and
 /// schema. Counted in requests of this form, as estimates are.
 const FRAME: u64 = 90;
@@ -31,7 +28,7 @@ const SLOT: u64 = 20;
 const SLOT_OUT: u64 = 6;
 const ESCAPES: u64 = 16;
 
-/// Where nobody knows what a model costs: its answers cost five times what is sent, as most do.
+/// Where nobody knows what a model costs, or it costs nothing but time: its answers cost five times what is sent, as most do.
 const USUAL: Price = Price { input: 1.0, output: 5.0, cache_read: None, cache_write: None, above: None };
 
 /// What is to be known of a task to put it into a request.
@@ -89,7 +86,7 @@ impl Terms {
 
     /// What requests of these loads cost, the first ahead of the others.
     fn cost(&self, loads: impl Iterator<Item = Load>) -> f64 {
-        let price = self.model.price.unwrap_or(USUAL);
+        let price = self.model.price.filter(|price| *price != Price::FREE).unwrap_or(USUAL);
         let cost = |(at, load): (usize, Load)| {
             let (cached, cache_write) = match self.is_cached() {
                 true if at == 0 => (0, self.prefix),
@@ -405,6 +402,9 @@ mod tests {
         assert_eq!(auto(20, &|t| t.terms.prefix = 2000), [20]);
         // Longer texts in JSON cost more than so short a prefix.
         assert_eq!(auto(3, &|t| (t.expected, t.terms.prefix) = (1000, 10)), [1, 1, 1]);
+        // What is free takes time all the same.
+        let free = |t: &mut Traveler| (t.expected, t.terms.prefix, t.terms.model.price) = (1000, 10, Some(Price::FREE));
+        assert_eq!(auto(3, &free), [1, 1, 1]);
         // Out of the provider's cache a prefix is nearly free, and then alone is cheaper.
         let price = Price { input: 3.0, output: 15.0, cache_read: Some(0.3), cache_write: Some(3.75), above: None };
         let cached = |minimum| {

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use crate::batch::Shape;
 use crate::llm::{self, Ask};
 use crate::manifest::Prefer;
-use crate::plan::{self, Making, Verdict};
+use crate::plan::{Making, Verdict};
 use crate::project::Planned;
 use crate::report::Saved;
 use crate::tokens;
@@ -17,16 +17,14 @@ pub(super) fn savings(planned: &Planned) -> Saved {
     // How many requests of a shape came before, of which those find no prefix in the cache that are under way together.
     let mut before: BTreeMap<Shape, usize> = BTreeMap::new();
     for batch in &planned.plan.batches {
-        let tasks = batch.tasks.iter().filter_map(|task| Some((*task, judged(*task)?.ask()?)));
-        let tasks: Vec<(usize, &Ask)> = tasks.collect();
-        let Some((first, ask)) = tasks.first() else { continue };
-        let terms = plan::travel(planned.graph(), *first, ask).terms;
-        saved.batching += terms.prefix * (tasks.len() as u64 - 1);
+        let asks: Vec<&Ask> = batch.tasks.iter().filter_map(|task| judged(*task)?.ask()).collect();
+        let Some(terms) = planned.plan.terms.get(&batch.shape) else { continue };
+        saved.batching += terms.prefix * (asks.len() as u64).saturating_sub(1);
         let ahead = if terms.batching.prefer == Prefer::Time { terms.in_flight } else { 1 };
         let so_far = before.entry(batch.shape).or_default();
         saved.prompt_cache += if terms.is_cached() && *so_far >= ahead { terms.prefix } else { 0 };
         *so_far += 1;
-        saved.context += llm::context_saved(&tasks.iter().map(|(_, ask)| *ask).collect::<Vec<_>>());
+        saved.context += llm::context_saved(&asks);
     }
     for judged in planned.plan.tasks.iter().flatten().flatten() {
         match (&judged.verdict, &judged.making, judged.key) {

@@ -43,7 +43,7 @@ impl Run<'_> {
             Ok(Some(what)) => (self.emit)(Event::Warned { path: name.clone(), what }),
             Err(error) => return self.fail(task, Status::Failed, error),
         }
-        let mut traveler = plan::travel(graph, task, &ask);
+        let mut traveler = plan::travel(&self.shared.ground(), task, &ask);
         if !self.options.batch {
             traveler.terms.most = Some(1);
         }
@@ -110,7 +110,7 @@ impl Run<'_> {
         let refused = match self.may_send(&batch, &asks) {
             Ok(budget::Verdict::Yes) => return Some((batch, asks)),
             Ok(budget::Verdict::NotYet) => {
-                self.held_back.push(batch);
+                self.held_back.push_back(batch);
                 return None;
             }
             Ok(budget::Verdict::No(error)) => *error,
@@ -143,16 +143,22 @@ impl Run<'_> {
         Ok(self.budget.admit(*first, &estimate, self.shared.graph.name(*first)))
     }
 
-    /// Something came back: what was held back may have room now.
+    /// Something came back: what was held back may have room now. Where the first of it has none, the rest is not looked at: each
+    /// look counts tokens.
     fn next_held_back(&mut self) {
-        for batch in std::mem::take(&mut self.held_back) {
+        let mut held_back = std::mem::take(&mut self.held_back);
+        while let Some(batch) = held_back.pop_front() {
             if self.schedule.is_stopped() {
                 self.schedule.returned(batch.shape);
                 batch.tasks.iter().for_each(|task| self.schedule.ended(*task, End::Skipped));
-            } else {
-                self.schedule.parted(batch).into_iter().for_each(|part| self.request(part));
+                continue;
+            }
+            self.schedule.parted(batch).into_iter().for_each(|part| self.request(part));
+            if !self.held_back.is_empty() {
+                break;
             }
         }
+        self.held_back.append(&mut held_back);
     }
 
     /// A place with a provider is free: the next request that waits for one is sent, unless nothing is sent any more.

@@ -8,6 +8,7 @@ mod answers;
 mod asking;
 mod budget;
 mod edits;
+mod estimates;
 mod local;
 mod making;
 mod running;
@@ -139,6 +140,7 @@ impl Shared {
             lock: &self.lock,
             memory: &self.memory,
             store: &*self.store,
+            experience: self,
             recipes: &self.recipes,
             lists: &self.lists,
             wish: self.wish,
@@ -230,7 +232,7 @@ struct Run<'a> {
     /// What is left of what the run may spend.
     budget: budget::Budget,
     /// Requests that there may be room for in the budget when what is under way came back.
-    held_back: Vec<Batch>,
+    held_back: VecDeque<Batch>,
     /// What requests take, for the runs after this one; `None` while none came back.
     ledger: Option<Ledger>,
     /// Providers that no request can succeed with, and why.
@@ -306,7 +308,7 @@ pub fn run(
         cpu: pool("genmake-local", options.jobs)?,
         providers: BTreeMap::new(),
         budget,
-        held_back: Vec::new(),
+        held_back: VecDeque::new(),
         ledger: None,
         dead: HashMap::new(),
         surprises: HashSet::new(),

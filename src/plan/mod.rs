@@ -18,9 +18,8 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use rayon::prelude::*;
-use serde_json::Value;
 
-use crate::batch::{self, Batch, Batcher, Terms, Traits, Traveler};
+use crate::batch::{self, Batch, Batcher, Shape, Terms, Traits, Traveler};
 use crate::digest::Digest;
 use crate::error::{Code, Error};
 use crate::files::Files;
@@ -28,6 +27,7 @@ use crate::graph::{Graph, Output, TaskId};
 use crate::llm::Ask;
 use crate::lock::Lock;
 use crate::merge;
+use crate::models::Model;
 use crate::path::RelPath;
 use crate::prompt::Role;
 use crate::tokens;
@@ -56,7 +56,16 @@ pub trait Stored: Sync {
     fn base(&self, path: &RelPath, content: &Digest) -> Option<Arc<[u8]>>;
 }
 
-/// Everything that verdicts rest on.
+/// What is known of models, and of results before. It says who travels with whom, and is never part of a key or a verdict.
+pub trait Experience: Sync {
+    /// What a model takes and costs at a task's provider, so far as that is known.
+    fn model(&self, id: TaskId, name: &str) -> Model;
+
+    /// The tokens that a task's result is expected to have.
+    fn expected_output(&self, id: TaskId, ask: &Ask) -> u64;
+}
+
+/// Everything that verdicts and plans rest on.
 pub struct Ground<'a> {
     /// The tasks.
     pub graph: &'a Graph,
@@ -68,6 +77,8 @@ pub struct Ground<'a> {
     pub memory: &'a Memory,
     /// The store.
     pub store: &'a dyn Stored,
+    /// What was learnt of models and results.
+    pub experience: &'a dyn Experience,
     /// Compiled recipes.
     pub recipes: &'a Recipes,
     /// Digests of lists, good for a run; a plan has its own.
@@ -133,6 +144,8 @@ pub struct Plan {
     pub batches: Vec<Batch>,
     /// Of the tasks in them how alike each is to what its group goes by, 0 to 1.
     pub scores: HashMap<TaskId, f64>,
+    /// What holds for the tasks of each shape.
+    pub terms: HashMap<Shape, Terms>,
 }
 
 /// Judges the tasks that `needed` marks.
@@ -159,8 +172,9 @@ pub fn plan(ground: &Ground, needed: &[bool]) -> Plan {
             tasks[id] = Some(judged);
         }
     }
-    let (batches, scores) = batches(ground.graph, &tasks);
-    Plan { tasks, orphans: Vec::new(), batches, scores }
+    let mut plan = Plan { tasks, ..Plan::default() };
+    plan.batch(ground);
+    plan
 }
 
 /// What a task's recipe gives, whatever it was judged to be. What it depends on is taken as it will be, so far as that is known.
@@ -386,7 +400,8 @@ fn why_key_moved(remembered: Option<&Remembered>, parts: &[Part], locked_model: 
 }
 
 /// What is to be known of a task that needs a model, to put it into a request.
-pub fn travel(graph: &Graph, id: TaskId, ask: &Ask) -> Traveler {
+pub fn travel(ground: &Ground, id: TaskId, ask: &Ask) -> Traveler {
+    let graph = ground.graph;
     let rule = graph.rule(id);
     let task = &graph.tasks[id];
     let provider = graph.manifest.provider_of(rule).ok();
@@ -394,7 +409,6 @@ pub fn travel(graph: &Graph, id: TaskId, ask: &Ask) -> Traveler {
     let about = task.context.as_ref().and_then(|context| context.related_to.as_deref());
     let related = ask.context.iter().filter(|_| about.is_some()).flat_map(|note| &note.shown);
     let related = related.map(String::as_str).filter(|name| Some(*name) != about);
-    let limit = ask.params.get("max_output_tokens").and_then(Value::as_u64);
     let own = ask.messages.iter().filter(|message| message.role != Role::System);
     let prefix = tokens::estimate(ask.system());
     Traveler {
@@ -407,33 +421,36 @@ pub fn travel(graph: &Graph, id: TaskId, ask: &Ask) -> Traveler {
         ),
         name: graph.name(id).to_string(),
         own: own.map(|message| tokens::estimate(&message.text)).sum(),
-        expected: limit.map_or(batch::EXPECTED, |limit| limit.min(batch::EXPECTED)),
-        limit,
+        expected: ground.experience.expected_output(id, ask),
+        limit: ask.limit(),
         terms: Terms {
             provider: name.to_owned(),
             in_flight: provider.map_or(1, |provider| provider.in_flight),
             batching: rule.batching,
             most: if ask.can_share() { rule.batching.most() } else { Some(1) },
             prefix,
-            model: provider.map(|provider| models::known(provider, &ask.model)).unwrap_or_default(),
+            model: ground.experience.model(id, &ask.model),
         },
     }
 }
 
-/// The requests that would be sent, in their order, and how alike each task is to what its group goes by.
-fn batches(graph: &Graph, tasks: &[Option<Result<Judged, Error>>]) -> (Vec<Batch>, HashMap<TaskId, f64>) {
-    let mut batcher = Batcher::default();
-    for (id, judged) in tasks.iter().enumerate() {
-        if let Some(Ok(judged)) = judged
-            && let Some(ask) = judged.ask()
-        {
-            batcher.add(travel(graph, id, ask));
+impl Plan {
+    /// Puts what needs a model into the requests that would be sent, in their order.
+    fn batch(&mut self, ground: &Ground) {
+        let mut batcher = Batcher::default();
+        for (id, judged) in self.tasks.iter().enumerate() {
+            if let Some(Ok(judged)) = judged
+                && let Some(ask) = judged.ask()
+            {
+                let traveler = travel(ground, id, ask);
+                self.terms.entry(traveler.shape).or_insert_with(|| traveler.terms.clone());
+                batcher.add(traveler);
+            }
         }
+        self.batches = batcher.all();
+        let tasks = self.batches.iter().flat_map(|batch| &batch.tasks);
+        self.scores = tasks.filter_map(|task| Some((*task, batcher.score(*task)?))).collect();
     }
-    let batches = batcher.all();
-    let scores = batches.iter().flat_map(|batch| &batch.tasks);
-    let scores = scores.filter_map(|task| Some((*task, batcher.score(*task)?))).collect();
-    (batches, scores)
 }
 
 /// The targets in the lock that no rule makes.

@@ -16,13 +16,6 @@ pub struct Models {
     lists: Mutex<HashMap<RelPath, Arc<List>>>,
 }
 
-/// What the table knows of a model, with the limits that the Genfile sets: what is to be had without reading a list of prices.
-pub(super) fn known(provider: &Provider, model: &str) -> Model {
-    let known = models::find(model).unwrap_or_default();
-    let limits = provider.limits;
-    Model { context: limits.context.or(known.context), max_output: limits.max_output.or(known.max_output), ..known }
-}
-
 impl Models {
     /// What a model takes and costs at a provider. One on this machine (`is_local`) costs nothing, unless the Genfile says
     /// otherwise; without a price it is unpriced.
@@ -30,20 +23,21 @@ impl Models {
     /// # Errors
     /// A list of prices that is not there, or is none.
     pub fn of(&self, provider: &Provider, model: &str, is_local: bool, files: &dyn Files) -> Result<Model, Error> {
-        let known = known(provider, model);
+        let known = models::find(model).unwrap_or_default();
+        let listed = match &provider.prices {
+            Prices::Listed(path, place) => self.list(path, place, files)?.find(model).unwrap_or_default(),
+            Prices::Known | Prices::Said(_) => Model::default(),
+        };
+        let said = match &provider.prices {
+            Prices::Said(price) => Some(*price),
+            Prices::Known | Prices::Listed(..) => None,
+        };
         let free = is_local.then_some(Price::FREE);
-        Ok(match &provider.prices {
-            Prices::Known => Model { price: free.or(known.price), ..known },
-            Prices::Said(price) => Model { price: Some(*price), ..known },
-            Prices::Listed(path, place) => {
-                let listed = self.list(path, place, files)?.find(model).unwrap_or_default();
-                Model {
-                    context: provider.limits.context.or(listed.context).or(known.context),
-                    max_output: provider.limits.max_output.or(listed.max_output).or(known.max_output),
-                    price: listed.price.or(free).or(known.price),
-                    cache: known.cache,
-                }
-            }
+        Ok(Model {
+            context: provider.limits.context.or(listed.context).or(known.context),
+            max_output: provider.limits.max_output.or(listed.max_output).or(known.max_output),
+            price: said.or(listed.price).or(free).or(known.price),
+            cache: known.cache,
         })
     }
 

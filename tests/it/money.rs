@@ -154,6 +154,36 @@ fn the_next_plan_says_what_the_last_run_took() {
     }
 }
 
+/// Six tasks that may share a request.
+const SIX: &str =
+    "  a: {foreach: [a, b, c, d, e, f], output: \"out/{{item}}\", prompt: p.prompt, batch: {max_batch_size: 50}}\n";
+
+#[test]
+fn a_request_carries_as_many_results_as_they_were_long() {
+    let server = Server::start();
+    server.reply(|_, _| "word ".repeat(4800));
+    let p = asking(&server, "", "", SIX);
+    p.run([]).exits(0);
+    assert_eq!(server.count(), 1);
+    // Some 6,000 tokens each, and a model writes 16,000 well at once.
+    assert_eq!(plan(&p)["requests"], json!(0));
+    p.run(["-B"]).exits(0);
+    let sizes: Vec<usize> = server.requests()[1..].iter().map(|request| request.paths().len()).collect();
+    assert_eq!(sizes.len(), 3, "{sizes:?}");
+    assert!(sizes.iter().all(|size| *size == 2), "{sizes:?}");
+}
+
+#[test]
+fn a_request_carries_what_its_model_has_room_for_by_a_list_of_prices() {
+    let server = Server::start();
+    // Room for two answers of 500 tokens, and half of what is allowed.
+    let list = json!({"m": {"max_output_tokens": 2400, "input_cost_per_token": 1e-6, "output_cost_per_token": 1e-6}});
+    let p = asking(&server, "", "prices: list.json", SIX).file("list.json", &list.to_string());
+    p.run(["plan"]).stdout_has("3 requests").exits(0);
+    p.run([]).exits(0);
+    assert_eq!(server.count(), 3);
+}
+
 #[test]
 fn what_was_learnt_changes_no_verdict_and_may_be_lost_or_damaged() {
     let server = Server::start();

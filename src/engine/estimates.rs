@@ -1,0 +1,138 @@
+//! What requests will take, by what is known of their models and of results before.
+
+use super::Shared;
+use crate::error::{Code, Error};
+use crate::estimate::{Estimate, Means, Room};
+use crate::files::Files;
+use crate::graph::TaskId;
+use crate::ledger::Ledger;
+use crate::llm::{Ask, Request};
+use crate::models::Model;
+use crate::path::RelPath;
+use crate::plan::{self, bug};
+use crate::prompt::Role;
+use crate::provider::is_loopback;
+use crate::store;
+
+impl plan::Experience for Shared {
+    /// A list of prices that is none is said where the request is estimated.
+    fn model(&self, id: TaskId, name: &str) -> Model {
+        Shared::model(self, id, name).unwrap_or_default()
+    }
+
+    fn expected_output(&self, id: TaskId, ask: &Ask) -> u64 {
+        self.ledger().expected_output(&self.graph.rule(id).name, ask.limit()).usual
+    }
+}
+
+impl Shared {
+    /// What requests took in earlier runs, read when it is first wanted.
+    pub fn ledger(&self) -> &Ledger {
+        self.ledger.get_or_init(|| store::read_ledger(&self.root.join(store::FOLDER)))
+    }
+
+    /// Whether a task's provider is on this machine.
+    pub fn is_local(&self, task: TaskId) -> bool {
+        let provider = self.graph.manifest.provider_of(self.graph.rule(task));
+        provider.is_ok_and(|provider| is_loopback(&provider.base_url))
+    }
+
+    /// What is known of a model at a task's provider.
+    ///
+    /// # Errors
+    /// The list of prices that the provider names is none.
+    pub fn model(&self, task: TaskId, name: &str) -> Result<Model, Error> {
+        let provider = self.graph.manifest.provider_of(self.graph.rule(task))?;
+        self.models.of(provider, name, self.is_local(task), &self.files)
+    }
+
+    fn means(&self, task: TaskId, model: &str) -> Result<Means<'_>, Error> {
+        let model = self.model(task, model)?;
+        Ok(Means { model, ledger: self.ledger(), is_local: self.is_local(task) })
+    }
+
+    /// What a request for these tasks will take.
+    ///
+    /// # Errors
+    /// As [`Shared::model`].
+    pub fn estimate(&self, tasks: &[TaskId], asks: &[&Ask]) -> Result<Estimate, Error> {
+        let Some(first) = tasks.first().copied().filter(|_| tasks.len() == asks.len()) else {
+            return Err(bug("an estimate of a request for nothing"));
+        };
+        let request = Request::new(asks);
+        let rules: Vec<&str> = tasks.iter().map(|task| self.graph.rule(*task).name.as_str()).collect();
+        Ok(self.means(first, &request.model)?.of(&request, asks, &rules))
+    }
+
+    /// How a request for these tasks fits its model. Without a window that is known, and where it surely fits, nothing is counted.
+    ///
+    /// # Errors
+    /// As [`Shared::model`].
+    pub fn room(&self, tasks: &[TaskId], asks: &[&Ask]) -> Result<Room, Error> {
+        let (Some(first), Some(ask)) = (tasks.first(), asks.first()) else { return Ok(Room::Enough) };
+        let means = self.means(*first, &ask.model)?;
+        if means.model.context.is_none() {
+            return Ok(Room::Enough);
+        }
+        Ok(means.room(&Request::new(asks)))
+    }
+
+    /// Whether a task alone fits its model: a warning where only just, an error where not.
+    ///
+    /// # Errors
+    /// [`Code::TooLong`], with what takes the room; as [`Shared::model`].
+    pub fn fits(&self, task: TaskId, ask: &Ask) -> Result<Option<String>, Error> {
+        let name = self.graph.name(task);
+        let said = |taken: u64, window: u64| -> Result<String, Error> {
+            let parts = self.parts(task, ask, taken)?;
+            Ok(format!("{taken} of the {window} tokens that `{}` has room for: {parts}", ask.model))
+        };
+        match self.room(&[task], &[ask])? {
+            Room::Enough => Ok(None),
+            Room::Tight(taken, window) => Ok(Some(format!("the prompt for `{name}` takes {}", said(taken, window)?))),
+            Room::TooLong(taken, window) => {
+                let message = format!("the prompt for `{name}` would take {}", said(taken, window)?);
+                let place = self.graph.rule(task).place.clone();
+                Err(Error::new(Code::TooLong, message)
+                    .in_rule(&self.graph.rule(task).name)
+                    .at(place)
+                    .hint("show it less: a selector in place of a file, `context` with `depth` or `max_share`")
+                    .hint("if the model has more room, say so: `limits: {context: …}` of its provider"))
+            }
+        }
+    }
+
+    /// What takes the room of a prompt: system part, context, inputs whose text stands in it, the rest, and the answer.
+    fn parts(&self, task: TaskId, ask: &Ask, taken: u64) -> Result<String, Error> {
+        let means = self.means(task, &ask.model)?;
+        let count = |text: &str| means.tokens(&ask.model, text);
+        let mut parts = vec![("system", count(ask.system()))];
+        let rest = ask.messages.iter().filter(|message| message.role != Role::System);
+        let rest: Vec<&str> = rest.map(|message| message.text.as_str()).collect();
+        let context = ask.context.as_ref().map_or(0, |note| note.tokens_shown);
+        if ask.context.as_ref().is_some_and(|note| note.is_shared) {
+            parts[0].1 = parts[0].1.saturating_sub(context);
+        }
+        let answer = ask.limit().unwrap_or(0);
+        let mut own = taken.saturating_sub(answer + parts[0].1 + context);
+        parts.push(("context", context));
+        let of = &self.graph.tasks[task];
+        let mut sources: Vec<&RelPath> = of.reads().filter(|path| Some(*path) != of.recipe.as_ref()).collect();
+        sources.sort();
+        sources.dedup();
+        for path in sources {
+            let text = self.files.read(path).ok().flatten();
+            let text = text.as_ref().and_then(|bytes| std::str::from_utf8(bytes).ok()).map(str::trim);
+            let Some(text) = text.filter(|text| !text.is_empty() && rest.iter().any(|said| said.contains(text))) else {
+                continue;
+            };
+            let tokens = count(text).min(own);
+            own -= tokens;
+            parts.push((path.as_str(), tokens));
+        }
+        parts.push(("own text", own));
+        parts.push(("room for the answer", answer));
+        let shown = parts.into_iter().filter(|(_, tokens)| *tokens > 0);
+        Ok(shown.map(|(name, tokens)| format!("{name} {tokens}")).collect::<Vec<_>>().join(", "))
+    }
+}
