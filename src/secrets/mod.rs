@@ -4,60 +4,18 @@
 //! decided in `plan`. Where it is in doubt it says nothing of a value that may be an identifier, a digest or an example: a person
 //! who is stopped for nothing turns the search off, and then it finds nothing at all.
 
+mod names;
 mod rules;
+mod values;
 
-use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::{LazyLock, OnceLock};
 
-use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
 use regex::bytes::{Regex, RegexBuilder, RegexSet, RegexSetBuilder};
 
-use rules::{Held, RULES, Rule};
+use rules::RULES;
 
-/// Files that hold secrets by what they are called, wherever they lie and in whatever case. One that begins with `!` takes back.
-pub const DENIED: &[&str] = &[
-    ".env",
-    ".env.*",
-    "*.env",
-    "!*.env.{example,sample,template,dist,defaults,schema}",
-    "!.env.{example,sample,template,dist,defaults,schema}",
-    "!.env.*.{example,sample,template,dist,defaults,schema}",
-    "!{example,sample,template}.env",
-    ".envrc",
-    "*.pem",
-    "*.key",
-    "*.p12",
-    "*.pfx",
-    "*.ppk",
-    "*.jks",
-    "*.keystore",
-    "*.kdbx",
-    "id_{rsa,dsa,ecdsa,ed25519,ecdsa_sk,ed25519_sk}",
-    ".netrc",
-    "_netrc",
-    ".npmrc",
-    ".pypirc",
-    ".pgpass",
-    ".my.cnf",
-    ".htpasswd",
-    ".git-credentials",
-    ".dockercfg",
-    ".docker/config.json",
-    ".vault-token",
-    "credentials",
-    ".aws/config",
-    ".cargo/credentials.toml",
-    ".gem/credentials",
-    "kubeconfig",
-    "*.kubeconfig",
-    ".kube/config",
-    "*service-account*.json",
-    "*service_account*.json",
-    "client_secret*.json",
-    "application_default_credentials.json",
-    "*.tfstate",
-];
+pub use names::{denied, is_secret_name};
 
 /// A credential in a text.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -93,7 +51,7 @@ pub fn find(text: &str) -> Result<Vec<Finding>, String> {
             let Some(group) = groups.get(1).or_else(|| groups.get(0)) else { continue };
             // What is ASCII begins and ends where characters do; an address need not be.
             let span = text.floor_char_boundary(group.start())..text.ceil_char_boundary(group.end());
-            if let Some(span) = held(rule, text, span) {
+            if let Some(span) = values::held(rule, text, span) {
                 found.push(Finding { what: rule.name, span });
             }
         }
@@ -107,43 +65,6 @@ pub fn find(text: &str) -> Result<Vec<Finding>, String> {
         is_new
     });
     Ok(found)
-}
-
-/// The pattern of [`DENIED`] that the name of a file matches.
-pub fn denied(path: &str) -> Option<&'static str> {
-    static SET: LazyLock<Option<GlobSet>> = LazyLock::new(|| {
-        let mut set = GlobSetBuilder::new();
-        for pattern in DENIED {
-            let pattern = format!("**/{}", pattern.trim_start_matches('!'));
-            set.add(GlobBuilder::new(&pattern).case_insensitive(true).literal_separator(true).build().ok()?);
-        }
-        set.build().ok()
-    });
-    // Without the list nothing is known to be harmless; a test holds it together.
-    let Some(set) = SET.as_ref() else { return DENIED.first().copied() };
-    let matched = set.matches(path);
-    let takes_back = matched.iter().any(|at| DENIED[*at].starts_with('!'));
-    matched.first().map(|at| DENIED[*at]).filter(|_| !takes_back)
-}
-
-/// Whether a variable of the environment holds a secret, by its name: `SHOP_API_KEY`, `DB_PASSWORD`.
-pub fn is_secret_name(name: &str) -> bool {
-    const WORDS: [&str; 12] = [
-        "KEY",
-        "APIKEY",
-        "TOKEN",
-        "SECRET",
-        "SECRETS",
-        "PASSWORD",
-        "PASSWD",
-        "PASSPHRASE",
-        "PWD",
-        "CREDENTIAL",
-        "CREDENTIALS",
-        "PAT",
-    ];
-    // The shell's own folder is no password.
-    name != "PWD" && name != "OLDPWD" && name.split('_').any(|word| WORDS.contains(&word.to_ascii_uppercase().as_str()))
 }
 
 /// As much of a credential as says which it is, and no more: its first characters.
@@ -176,152 +97,9 @@ pub fn blotted(text: &str, spans: &[Range<usize>]) -> String {
     out
 }
 
-/// What of a match is a credential, if it is one.
-fn held(rule: &Rule, text: &str, span: Range<usize>) -> Option<Range<usize>> {
-    let value = &text[span.clone()];
-    match rule.held {
-        Held::ByForm => Some(span),
-        Held::Random(bits) => (bits_per_character(value) >= bits && !is_example(value)).then_some(span),
-        Held::ByName => (is_secret_value(value) && !is_harmless_name(text, span.start)).then_some(span),
-        Held::InAddress => {
-            secret_password(value).map(|password| span.start + password.start..span.start + password.end)
-        }
-    }
-}
-
-/// Whether the name before a value says that it is no secret, though it ends as those of secrets do.
-fn is_harmless_name(text: &str, value: usize) -> bool {
-    const HARMLESS: [&str; 12] = [
-        "page",
-        "nexttoken",
-        "next_token",
-        "next-token",
-        "continuation",
-        "synctoken",
-        "sync_token",
-        "csrf",
-        "xsrf",
-        "public",
-        "idempotency",
-        "cancel",
-    ];
-    let line = text[..value].rfind('\n').map_or(0, |end| end + 1);
-    let name = &text[text.ceil_char_boundary(line.max(value.saturating_sub(60)))..value];
-    let name = name.trim_end_matches(|c: char| !c.is_ascii_alphanumeric());
-    let name = &name[name.rfind(|c: char| !c.is_ascii_alphanumeric() && !"_-.".contains(c)).map_or(0, |at| at + 1)..];
-    HARMLESS.iter().any(|word| name.to_ascii_lowercase().contains(word))
-}
-
-/// Parts of values that stand for others in documentation and tests.
-const EXAMPLES: [&str; 23] = [
-    "example",
-    "sample",
-    "placeholder",
-    "changeme",
-    "change_me",
-    "change-me",
-    "replaceme",
-    "replace_me",
-    "replace-me",
-    "redacted",
-    "dummy",
-    "your_",
-    "your-",
-    "yourpass",
-    "insert_",
-    "insert-",
-    "abcdefg",
-    "0123456",
-    "1234567",
-    "deadbeef",
-    "xxxxx",
-    "...",
-    // `1234567890`, the subject of the token that everybody shows.
-    "ixmjm0nty3odkw",
-];
-
-fn is_example(value: &str) -> bool {
-    let lower = value.to_ascii_lowercase();
-    let bytes = lower.as_bytes();
-    EXAMPLES.iter().any(|word| lower.contains(word)) || bytes.windows(6).any(|run| run.iter().all(|b| *b == run[0]))
-}
-
-/// Whether a value beside a name such as `password` is one: random, and no word, digest, date, path or placeholder.
-fn is_secret_value(value: &str) -> bool {
-    let has = |test: fn(&u8) -> bool| value.as_bytes().iter().any(test);
-    let is_placeholder = value.starts_with(['<', '{', '[', '(', '$', '%', '#', '*', '@', ':'])
-        || ["${", "{{", "}}", "$(", "<%", "://", "**", "()"].iter().any(|mark| value.contains(mark));
-    has(u8::is_ascii_digit)
-        && has(u8::is_ascii_alphabetic)
-        && bits_per_character(value) >= 2.9
-        && !is_placeholder
-        && !is_example(value)
-        && !["sha1", "sha256", "sha384", "sha512", "md5"].iter().any(|kind| value.starts_with(kind))
-        && !is_uuid(value)
-        && !is_name(value)
-        && !is_file(value)
-}
-
-fn is_uuid(value: &str) -> bool {
-    let groups: Vec<usize> = value.split('-').map(str::len).collect();
-    groups == [8, 4, 4, 4, 12] && value.bytes().all(|b| b == b'-' || b.is_ascii_hexdigit())
-}
-
-/// Words with numbers behind them, as identifiers, versions, dates and paths are: `access-token-v2`, `2026-11-21`, `hunter2`.
-fn is_name(value: &str) -> bool {
-    let is_word = |part: &str| {
-        let word = part.trim_end_matches(|c: char| c.is_ascii_digit());
-        word.bytes().all(|b| b.is_ascii_alphabetic()) && part.len() - word.len() <= 4
-    };
-    value.split(['-', '_', '.', '/', ':', '@', '+', '=', ',', ';', '?', '&', '#', '~']).all(is_word)
-}
-
-/// A path to a file, by its extension.
-fn is_file(value: &str) -> bool {
-    let ext = value.rsplit_once('.').map_or("", |(_, ext)| ext);
-    value.contains('/') && (2..=5).contains(&ext.len()) && ext.bytes().all(|b| b.is_ascii_lowercase())
-}
-
-/// Passwords that everybody has on the machine in front of them.
-const WEAK: [&str; 22] = [
-    "password", "passwd", "pass", "pwd", "secret", "test", "testing", "guest", "user", "username", "admin", "root",
-    "postgres", "mysql", "mongo", "redis", "rabbitmq", "minio", "dev", "local", "foo", "bar",
-];
-
-/// Where in `USER:PASSWORD@HOST` the password stands, if it is one of somebody else's machine.
-fn secret_password(address: &str) -> Option<Range<usize>> {
-    let (login, host) = address.split_once('@')?;
-    let (user, password) = login.split_once(':')?;
-    let name = host.rsplit_once(':').map_or(host, |(name, _)| name).to_ascii_lowercase();
-    let is_here = ["localhost", "127.0.0.1", "0.0.0.0", "[::1]", "host.docker.internal"].contains(&name.as_str());
-    let is_shown = ["example", "example.com", "example.org", "example.net", "host", "hostname", "server"]
-        .iter()
-        .any(|shown| name == *shown || name.ends_with(&format!(".{shown}")))
-        || name.ends_with(".test")
-        || name.ends_with(".invalid");
-    let lower = password.to_ascii_lowercase();
-    let is_weak =
-        WEAK.contains(&lower.trim_end_matches(|c: char| c.is_ascii_digit())) || lower == user.to_ascii_lowercase();
-    let is_placeholder =
-        password.starts_with(['%', '*', '[', '(']) || is_example(password) || lower.contains("password");
-    let start = user.len() + 1;
-    (!is_here && !is_shown && !is_weak && !is_placeholder).then_some(start..start + password.len())
-}
-
-/// Shannon's entropy of its bytes.
-fn bits_per_character(value: &str) -> f64 {
-    let mut counts: HashMap<u8, usize> = HashMap::new();
-    for byte in value.bytes() {
-        *counts.entry(byte).or_default() += 1;
-    }
-    let all = value.len() as f64;
-    counts.values().map(|count| *count as f64 / all).map(|share| -share * share.log2()).sum()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::collections::BTreeSet;
 
     /// A sample of each kind, made up for this; the dots, which are taken out, keep scanners of this repository from finding it.
     #[rustfmt::skip]
@@ -549,86 +327,6 @@ mod tests {
         assert_eq!(blotted(text, &[3..11, 5..8, 15..20]), "a: s***\n***\nb: o****");
         assert_eq!(blotted(text, &[3..11, 15..20]).len(), text.len());
         assert_eq!([beginning("abc"), beginning("abcdefgh"), beginning(&"x".repeat(80))], ["…", "ab…", "xxxx…"]);
-    }
-
-    #[test]
-    fn files_that_hold_secrets_go_by_their_names() {
-        for path in [
-            ".env",
-            "app/.env",
-            ".ENV",
-            ".env.production",
-            "prod.env",
-            "a/b/server.pem",
-            "TLS.KEY",
-            "x/id_rsa",
-            "id_ed25519",
-            ".netrc",
-            "web/.npmrc",
-            ".pypirc",
-            "credentials",
-            ".aws/credentials",
-            "x/.aws/config",
-            "store.p12",
-            "a.pfx",
-            "all.kdbx",
-            ".htpasswd",
-            "kubeconfig",
-            "dev.kubeconfig",
-            ".kube/config",
-            "acme-service-account.json",
-            "service_account_key.json",
-            ".docker/config.json",
-            "terraform.tfstate",
-            ".cargo/credentials.toml",
-        ] {
-            assert!(denied(path).is_some(), "{path}");
-        }
-        for path in [
-            ".env.example",
-            "app/.env.sample",
-            ".env.template",
-            "prod.env.example",
-            "example.env",
-            ".env.local.example",
-            "env",
-            "environment.md",
-            "id_rsa.pub",
-            "config.json",
-            "src/credentials.rs",
-            "credentials.md",
-            "keys.md",
-            "key",
-            "public.key.md",
-            "service.json",
-            "account.json",
-            ".github/config",
-            "npmrc.md",
-            "package.json",
-            "docs/.env/readme.md",
-        ] {
-            assert_eq!(denied(path), None, "{path}");
-        }
-        assert_eq!(denied("app/.env"), Some(".env"));
-    }
-
-    #[test]
-    fn variables_that_hold_secrets_go_by_their_names() {
-        for name in ["API_KEY", "token", "DB_PASSWORD", "ACME_SECRETS", "AWS_SECRET_ACCESS_KEY"] {
-            assert!(is_secret_name(name), "{name}");
-        }
-        for name in ["PWD", "HOME", "MONKEY", "TOKENS_PER_MINUTE", "KEYBOARD"] {
-            assert!(!is_secret_name(name), "{name}");
-        }
-    }
-
-    #[test]
-    fn the_list_of_names_is_in_the_reference() {
-        let (_, section) = include_str!("../../docs/genfile.md").split_once("## Secrets").expect("the section");
-        let (section, _) = section.split_once("\n## ").expect("another section after it");
-        let table: String = section.lines().filter(|line| line.starts_with("| ")).collect();
-        let listed: BTreeSet<&str> = table.split('`').skip(1).step_by(2).collect();
-        assert_eq!(listed, DENIED.iter().map(|name| name.trim_start_matches('!')).collect());
     }
 
     /// Nothing that a text holds makes a search slow: what takes longest is a megabyte that begins like something everywhere.

@@ -13,7 +13,7 @@ pub(super) enum Held {
     Random(f64),
     /// It may be anything that a name for secrets is given: see `is_secret_value`.
     ByName,
-    /// It is the password of an address: see `is_secret_password`.
+    /// It is the password of an address: see `secret_password`.
     InAddress,
 }
 
