@@ -29,10 +29,14 @@ pub(super) enum Way {
 impl Way {
     /// How to ask instead, where a server refused a request because of how it asks.
     pub fn after(self, reply: &Reply) -> Option<Way> {
-        let body = String::from_utf8_lossy(&reply.body);
+        let body = String::from_utf8_lossy(&reply.body).to_ascii_lowercase();
+        // By whole words: what an upstream server says is another matter.
+        let mut words = body.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
         match (reply.status, self) {
             (400 | 422 | 501, Way::Stream) if body.contains("stream_options") => Some(Way::BareStream),
-            (400 | 422 | 501, Way::Stream | Way::BareStream) if body.contains("stream") => Some(Way::Whole),
+            (400 | 422 | 501, Way::Stream | Way::BareStream) if words.any(|word| word.starts_with("stream")) => {
+                Some(Way::Whole)
+            }
             _ => None,
         }
     }
@@ -223,6 +227,8 @@ mod tests {
         assert_eq!(says(Way::Stream, 400, options), Some(Way::BareStream));
         assert_eq!(says(Way::BareStream, 400, options), Some(Way::Whole));
         assert_eq!(says(Way::Stream, 422, r#"{"detail": [{"loc": ["body", "stream"]}]}"#), Some(Way::Whole));
+        assert_eq!(says(Way::BareStream, 501, "Streaming is not supported."), Some(Way::Whole));
+        assert_eq!(says(Way::Stream, 400, "the upstream server refused the request"), None);
         assert_eq!(says(Way::Whole, 400, options), None);
         assert_eq!(says(Way::Stream, 400, "too long"), None);
         assert_eq!(says(Way::Stream, 500, "stream"), None);
