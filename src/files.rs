@@ -3,6 +3,8 @@
 use std::collections::HashMap;
 use std::str::Utf8Error;
 use std::sync::Arc;
+#[cfg(test)]
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::digest::Digest;
 use crate::error::{Code, Error, Place, Source};
@@ -96,5 +98,42 @@ impl Files for HashMap<RelPath, Arc<[u8]>> {
 
     fn leaves_root(&self, _: &RelPath) -> bool {
         false
+    }
+}
+
+/// A map of files that counts how often it is asked.
+#[cfg(test)]
+#[derive(Default)]
+pub struct Counted {
+    /// What there is.
+    pub files: HashMap<RelPath, Arc<[u8]>>,
+    /// How often it was asked for a digest.
+    pub digests: AtomicUsize,
+    /// How often it was asked for bytes.
+    pub reads: AtomicUsize,
+}
+
+#[cfg(test)]
+impl Files for Counted {
+    fn digest(&self, path: &RelPath) -> Result<Option<Digest>, Error> {
+        self.digests.fetch_add(1, Ordering::Relaxed);
+        self.files.digest(path)
+    }
+
+    fn read(&self, path: &RelPath) -> Result<Option<Arc<[u8]>>, Error> {
+        self.reads.fetch_add(1, Ordering::Relaxed);
+        self.files.read(path)
+    }
+
+    fn exists(&self, path: &RelPath) -> bool {
+        self.files.exists(path)
+    }
+
+    fn list(&self, pattern: &Pattern) -> Result<Vec<RelPath>, Error> {
+        self.files.list(pattern)
+    }
+
+    fn leaves_root(&self, path: &RelPath) -> bool {
+        self.files.leaves_root(path)
     }
 }

@@ -232,6 +232,7 @@ impl Graph {
 mod tests {
     use super::*;
     use crate::error::Errors;
+    use crate::files::Counted;
     use expect_test::{Expect, expect};
     use std::sync::Arc;
 
@@ -327,32 +328,6 @@ mod tests {
         );
     }
 
-    /// Files that count how often they are read.
-    struct Counted(HashMap<RelPath, Arc<[u8]>>, std::sync::atomic::AtomicUsize);
-
-    impl Files for Counted {
-        fn digest(&self, path: &RelPath) -> Result<Option<Digest>, Error> {
-            self.0.digest(path)
-        }
-
-        fn read(&self, path: &RelPath) -> Result<Option<Arc<[u8]>>, Error> {
-            self.1.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-            self.0.read(path)
-        }
-
-        fn exists(&self, path: &RelPath) -> bool {
-            self.0.exists(path)
-        }
-
-        fn list(&self, pattern: &crate::path::Pattern) -> Result<Vec<RelPath>, Error> {
-            self.0.list(pattern)
-        }
-
-        fn leaves_root(&self, path: &RelPath) -> bool {
-            self.0.leaves_root(path)
-        }
-    }
-
     #[test]
     fn a_file_of_parts_is_read_once_however_many_tasks_there_are() {
         let genfile = "version: 1\nrules:\n  r: {foreach: \"d.jsonl#/*\", template: t.hbs, output: \"{{item.value}}\", \
@@ -368,10 +343,10 @@ mod tests {
         let path = |name: &str| RelPath::new(name).unwrap();
         let files: HashMap<RelPath, Arc<[u8]>> =
             texts.iter().map(|(name, text)| (path(name), Arc::from(text.as_bytes()))).collect();
-        let files = Counted(files, Default::default());
+        let files = Counted { files, ..Counted::default() };
         let (graph, found) = Graph::new(manifest, &files, &BTreeSet::new(), &|_| None);
         assert_eq!((graph.tasks.len(), found), (count, Vec::new()));
-        assert_eq!(files.1.into_inner(), 2, "one read of each file");
+        assert_eq!(files.reads.into_inner(), 2, "one read of each file");
     }
 
     #[test]

@@ -336,34 +336,8 @@ fn source_digest(graph: &Graph, source: &Source, files: &dyn Files, line: Line) 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::files::Counted;
     use std::collections::BTreeSet;
-    use std::sync::atomic::{AtomicUsize, Ordering};
-
-    /// Files that count how often they are asked for a digest.
-    struct Counted(HashMap<RelPath, Arc<[u8]>>, AtomicUsize);
-
-    impl Files for Counted {
-        fn digest(&self, path: &RelPath) -> Result<Option<Digest>, Error> {
-            self.1.fetch_add(1, Ordering::Relaxed);
-            self.0.digest(path)
-        }
-
-        fn read(&self, path: &RelPath) -> Result<Option<Arc<[u8]>>, Error> {
-            self.0.read(path)
-        }
-
-        fn exists(&self, path: &RelPath) -> bool {
-            self.0.exists(path)
-        }
-
-        fn list(&self, pattern: &crate::path::Pattern) -> Result<Vec<RelPath>, Error> {
-            self.0.list(pattern)
-        }
-
-        fn leaves_root(&self, path: &RelPath) -> bool {
-            self.0.leaves_root(path)
-        }
-    }
 
     #[test]
     fn a_list_that_tasks_share_is_hashed_once() {
@@ -379,13 +353,14 @@ mod tests {
         assert_eq!(found, []);
         let (graph, found) = Graph::new(manifest, &files, &BTreeSet::new(), &|_| None);
         assert_eq!((graph.tasks.len(), found), (2 * count, Vec::new()));
-        let files = Counted(files, AtomicUsize::new(0));
+        let files = Counted { files, ..Counted::default() };
         let lists = Lists::default();
         let all: Vec<Vec<Part>> = (0..graph.tasks.len()).map(|id| parts(&graph, id, &files, &lists).unwrap()).collect();
-        assert!(files.1.load(Ordering::Relaxed) < 10 * count, "{} for {count} files", files.1.into_inner());
+        let asked = files.digests.into_inner();
+        assert!(asked < 10 * count, "{asked} for {count} files");
         // And as if each were hashed by itself.
         let each: Vec<Vec<Part>> =
-            (0..graph.tasks.len()).map(|id| parts(&graph, id, &files.0, &Lists::default()).unwrap()).collect();
+            (0..graph.tasks.len()).map(|id| parts(&graph, id, &files.files, &Lists::default()).unwrap()).collect();
         assert_eq!(all, each);
     }
 }

@@ -6,8 +6,9 @@ use std::path::Path;
 
 use super::snapshot::Listed;
 use super::state::Stamp;
+use super::unreadable;
 use crate::digest::{Digest, Framed};
-use crate::error::{Code, Error};
+use crate::error::Error;
 use crate::path::{RelPath, is_reserved};
 
 /// What lies below a folder.
@@ -88,16 +89,15 @@ impl Tree {
 /// # Errors
 /// [`Code::Unreadable`], naming the folder.
 fn list(folder: &Path) -> Result<Option<(Listed, Vec<Named>)>, Error> {
-    let unreadable = |e: std::io::Error| Error::new(Code::Unreadable, e.to_string());
     let stamp = match fs_err::metadata(folder) {
         Ok(meta) if meta.is_dir() => Stamp::of(&meta),
         Ok(_) => return Ok(None),
         Err(e) if matches!(e.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => return Ok(None),
-        Err(e) => return Err(unreadable(e)),
+        Err(e) => return Err(unreadable(&e)),
     };
     let mut names = Vec::new();
-    for entry in fs_err::read_dir(folder).map_err(unreadable)? {
-        let entry = entry.map_err(unreadable)?;
+    for entry in fs_err::read_dir(folder).map_err(|e| unreadable(&e))? {
+        let entry = entry.map_err(|e| unreadable(&e))?;
         let name = entry.file_name();
         if name.to_str().is_some_and(is_reserved) {
             continue;

@@ -7,9 +7,9 @@ use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use super::blobs::{Store, action_in};
-use super::unwritable;
+use super::unreadable;
 use crate::digest::Digest;
-use crate::error::{Code, Error};
+use crate::error::Error;
 
 /// What stays, however old it is.
 #[derive(Debug, Default)]
@@ -113,12 +113,8 @@ fn entries(folder: &Path) -> Result<Vec<fs_err::DirEntry>, Error> {
     match fs_err::read_dir(folder) {
         Ok(entries) => entries.collect::<Result<_, _>>().map_err(|e| unreadable(&e)),
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(Vec::new()),
-        Err(e) => Err(unwritable(&e)),
+        Err(e) => Err(unreadable(&e)),
     }
-}
-
-fn unreadable(error: &std::io::Error) -> Error {
-    Error::new(Code::Unreadable, error.to_string())
 }
 
 #[cfg(test)]

@@ -144,6 +144,10 @@ fn outside(path: &RelPath) -> Error {
     Error::new(Code::BadPath, format!("`{path}` leads outside the root through a symlink"))
 }
 
+fn unreadable(error: &std::io::Error) -> Error {
+    Error::new(Code::Unreadable, error.to_string())
+}
+
 fn unwritable(error: &std::io::Error) -> Error {
     Error::new(Code::Unwritable, error.to_string())
 }

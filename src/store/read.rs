@@ -9,7 +9,7 @@ use super::folders::Tree;
 use super::observed::Observed;
 use super::snapshot::Listed as Names;
 use super::state::{Stamp, State};
-use super::write;
+use super::{unreadable, write};
 use crate::digest::Digest;
 use crate::error::{Code, Error};
 use crate::files::Files;
@@ -198,10 +198,6 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 fn is_absent(error: &std::io::Error) -> bool {
     matches!(error.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory)
-}
-
-fn unreadable(error: &std::io::Error) -> Error {
-    Error::new(Code::Unreadable, error.to_string())
 }
 
 fn moved(path: &RelPath) -> Error {
