@@ -140,7 +140,14 @@ impl Job {
             tell(Told::Event(Box::new(Event::Arrived { path })));
         };
         let mut hearing = Hearing::new(&asks, &self.keys, &self.shared.store, &arrived);
-        let sent = self.provider.send(&request, &mut |heard| hearing.hear(heard), &notices);
+        let mut is_answering = false;
+        let mut hear = |heard: Heard<'_>| {
+            if matches!(heard, Heard::Text(_)) && !std::mem::replace(&mut is_answering, true) {
+                let _ = send.send(Report::Answering(self.batch.shape));
+            }
+            hearing.hear(heard)
+        };
+        let sent = self.provider.send(&request, &mut hear, &notices);
         let answer = sent.map_err(|failure| match failure.kind {
             FailureKind::Cancelled => Failed::NotSent,
             _ => Failed::Request(failure),

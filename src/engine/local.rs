@@ -4,13 +4,30 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
+use rayon::{ThreadPool, ThreadPoolBuilder};
+
 use super::making::{self, Ready};
 use super::{Report, Run};
+use crate::error::{Code, Error};
 use crate::graph::TaskId;
 use crate::plan::{self, bug};
 
 /// The least that is worth a group of its own, and the most that is written between two syncs.
 const GROUP: (usize, usize) = (16, 256);
+
+/// A pool of `threads`, or of as many as there are cores for 0.
+///
+/// # Errors
+/// The system has no threads left.
+pub fn pool(name: &'static str, threads: usize) -> Result<ThreadPool, Error> {
+    ThreadPoolBuilder::new()
+        .num_threads(threads)
+        .thread_name(move |i| format!("{name}-{i}"))
+        // As the main thread has it: what nests as deep as it may is read on either.
+        .stack_size(8 << 20)
+        .build()
+        .map_err(|e| Error::new(Code::Bug, format!("cannot start threads: {e}")))
+}
 
 impl Run<'_> {
     /// Judges a task by the files as they are now.

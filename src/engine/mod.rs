@@ -21,9 +21,9 @@ use std::sync::mpsc::{self, Receiver, Sender};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
-use rayon::{ThreadPool, ThreadPoolBuilder};
+use rayon::ThreadPool;
 
-use crate::batch::Batch;
+use crate::batch::{Batch, Shape};
 use crate::cancel::Cancel;
 use crate::digest::Digest;
 use crate::error::{Code, Error};
@@ -45,6 +45,7 @@ use crate::store::{self, Journal, Origin, Record, Store, WorkTree};
 
 pub use budget::usd;
 pub use edits::accept_by_hand;
+pub use local::pool;
 
 use asking::{Asked, Told};
 use making::{Made, Ready};
@@ -176,6 +177,8 @@ enum Report {
     NeedsModel(TaskId),
     /// What the store held for a task turned out to be damaged.
     Lost(TaskId),
+    /// The first of an answer to a request of this shape has come.
+    Answering(Shape),
     /// A request came back.
     Asked(Box<Asked>),
     /// Something to tell.
@@ -305,7 +308,7 @@ pub fn run(
         underway: HashMap::new(),
         rendered: Vec::new(),
         left: Vec::new(),
-        cpu: pool("genmake-local", options.jobs)?,
+        cpu: local::pool("genmake-local", options.jobs)?,
         providers: BTreeMap::new(),
         budget,
         held_back: VecDeque::new(),
@@ -323,20 +326,6 @@ pub fn run(
         narrowed: (!whole).then_some(needed),
     };
     run.run(needed, whole)
-}
-
-/// A pool of `threads`, or of as many as there are cores for 0.
-///
-/// # Errors
-/// The system has no threads left.
-pub fn pool(name: &'static str, threads: usize) -> Result<ThreadPool, Error> {
-    ThreadPoolBuilder::new()
-        .num_threads(threads)
-        .thread_name(move |i| format!("{name}-{i}"))
-        // As the main thread has it: what nests as deep as it may is read on either.
-        .stack_size(8 << 20)
-        .build()
-        .map_err(|e| Error::new(Code::Bug, format!("cannot start threads: {e}")))
 }
 
 impl Run<'_> {
@@ -393,6 +382,7 @@ impl Run<'_> {
                 self.surprises.insert(task);
                 self.judge(task);
             }
+            Report::Answering(shape) => self.schedule.is_answering(shape),
             Report::Asked(asked) => self.asked(*asked),
             Report::Told(told) => (self.emit)(told.into()),
             Report::Interrupted => {

@@ -727,6 +727,20 @@ fn one_request_goes_ahead_where_its_prefix_is_cached_for_the_others() {
 }
 
 #[test]
+fn what_waits_for_one_ahead_goes_when_that_begins_to_be_answered() {
+    let server = Server::start();
+    let gate = Gate::new();
+    server.script([Act::HoldAfter { keep: 1, gate: gate.clone() }]);
+    let p = with_a_long_prefix(&server, "");
+    let child = p.spawn([]);
+    // The rest of the first answer is still to come.
+    server.wait_for(3);
+    gate.open();
+    p.finish(child).exits(0);
+    assert_eq!(server.count(), 3);
+}
+
+#[test]
 fn none_goes_ahead_where_time_is_preferred() {
     let server = Server::start();
     let gate = Gate::new();
