@@ -5,8 +5,9 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::asking::{self, Asked, Checked, Failed, Origin};
+use super::making::{Good, Ready};
 use super::running::Unfit;
-use super::{Pooled, Report, Run, Underway, budget, making, pool};
+use super::{Pooled, Run, Underway, budget, pool};
 use crate::batch::Batch;
 use crate::error::{Code, Error};
 use crate::estimate::Room;
@@ -231,20 +232,20 @@ impl Run<'_> {
         };
         let shares = shares(answered.usage, &answered.results);
         self.note(&batch, &answered, &shares);
-        let good = answered.results.iter().filter(|result| matches!(result, Ok(Ok(_)))).count();
+        let count = answered.results.iter().filter(|result| matches!(result, Ok(Ok(_)))).count();
         let number = request.unwrap_or_default();
         let from = Origin { provider: provider.clone(), id: answered.id };
         let (usage, price) = (answered.usage, answered.price);
-        (self.emit)(Event::Answered { request: number, provider, tasks: together, good, usage, price, took });
+        (self.emit)(Event::Answered { request: number, provider, tasks: together, good: count, usage, price, took });
         self.budget.settle(first, usage.input + usage.output, price.map_or(0.0, |price| price.cost(usage)));
-        let mut missing = Vec::new();
+        let (mut good, mut missing) = (Vec::new(), Vec::new());
         for ((at, result), share) in answered.results.into_iter().enumerate().zip(shares) {
             let task = batch.tasks[at];
             let underway = self.underway.entry(task).or_default();
             underway.usage = add(underway.usage, share);
             underway.request = request;
             match result {
-                Ok(Ok(contents)) => self.finish(task, contents),
+                Ok(Ok(contents)) => good.extend(self.good(task, contents)),
                 Ok(Err((texts, Unfit::Not(complaint)))) => self.correct(&batch, task, &texts, complaint),
                 Ok(Err((_, Unfit::Broken(error)))) => self.fail(task, Status::Failed, error),
                 Err(()) => match answered.strays.iter().find(|(stray, _)| *stray == at) {
@@ -253,6 +254,7 @@ impl Run<'_> {
                 },
             }
         }
+        self.finish(good);
         // What brought anything shows that the tasks can travel together.
         if together > 1 && missing.len() < together {
             self.schedule.delivered(&batch);
@@ -288,18 +290,16 @@ impl Run<'_> {
         }
     }
 
-    /// A good result: stored, then written.
-    fn finish(&mut self, task: TaskId, contents: Vec<Arc<[u8]>>) {
+    /// A good result, on its way to the store; none where it is lost.
+    fn good(&mut self, task: TaskId, contents: Vec<Arc<[u8]>>) -> Option<Good> {
         let of =
             |u: &Underway| Some((u.key?, u.ask.as_ref().map(|ask| ask.model.clone()), u.usage, Arc::clone(&u.edits)));
         let Some((key, model, usage, edits)) = self.underway.get(&task).and_then(of) else {
-            return self.fail(task, Status::Failed, bug("a result without a key"));
+            self.fail(task, Status::Failed, bug("a result without a key"));
+            return None;
         };
         self.schedule.resumes(task);
-        let shared = Arc::clone(&self.shared);
-        self.spawn_local(task, move || {
-            Report::Made(task, making::finish(&shared, task, key, &contents, model, usage, &edits))
-        });
+        Some(Good { ready: Ready { task, key, contents, edits }, model, usage })
     }
 
     /// A result that fails a check goes back to the model with the check's words, once for each retry.

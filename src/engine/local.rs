@@ -1,12 +1,12 @@
-//! Hands local jobs to their pool. What templates rendered goes in groups: its records share a sync of the journal, and its files
-//! one of the disk.
+//! Hands local jobs to their pool. What templates rendered goes in groups, and so does what one answer brought: its records share a
+//! sync of the journal, and its files one of the disk.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use rayon::{ThreadPool, ThreadPoolBuilder};
 
-use super::making::{self, Ready};
+use super::making::{self, Good, Ready};
 use super::{Report, Run};
 use crate::error::{Code, Error};
 use crate::graph::TaskId;
@@ -62,6 +62,21 @@ impl Run<'_> {
                 tasks.into_iter().zip(made).map(|(task, made)| Report::Made(task, made)).collect()
             });
         }
+    }
+
+    /// Stores and writes the good results of an answer.
+    pub(super) fn finish(&mut self, group: Vec<Good>) {
+        if group.is_empty() {
+            return;
+        }
+        // Jobs begin in the order of the graph.
+        self.write_rendered();
+        let tasks: Vec<TaskId> = group.iter().map(|good| good.ready.task).collect();
+        let shared = Arc::clone(&self.shared);
+        self.spawn(tasks.clone(), move || {
+            let made = making::finish_all(&shared, &group);
+            tasks.into_iter().zip(made).map(|(task, made)| Report::Made(task, made)).collect()
+        });
     }
 
     /// Runs a local job.

@@ -15,7 +15,7 @@ use crate::llm::{Ask, Usage};
 use crate::manifest::OnEdit;
 use crate::path::RelPath;
 use crate::plan::{self, Edit, Making, Verdict, bug};
-use crate::store::{self, Action, Over, Record, Write};
+use crate::store::{self, Action, Gave, Over, Record, Write};
 use crate::tokens;
 
 /// A task whose outputs are as they should be.
@@ -58,6 +58,15 @@ pub(super) struct Ready {
     pub edits: Arc<[Edit]>,
 }
 
+/// A result that passed, on its way to the store and then to its outputs.
+pub(super) struct Good {
+    pub ready: Ready,
+    /// The model that wrote it; none for a command's.
+    pub model: Option<String>,
+    /// What it took: its share of its request's.
+    pub usage: Usage,
+}
+
 /// Writes what templates rendered. What filters made of it is kept in the store: no verdict runs a command. So is what edits may
 /// have to be merged with later. `frozen` runs none either, and has come here only with what goes through no filter.
 pub(super) fn render_all(shared: &Shared, group: Vec<Ready>, frozen: bool) -> Vec<Result<Made, Error>> {
@@ -89,7 +98,7 @@ fn concluded(shared: &Shared, ready: Ready, frozen: bool) -> Result<Ready, Error
     };
     let contents = contents.map_err(|unfit| unfit.into_error(shared, task))?;
     if !rule.filters.is_empty() {
-        store(shared, key, &contents, None, Usage::default())?;
+        store(shared, &[Gave { key, contents: &contents, model: None, usage: Usage::default() }])?;
     } else if rule.on_edit == OnEdit::Merge {
         contents.iter().try_for_each(|bytes| edits::keep(shared, bytes))?;
     }
@@ -156,36 +165,35 @@ pub(super) fn resume(shared: &Shared, task: TaskId, key: Digest, ask: &Ask, edit
         // Another reply would fare no better.
         Err(Unfit::Broken(error)) => return Report::Made(task, Err(error)),
     };
-    let made = finish(shared, task, key, &contents, Some(ask.model.clone()), Usage::default(), edits);
+    let ready = Ready { task, key, contents, edits: edits.into() };
+    let made = finish(shared, Good { ready, model: Some(ask.model.clone()), usage: Usage::default() });
     Report::Made(task, made.map(|made| made.by(Status::Restored)))
 }
 
-/// Stores a good result under its key, then writes it.
-pub(super) fn finish(
-    shared: &Shared,
-    task: TaskId,
-    key: Digest,
-    contents: &[Arc<[u8]>],
-    model: Option<String>,
-    usage: Usage,
-    edits: &[Edit],
-) -> Result<Made, Error> {
-    store(shared, key, contents, model, usage)?;
-    Ok(write(shared, task, key, contents, edits)?.by(Status::Generated))
+/// Stores good results under their keys, then writes them.
+pub(super) fn finish_all(shared: &Shared, group: &[Good]) -> Vec<Result<Made, Error>> {
+    let gave = group.iter().map(|Good { ready, model, usage }| Gave {
+        key: ready.key,
+        contents: &ready.contents,
+        model: model.clone(),
+        usage: *usage,
+    });
+    if let Err(error) = store(shared, &gave.collect::<Vec<_>>()) {
+        return group.iter().map(|_| Err(error.clone())).collect();
+    }
+    let ready: Vec<&Ready> = group.iter().map(|good| &good.ready).collect();
+    write_all(shared, &ready).into_iter().map(|made| Ok(made?.by(Status::Generated))).collect()
 }
 
-/// Enters a good result in the store under its key.
-fn store(
-    shared: &Shared,
-    key: Digest,
-    contents: &[Arc<[u8]>],
-    model: Option<String>,
-    usage: Usage,
-) -> Result<(), Error> {
+/// As [`finish_all`], for one task.
+pub(super) fn finish(shared: &Shared, good: Good) -> Result<Made, Error> {
+    finish_all(shared, &[good]).pop().unwrap_or_else(|| Err(bug("a result is lost")))
+}
+
+/// Enters good results in the store under their keys.
+fn store(shared: &Shared, results: &[Gave]) -> Result<(), Error> {
     store::make_folder(&shared.root)?;
-    let outputs = contents.iter().map(|bytes| shared.store.put(bytes)).collect::<Result<Vec<_>, _>>()?;
-    let action = Action { outputs, model, input_tokens: usage.input, output_tokens: usage.output };
-    shared.store.put_action(&key, &action)
+    shared.store.put_results(results)
 }
 
 /// Writes what the rule says that stands for a result where none could be had. It is not entered in the store: it is no

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use super::making::{self, Made};
+use super::making::{self, Good, Made, Ready};
 use super::{Report, Run, Shared, edits};
 use crate::digest::Digest;
 use crate::error::{Code, Error};
@@ -314,7 +314,8 @@ fn made_by_command(shared: &Shared, task: TaskId, line: &str) -> Result<Vec<Arc<
 
 /// Enters what a command made, and makes it durable.
 fn finish(shared: &Shared, task: TaskId, key: Digest, contents: &[Arc<[u8]>], edits: &[Edit]) -> Result<Made, Error> {
-    let made = making::finish(shared, task, key, contents, None, llm::Usage::default(), edits)?;
+    let ready = Ready { task, key, contents: contents.to_vec(), edits: edits.into() };
+    let made = making::finish(shared, Good { ready, model: None, usage: llm::Usage::default() })?;
     // What the command wrote stands there as it left it: made durable, as what genmake writes itself.
     let outputs = shared.graph.tasks[task].outputs.iter().map(|output| &output.path).zip(&made.content);
     let of_a_person = |path: &RelPath| edits.iter().find(|edit| edit.path == *path && edit.fate != Fate::Discarded);

@@ -1,14 +1,18 @@
 //! The content-addressed store: blobs by sha256, results by action key, raw replies by action key and attempt.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 
-use super::write::{put_shared, sync_folder};
+use super::begun::{Begun, Over};
+use super::syncing::Syncing;
+use super::write::sync_folder;
 use super::{history, unwritable};
 use crate::digest::Digest;
 use crate::error::Error;
+use crate::llm::Usage;
 use crate::path::RelPath;
 use crate::plan::Stored;
 
@@ -37,6 +41,18 @@ pub struct Action {
     pub input_tokens: u64,
     /// What came back, in tokens.
     pub output_tokens: u64,
+}
+
+/// What an action gave, with the outputs themselves.
+pub struct Gave<'a> {
+    /// The action.
+    pub key: Digest,
+    /// Its outputs, in their order.
+    pub contents: &'a [Arc<[u8]>],
+    /// The model that wrote them.
+    pub model: Option<String>,
+    /// What they took, as the provider counted it or, in a batch, this task's share.
+    pub usage: Usage,
 }
 
 /// The store in `.genmake/store`.
@@ -84,15 +100,20 @@ impl Store {
     /// [`crate::error::Code::Unwritable`], naming the path.
     pub fn put(&self, bytes: &[u8]) -> Result<Digest, Error> {
         let digest = Digest::of(bytes);
-        let path = self.blob_path(&digest);
-        if self.get(&digest).is_none() {
-            self.write(&path, bytes)?;
-        } else {
-            // It is put anew, and so is young again: `gc` goes by that.
-            let file = fs_err::OpenOptions::new().append(true).open(&path);
-            let _ = file.and_then(|file| file.file().set_modified(SystemTime::now()));
+        if self.lacks(&digest) {
+            self.write(&[(self.blob_path(&digest), bytes)])?;
         }
         Ok(digest)
+    }
+
+    /// Whether a blob is still to be written. One that is not is put anew, and so is young again: `gc` goes by that.
+    fn lacks(&self, digest: &Digest) -> bool {
+        if self.get(digest).is_none() {
+            return true;
+        }
+        let file = fs_err::OpenOptions::new().append(true).open(self.blob_path(digest));
+        let _ = file.and_then(|file| file.file().set_modified(SystemTime::now()));
+        false
     }
 
     /// A blob's bytes, verified. A damaged one is set aside and is a miss.
@@ -123,16 +144,29 @@ impl Store {
         value
     }
 
-    /// Notes what an action gave; the blobs are put before.
+    /// Notes what actions gave, with the blobs themselves, durably. Of a group in which anything fails nothing need be there.
     ///
     /// # Errors
     /// [`crate::error::Code::Unwritable`], naming the path.
-    pub fn put_action(&self, key: &Digest, action: &Action) -> Result<(), Error> {
-        // A damaged one is set aside before another takes its place.
-        if self.get_action(key).as_ref() == Some(action) {
-            return Ok(());
+    pub fn put_results(&self, results: &[Gave]) -> Result<(), Error> {
+        let mut blobs: BTreeMap<Digest, &[u8]> = BTreeMap::new();
+        let mut actions = Vec::with_capacity(results.len());
+        for gave in results {
+            let of: Vec<(Digest, &[u8])> = gave.contents.iter().map(|bytes| (Digest::of(bytes), &**bytes)).collect();
+            let outputs = of.iter().map(|(digest, _)| *digest).collect();
+            let Usage { input, output, .. } = gave.usage;
+            let action = Action { outputs, model: gave.model.clone(), input_tokens: input, output_tokens: output };
+            // A damaged one is set aside before another takes its place.
+            if self.get_action(&gave.key).as_ref() != Some(&action) {
+                actions.push((self.folder.join(ACTIONS).join(gave.key.to_string()), seal(&action)));
+            }
+            blobs.extend(of);
         }
-        self.write(&self.folder.join(ACTIONS).join(key.to_string()), &seal(action))
+        let blobs = blobs.into_iter().filter(|(digest, _)| self.lacks(digest));
+        let blobs = blobs.map(|(digest, bytes)| (self.blob_path(&digest), bytes));
+        let files: Vec<(PathBuf, &[u8])> =
+            blobs.chain(actions.iter().map(|(path, bytes)| (path.clone(), bytes.as_slice()))).collect();
+        self.write(&files)
     }
 
     /// What an action gave. A damaged entry is set aside and is a miss.
@@ -152,7 +186,7 @@ impl Store {
     pub fn put_reply(&self, key: &Digest, texts: &[String]) -> Result<(), Error> {
         let folder = self.folder.join(REPLIES);
         let attempt = (1..).find(|n| !folder.join(format!("{key}.{n}")).exists()).unwrap_or(1);
-        self.write(&folder.join(format!("{key}.{attempt}")), &seal(texts))
+        self.write(&[(folder.join(format!("{key}.{attempt}")), &seal(texts))])
     }
 
     /// Whether there is a raw reply for a key.
@@ -167,14 +201,31 @@ impl Store {
         self.get_sealed(REPLIES, &format!("{key}.{newest}"))
     }
 
-    fn write(&self, path: &Path, bytes: &[u8]) -> Result<(), Error> {
-        let Some(folder) = path.parent() else { return Ok(()) };
-        let begun = self.folder.join(BEGUN);
-        for folder in [folder, &begun] {
+    /// Writes files into the store, and is done when they and their names are durable. Several threads may write the same one, so
+    /// each goes by a temporary file of its own.
+    fn write(&self, files: &[(PathBuf, &[u8])]) -> Result<(), Error> {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        let begun_in = self.folder.join(BEGUN);
+        let folders: BTreeSet<&Path> = files.iter().filter_map(|(path, _)| path.parent()).collect();
+        for folder in folders.iter().copied().chain([&*begun_in]) {
             fs_err::create_dir_all(folder).map_err(|e| unwritable(&e))?;
         }
-        put_shared(path, bytes, &begun)?;
-        sync_folder(folder)
+        let mut syncing = Syncing::new(files.len());
+        let mut begun = Vec::with_capacity(files.len());
+        // What is given up halfway is taken away by the next run.
+        for (path, bytes) in files {
+            let temporary = begun_in.join(NEXT.fetch_add(1, Ordering::Relaxed).to_string());
+            let (one, file) = Begun::new(temporary, path.clone(), bytes, None)?;
+            begun.push(syncing.add(one, file)?);
+        }
+        syncing.sync().map_err(|e| unwritable(&e))?;
+        for begun in begun {
+            begun.finish(Over::Anything)?;
+        }
+        match syncing.is_whole() {
+            true => syncing.sync().map_err(|e| unwritable(&e)),
+            false => folders.into_iter().try_for_each(sync_folder),
+        }
     }
 }
 
@@ -252,9 +303,11 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let store = Store::new(dir.path().to_path_buf());
         let key = Digest::of("key");
-        let blob = store.put(b"text").unwrap();
-        let action = Action { outputs: vec![blob], model: Some("m".into()), input_tokens: 1, output_tokens: 2 };
-        store.put_action(&key, &action).unwrap();
+        let contents = [Arc::from(&b"text"[..])];
+        let usage = Usage { input: 1, output: 2, ..Usage::default() };
+        store.put_results(&[Gave { key, contents: &contents, model: Some("m".into()), usage }]).unwrap();
+        let outputs = vec![Digest::of("text")];
+        let action = Action { outputs, model: Some("m".into()), input_tokens: 1, output_tokens: 2 };
         store.put_reply(&key, &["text".into()]).unwrap();
         for (path, is_aside) in
             [(format!("ac/{key}"), format!("ac-{key}")), (format!("replies/{key}.1"), format!("replies-{key}.1"))]
@@ -280,6 +333,26 @@ mod tests {
     }
 
     #[test]
+    fn many_results_are_put_as_one_is() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::new(dir.path().to_path_buf());
+        let key = |n: usize| Digest::of(n.to_string());
+        // Every third has the content of another, and one was there before.
+        let contents: Vec<[Arc<[u8]>; 2]> =
+            (0..20).map(|n| [(n - n % 3), n + 100].map(|n| Arc::from(n.to_string().as_bytes()))).collect();
+        store.put(b"3").unwrap();
+        let gave = |n: usize| Gave { key: key(n), contents: &contents[n], model: None, usage: Usage::default() };
+        store.put_results(&(0..20).map(gave).collect::<Vec<_>>()).unwrap();
+        for (n, contents) in contents.iter().enumerate() {
+            let digests = store.action(&key(n)).unwrap();
+            assert_eq!(digests, contents.iter().map(Digest::of).collect::<Vec<_>>());
+            assert!(digests.iter().zip(contents).all(|(digest, bytes)| store.get(digest).as_ref() == Some(bytes)));
+        }
+        assert_eq!(fs_err::read_dir(dir.path().join(BEGUN)).unwrap().count(), 0);
+        store.put_results(&[]).unwrap();
+    }
+
+    #[test]
     fn threads_may_put_the_same_blob_at_once() {
         let dir = tempfile::tempdir().unwrap();
         let store = Store::new(dir.path().to_path_buf());
@@ -296,11 +369,14 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let store = Store::new(dir.path().to_path_buf());
         let key = Digest::of("key");
-        let action = Action { outputs: vec![Digest::of("x")], model: None, input_tokens: 1, output_tokens: 2 };
-        store.put_action(&key, &action).unwrap();
+        let contents = [Arc::from(&b"x"[..])];
+        let put = || store.put_results(&[Gave { key, contents: &contents, model: None, usage: Usage::default() }]);
+        put().unwrap();
+        assert_eq!(store.action(&key), Some(vec![Digest::of("x")]));
+        fs_err::remove_file(store.blob_path(&Digest::of("x"))).unwrap();
         assert_eq!(store.action(&key), None);
-        store.put(b"x").unwrap();
-        assert_eq!(store.action(&key), Some(action.outputs));
+        put().unwrap();
+        assert_eq!(store.action(&key), Some(vec![Digest::of("x")]));
         fs_err::write(dir.path().join("ac").join(key.to_string()), "{").unwrap();
         assert_eq!(store.action(&key), None);
         assert_eq!(store.last_reply(&key), None);

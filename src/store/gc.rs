@@ -119,8 +119,10 @@ fn entries(folder: &Path) -> Result<Vec<fs_err::DirEntry>, Error> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::Action;
+    use super::super::Gave;
     use super::*;
+    use crate::llm::Usage;
+    use std::sync::Arc;
     use std::time::Duration;
 
     #[test]
@@ -129,13 +131,13 @@ mod tests {
         let store = Store::new(dir.path().to_path_buf());
         let blob = |text: &str| store.put(text.as_bytes()).unwrap();
         let (locked, made, old, lone) = (blob("locked"), blob("made"), blob("old"), blob("lone"));
-        let action = |name: &str, of: Digest| {
-            let action = Action { outputs: vec![of], model: None, input_tokens: 0, output_tokens: 0 };
-            store.put_action(&Digest::of(name), &action).unwrap();
-            store.put_reply(&Digest::of(name), &["text".into()]).unwrap();
+        let action = |name: &str, of: &str| {
+            let (key, contents) = (Digest::of(name), [Arc::from(of.as_bytes())]);
+            store.put_results(&[Gave { key, contents: &contents, model: None, usage: Usage::default() }]).unwrap();
+            store.put_reply(&key, &["text".into()]).unwrap();
         };
-        action("current", made);
-        action("past", old);
+        action("current", "made");
+        action("past", "old");
         let needed = || Needed { blobs: HashSet::from([locked]), keys: HashSet::from([Digest::of("current")]) };
         let now = SystemTime::now();
         let (before, after) = (now - Duration::from_secs(600), now + Duration::from_secs(600));

@@ -18,10 +18,11 @@ mod read;
 mod replace;
 mod snapshot;
 mod state;
+mod syncing;
 mod write;
 
 pub use begun::Over;
-pub use blobs::{Action, Store, blob_name};
+pub use blobs::{Action, Gave, Store, blob_name};
 pub use gc::{Freed, Needed};
 pub use glance::{Glance, Part};
 pub use guard::Guard;

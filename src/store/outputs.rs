@@ -2,13 +2,14 @@
 //!
 //! What is synced is synced before it takes its place: after a crash of the machine a file is what it was or what it is to be.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{HashMap, HashSet};
 use std::path::Path;
 use std::rc::Rc;
 
 use super::begun::{Begun, Over, temporary};
 use super::beneath::{self, Folder};
 use super::state::Stamp;
+use super::syncing::Syncing;
 use super::write::{folder_gone, permissions};
 use crate::digest::Digest;
 use crate::error::{Code, Error};
@@ -26,9 +27,6 @@ pub struct Write<'a> {
     /// What may stand there.
     pub over: Over,
 }
-
-/// From how many files on it is cheaper to sync all of a file system, with whatever else is being written there.
-const MANY: usize = 8;
 
 /// Writes outputs, with the folders above them. Gives for each the stamp of what was written, `None` if somebody touched it at
 /// once.
@@ -63,20 +61,15 @@ fn most_folders() -> usize {
 }
 
 fn write_group<'a>(root: &Path, writes: &[Write<'a>]) -> Vec<Result<Option<Stamp>, Error>> {
-    let together = cfg!(target_os = "linux") && writes.len() >= MANY;
     let mut folders = Folders::new();
-    let mut systems: BTreeMap<u64, fs_err::File> = BTreeMap::new();
+    let mut syncing = Syncing::new(writes.len());
     let begin = |write: &Write<'a>| {
         let (folder, begun, file) = begin(root, write, &mut folders)?;
-        if together {
-            systems.entry(begun.device).or_insert(file);
-            return Ok((folder, begun));
-        }
-        let begun = begun.synced(file).map_err(|e| folder.named(e))?;
+        let begun = syncing.add(begun, file).map_err(|e| folder.named(e))?;
         Ok((folder, begun))
     };
     let begun: Vec<Result<(Rc<Folder>, Begun<'a>), Error>> = writes.iter().map(begin).collect();
-    let synced = systems.values().try_for_each(sync_file_system);
+    let synced = syncing.sync();
     let finish = |(write, begun): (&Write<'a>, Result<(Rc<Folder>, Begun<'a>), Error>)| {
         let (folder, begun) = begun?;
         let finished = match &synced {
@@ -143,21 +136,9 @@ fn begin<'a>(
     Ok((folder, begun, file))
 }
 
-#[cfg(target_os = "linux")]
-fn sync_file_system(file: &fs_err::File) -> std::io::Result<()> {
-    let path = file.path().display();
-    rustix::fs::syncfs(file.file())
-        .map_err(|e| std::io::Error::new(e.kind(), format!("failed to sync the file system of `{path}`: {e}")))
-}
-
-/// Where all of a file system cannot be synced, each file is.
-#[cfg(not(target_os = "linux"))]
-fn sync_file_system(file: &fs_err::File) -> std::io::Result<()> {
-    file.sync_all()
-}
-
 #[cfg(test)]
 mod tests {
+    use super::super::syncing::MANY;
     use super::*;
 
     #[test]

@@ -3,7 +3,6 @@
 use std::collections::BTreeSet;
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::begun::{Begun, Over, anew, temporary};
 use super::replace::{exchange, put_new};
@@ -52,15 +51,6 @@ pub(super) fn put_unsynced<'a>(path: &Path, parts: impl Iterator<Item = &'a Vec<
 /// Takes away the temporary file by which a killed run was writing `path`. What cannot be is tried again by the next run.
 pub(super) fn sweep(path: &Path) {
     let _ = fs_err::remove_file(temporary(path));
-}
-
-/// As [`put`], for a file that several threads may write at once: each goes by a temporary file of its own, in `folder`.
-///
-/// # Errors
-/// As [`put`].
-pub(super) fn put_shared(path: &Path, bytes: &[u8], folder: &Path) -> Result<(), Error> {
-    static NEXT: AtomicU64 = AtomicU64::new(0);
-    put_by(path, bytes, folder.join(NEXT.fetch_add(1, Ordering::Relaxed).to_string())).map(drop)
 }
 
 fn put_by(path: &Path, bytes: &[u8], temporary: PathBuf) -> Result<Option<Stamp>, Error> {
