@@ -192,28 +192,42 @@ impl<'a> Hearing<'a> {
             Heard::Begins => *splitting = Splitting::new(asks),
             // What is a task's alone is whole at its end only.
             Heard::Text(_) if asks.len() == 1 => {}
-            Heard::Text(text) => splitting.feed(text, &mut |task, texts| {
-                let _ = store.put_reply(&keys[task], texts);
-                *has_kept = true;
-                arrived(task);
-            }),
+            Heard::Text(text) => {
+                let mut closed: Vec<(usize, Vec<String>)> = Vec::new();
+                splitting.feed(text, &mut |task, texts| closed.push((task, texts.to_vec())));
+                if !closed.is_empty() {
+                    keep(store, keys, &closed);
+                    *has_kept = true;
+                    closed.iter().for_each(|(task, _)| arrived(*task));
+                }
+            }
         }
         self.has_kept
     }
 
     fn end(self, answer: &Answer) -> Split {
         let Hearing { asks, keys, store, splitting, .. } = self;
-        let mut keep = |task: usize, texts: &[String]| {
-            let _ = store.put_reply(&keys[task], texts);
+        let mut closed: Vec<(usize, Vec<String>)> = Vec::new();
+        let split = match asks {
+            [only] => {
+                let (texts, why) = match llm::single(only, answer) {
+                    Ok(texts) => (Some(texts), None),
+                    Err(why) => (None, Some(why)),
+                };
+                closed.extend(texts.iter().map(|texts| (0, texts.clone())));
+                Split { results: vec![texts], strays: Vec::new(), why }
+            }
+            _ => splitting.end(answer, &mut |task, texts| closed.push((task, texts.to_vec()))),
         };
-        let [only] = asks else { return splitting.end(answer, &mut keep) };
-        let (texts, why) = match llm::single(only, answer) {
-            Ok(texts) => (Some(texts), None),
-            Err(why) => (None, Some(why)),
-        };
-        texts.iter().for_each(|texts| keep(0, texts));
-        Split { results: vec![texts], strays: Vec::new(), why }
+        keep(store, keys, &closed);
+        split
     }
+}
+
+/// Keeps results as they came. Where that fails they are not given up.
+fn keep(store: &Store, keys: &[Digest], closed: &[(usize, Vec<String>)]) {
+    let replies: Vec<(Digest, &[String])> = closed.iter().map(|(task, texts)| (keys[*task], &**texts)).collect();
+    let _ = store.put_replies(&replies);
 }
 
 /// A failure in words: status, the provider's own words, the request's id.

@@ -179,14 +179,18 @@ impl Store {
         action_in(&self.folder.join(ACTIONS).join(key.to_string()))
     }
 
-    /// Keeps a raw reply as it came, before anything else is done with it: one text for each output.
+    /// Keeps raw replies as they came, before anything else is done with them: one text for each output.
     ///
     /// # Errors
     /// [`crate::error::Code::Unwritable`], naming the path.
-    pub fn put_reply(&self, key: &Digest, texts: &[String]) -> Result<(), Error> {
+    pub fn put_replies(&self, replies: &[(Digest, &[String])]) -> Result<(), Error> {
         let folder = self.folder.join(REPLIES);
-        let attempt = (1..).find(|n| !folder.join(format!("{key}.{n}")).exists()).unwrap_or(1);
-        self.write(&[(folder.join(format!("{key}.{attempt}")), &seal(texts))])
+        let place = |key: &Digest| {
+            let attempt = (1..).find(|n| !folder.join(format!("{key}.{n}")).exists()).unwrap_or(1);
+            folder.join(format!("{key}.{attempt}"))
+        };
+        let sealed: Vec<(PathBuf, Vec<u8>)> = replies.iter().map(|(key, texts)| (place(key), seal(*texts))).collect();
+        self.write(&sealed.iter().map(|(path, bytes)| (path.clone(), bytes.as_slice())).collect::<Vec<_>>())
     }
 
     /// Whether there is a raw reply for a key.
@@ -205,12 +209,16 @@ impl Store {
     /// each goes by a temporary file of its own.
     fn write(&self, files: &[(PathBuf, &[u8])]) -> Result<(), Error> {
         static NEXT: AtomicU64 = AtomicU64::new(0);
+        if files.is_empty() {
+            return Ok(());
+        }
         let begun_in = self.folder.join(BEGUN);
         let folders: BTreeSet<&Path> = files.iter().filter_map(|(path, _)| path.parent()).collect();
         for folder in folders.iter().copied().chain([&*begun_in]) {
             fs_err::create_dir_all(folder).map_err(|e| unwritable(&e))?;
         }
-        let mut syncing = Syncing::new(files.len());
+        // A folder is a sync as a file is.
+        let mut syncing = Syncing::new(files.len() + folders.len());
         let mut begun = Vec::with_capacity(files.len());
         // What is given up halfway is taken away by the next run.
         for (path, bytes) in files {
@@ -308,7 +316,7 @@ mod tests {
         store.put_results(&[Gave { key, contents: &contents, model: Some("m".into()), usage }]).unwrap();
         let outputs = vec![Digest::of("text")];
         let action = Action { outputs, model: Some("m".into()), input_tokens: 1, output_tokens: 2 };
-        store.put_reply(&key, &["text".into()]).unwrap();
+        store.put_replies(&[(key, &["text".into()])]).unwrap();
         for (path, is_aside) in
             [(format!("ac/{key}"), format!("ac-{key}")), (format!("replies/{key}.1"), format!("replies-{key}.1"))]
         {
@@ -380,8 +388,8 @@ mod tests {
         fs_err::write(dir.path().join("ac").join(key.to_string()), "{").unwrap();
         assert_eq!(store.action(&key), None);
         assert_eq!(store.last_reply(&key), None);
-        store.put_reply(&key, &["one".into()]).unwrap();
-        store.put_reply(&key, &["two".into()]).unwrap();
+        store.put_replies(&[(key, &["one".into()])]).unwrap();
+        store.put_replies(&[(key, &["two".into()])]).unwrap();
         assert_eq!(store.last_reply(&key), Some(vec!["two".into()]));
     }
 }

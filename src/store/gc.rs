@@ -134,7 +134,7 @@ mod tests {
         let action = |name: &str, of: &str| {
             let (key, contents) = (Digest::of(name), [Arc::from(of.as_bytes())]);
             store.put_results(&[Gave { key, contents: &contents, model: None, usage: Usage::default() }]).unwrap();
-            store.put_reply(&key, &["text".into()]).unwrap();
+            store.put_replies(&[(key, &["text".into()])]).unwrap();
         };
         action("current", "made");
         action("past", "old");
