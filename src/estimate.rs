@@ -7,6 +7,7 @@ use serde_json::Value;
 use crate::ledger::Ledger;
 use crate::llm::{Ask, Request};
 use crate::models::{Model, Tokens};
+use crate::prompt::{Message, Role};
 use crate::tokens::{self, Counter};
 
 /// What there is to estimate by.
@@ -107,7 +108,11 @@ fn is_ample(taken: u64, window: u64) -> bool {
 /// The tokens that a request sends, as counted here; what the model's maker counts is for the ledger to know. Servers on this machine hold
 /// an answer to its schema by a grammar, and show the model none of it.
 pub fn sent(request: &Request, counter: Counter) -> u64 {
-    let messages: u64 = request.messages.iter().map(|message| counter.count(&message.text) + OF_A_MESSAGE).sum();
+    let count = |message: &Message| match message.role {
+        Role::System => counter.count_prefix(&message.text),
+        _ => counter.count(&message.text),
+    };
+    let messages: u64 = request.messages.iter().map(|message| count(message) + OF_A_MESSAGE).sum();
     messages + if counter == Counter::Words { counter.count(&schema(request)) } else { 0 }
 }
 
@@ -148,7 +153,6 @@ mod tests {
     use crate::graph::Output;
     use crate::models::Price;
     use crate::path::RelPath;
-    use crate::prompt::{Message, Role};
     use serde_json::{Map, json};
 
     fn ask(text: &str, cap: Option<u64>) -> Ask {
