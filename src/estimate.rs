@@ -4,8 +4,8 @@
 
 use serde_json::Value;
 
-use crate::ledger::Ledger;
-use crate::llm::{Ask, Request};
+use crate::ledger::{Expected, Ledger};
+use crate::llm::{self, Ask, Request};
 use crate::models::{Model, Tokens};
 use crate::prompt::{Message, Role};
 use crate::tokens::{self, Counter};
@@ -48,8 +48,10 @@ pub enum Room {
     TooLong(u64, u64),
 }
 
-/// Tokens that a message takes beside its text.
+/// Tokens that a message takes beside its text, and those with which an answer is begun for the model: as OpenAI counts them for its
+/// chat models, in its guide to counting tokens.
 const OF_A_MESSAGE: u64 = 4;
+const OF_AN_ANSWER: u64 = 3;
 
 impl Means<'_> {
     /// What its tokens are counted by.
@@ -69,8 +71,12 @@ impl Means<'_> {
     /// What a request for these tasks will take; `rules` are theirs, one for each.
     pub fn of(&self, request: &Request, asks: &[&Ask], rules: &[&str]) -> Estimate {
         let expected = || asks.iter().zip(rules).map(|(ask, rule)| self.ledger.expected_output(rule, ask.limit()));
-        let output = expected().map(|expected| expected.usual).sum();
-        let guess = expected().map(|expected| expected.most.max(4 * expected.usual)).sum();
+        let in_answer = |expected: Expected| match asks.len() > 1 && !expected.is_framed {
+            true => llm::framed(expected.usual, 1),
+            false => expected.usual,
+        };
+        let output = expected().map(in_answer).sum();
+        let guess = expected().map(|expected| expected.most.max(4 * in_answer(expected))).sum();
         let most = request.max_output_tokens.or(self.model.max_output).unwrap_or(guess);
         Estimate {
             input: self.corrected(&request.model, sent(request, self.counter())),
@@ -86,8 +92,8 @@ impl Means<'_> {
         let Some(window) = self.model.context else { return Room::Enough };
         let answer = request.max_output_tokens.unwrap_or(0);
         let texts = request.messages.iter().map(|message| message.text.as_str());
-        let most: u64 =
-            texts.map(|text| tokens::most(text) + OF_A_MESSAGE).sum::<u64>() + tokens::most(&schema(request));
+        let most: u64 = texts.map(|text| tokens::most(text) + OF_A_MESSAGE).sum();
+        let most = most + tokens::most(&schema(request)) + OF_AN_ANSWER;
         if is_ample(self.corrected(&request.model, most) + answer, window) {
             return Room::Enough;
         }
@@ -113,7 +119,8 @@ pub fn sent(request: &Request, counter: Counter) -> u64 {
         _ => counter.count(&message.text),
     };
     let messages: u64 = request.messages.iter().map(|message| count(message) + OF_A_MESSAGE).sum();
-    messages + if counter == Counter::Words { counter.count(&schema(request)) } else { 0 }
+    let schema = if counter == Counter::Words { counter.count(&schema(request)) } else { 0 };
+    messages + schema + OF_AN_ANSWER
 }
 
 fn schema(request: &Request) -> String {
@@ -180,7 +187,7 @@ mod tests {
             let estimate = estimate(model, ledger, ask);
             (estimate.input, estimate.output, estimate.most_output, estimate.is_bounded)
         };
-        let text = "abcd".repeat(96);
+        let text = "abcd".repeat(93);
         assert_eq!(of(none, &ledger, &ask(&text, None)), (100, 500, 2000, false));
         assert_eq!(of(none, &ledger, &ask(&text, Some(80))), (100, 40, 80, true));
         let known = Model { max_output: Some(9000), ..none };
@@ -193,7 +200,7 @@ mod tests {
 
     #[test]
     fn without_a_price_it_is_unpriced() {
-        let ask = ask(&"abcd".repeat(96), Some(100));
+        let ask = ask(&"abcd".repeat(93), Some(100));
         let price = Price { input: 10.0, output: 100.0, ..Price::FREE };
         let cost = |price| estimate(Model { price, ..Model::default() }, &Ledger::default(), &ask).most_cost();
         assert_eq!(cost(None), None);
@@ -210,12 +217,12 @@ mod tests {
         let mut ledger = Ledger::default();
         assert_eq!(room(4000, None, None, &ledger), Room::Enough);
         assert_eq!(room(4000, None, Some(2000), &ledger), Room::Enough);
-        assert_eq!(room(6384, None, Some(2000), &ledger), Room::Enough);
-        assert_eq!(room(6388, None, Some(2000), &ledger), Room::Tight(1601, 2000));
-        assert_eq!(room(4000, Some(996), Some(2000), &ledger), Room::Tight(2000, 2000));
-        assert_eq!(room(4000, Some(997), Some(2000), &ledger), Room::TooLong(2001, 2000));
+        assert_eq!(room(6372, None, Some(2000), &ledger), Room::Enough);
+        assert_eq!(room(6376, None, Some(2000), &ledger), Room::Tight(1601, 2000));
+        assert_eq!(room(4000, Some(993), Some(2000), &ledger), Room::Tight(2000, 2000));
+        assert_eq!(room(4000, Some(994), Some(2000), &ledger), Room::TooLong(2001, 2000));
         ledger.note_prompt("m", "length", 100, 200);
-        assert_eq!(room(4000, None, Some(2000), &ledger), Room::TooLong(2008, 2000));
+        assert_eq!(room(4000, None, Some(2000), &ledger), Room::TooLong(2014, 2000));
     }
 
     #[test]

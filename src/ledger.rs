@@ -13,6 +13,9 @@ pub struct Ledger {
     models: BTreeMap<String, Counted>,
     /// By rule.
     rules: BTreeMap<String, Results>,
+    /// Of rules without results in the ledger what of theirs stands in the tree; never kept.
+    #[serde(skip)]
+    standing: BTreeMap<String, Results>,
 }
 
 /// Tokens of prompts, twice counted.
@@ -46,8 +49,8 @@ pub struct Expected {
     pub usual: u64,
     /// As the longest was; of a rule without results a guess.
     pub most: u64,
-    /// Whether results of the rule are known.
-    pub is_known: bool,
+    /// Whether what an answer to several adds to each result is in it.
+    pub is_framed: bool,
 }
 
 /// The tokens of a result of which nothing is known: a page of text, or a source file.
@@ -71,20 +74,25 @@ impl Ledger {
         }
     }
 
-    /// The tokens that one result of a rule will have: as its results before had. Of a rule without results half of what its
-    /// `max_output_tokens` allows, and no more than 500.
+    /// Whether results of a rule are known.
+    pub fn knows(&self, rule: &str) -> bool {
+        self.rules.get(rule).is_some_and(|of| of.results > 0)
+    }
+
+    /// The tokens that one result of a rule will have: as its results before had, or else as those have that stand in the tree. Of a
+    /// rule without results half of what its `max_output_tokens` allows, and no more than 500.
     pub fn expected_output(&self, rule: &str, max_output_tokens: Option<u64>) -> Expected {
         let cap = max_output_tokens.unwrap_or(u64::MAX);
-        match self.rules.get(rule) {
-            Some(of) if of.results > 0 => {
+        let is_framed = self.knows(rule);
+        let of = if is_framed { self.rules.get(rule) } else { self.standing.get(rule) };
+        let (usual, most) = match of {
+            Some(of) => {
                 let usual = of.output.div_ceil(of.results).min(cap);
-                Expected { usual, most: of.longest.clamp(usual, cap.max(usual)), is_known: true }
+                (usual, of.longest.clamp(usual, cap.max(usual)))
             }
-            _ => {
-                let usual = UNKNOWN.min(cap.div_ceil(2));
-                Expected { usual, most: (UNKNOWN * 4).min(cap), is_known: false }
-            }
-        }
+            None => (UNKNOWN.min(cap.div_ceil(2)), (UNKNOWN * 4).min(cap)),
+        };
+        Expected { usual, most, is_framed }
     }
 
     /// The tokens that were sent for one result of a rule, as its results before took.
@@ -110,16 +118,27 @@ impl Ledger {
 
     /// Notes a result of a rule, with its share of what its request took.
     pub fn note_result(&mut self, rule: &str, input: u64, output: u64) {
-        if output == 0 {
-            return;
+        if output > 0 {
+            self.rules.entry(rule.to_owned()).or_default().note(input, output);
         }
-        let of = self.rules.entry(rule.to_owned()).or_default();
-        of.results += 1;
-        of.input = of.input.saturating_add(input);
-        of.output = of.output.saturating_add(output);
-        of.longest = of.longest.max(output);
-        if of.output > ENOUGH && of.results > 1 {
-            (of.results, of.input, of.output) = (of.results / 2, of.input / 2, of.output / 2);
+    }
+
+    /// Notes a result of a rule that stands in the tree, of so many tokens.
+    pub fn note_standing(&mut self, rule: &str, output: u64) {
+        if output > 0 {
+            self.standing.entry(rule.to_owned()).or_default().note(0, output);
+        }
+    }
+}
+
+impl Results {
+    fn note(&mut self, input: u64, output: u64) {
+        self.results += 1;
+        self.input = self.input.saturating_add(input);
+        self.output = self.output.saturating_add(output);
+        self.longest = self.longest.max(output);
+        if self.output > ENOUGH && self.results > 1 {
+            (self.results, self.input, self.output) = (self.results / 2, self.input / 2, self.output / 2);
         }
     }
 }
@@ -156,11 +175,16 @@ mod tests {
         let mut ledger = Ledger::default();
         let expected = |ledger: &Ledger, cap| {
             let expected = ledger.expected_output("r", cap);
-            (expected.usual, expected.most, expected.is_known)
+            (expected.usual, expected.most, expected.is_framed)
         };
         assert_eq!(expected(&ledger, None), (500, 2000, false));
         assert_eq!(expected(&ledger, Some(100)), (50, 100, false));
         assert_eq!(expected(&ledger, Some(8000)), (500, 2000, false));
+        // What stands there says more than a guess, and less than what was counted.
+        [90, 0, 30].into_iter().for_each(|output| ledger.note_standing("r", output));
+        assert_eq!(expected(&ledger, None), (60, 90, false));
+        assert_eq!(expected(&ledger, Some(70)), (60, 70, false));
+        assert!(!ledger.knows("r"));
         [100, 300, 200].into_iter().for_each(|output| ledger.note_result("r", 40, output));
         ledger.note_result("r", 40, 0);
         assert_eq!(expected(&ledger, None), (200, 300, true));

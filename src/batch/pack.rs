@@ -12,6 +12,7 @@ use std::collections::{BTreeMap, BinaryHeap, HashMap};
 use super::similar::{self, Traits};
 use super::{Batch, Shape};
 use crate::graph::TaskId;
+use crate::llm::framed;
 use crate::manifest::{Batching, Prefer};
 use crate::models::{Model, Price, Tokens};
 
@@ -22,11 +23,6 @@ const WRITES_WELL: u64 = 16_000;
 /// schema. Counted in requests of this form, as estimates are.
 const FRAME: u64 = 90;
 const SLOT: u64 = 20;
-
-/// What an answer takes more for each slot: its name. A text in JSON is longer by its escapes, too: by one part in
-/// [`ESCAPES`].
-const SLOT_OUT: u64 = 6;
-const ESCAPES: u64 = 16;
 
 /// Where nobody knows what a model costs, or it costs nothing but time: its answers cost five times what is sent, as most do.
 const USUAL: Price = Price { input: 1.0, output: 5.0, cache_read: None, cache_write: None, above: None };
@@ -134,11 +130,7 @@ impl Load {
 
     /// What is expected to come back.
     fn output(self) -> u64 {
-        if self.tasks > 1 {
-            self.expected + self.expected / ESCAPES + SLOT_OUT * self.tasks as u64
-        } else {
-            self.expected
-        }
+        if self.tasks > 1 { framed(self.expected, self.tasks as u64) } else { self.expected }
     }
 }
 

@@ -1,6 +1,9 @@
 //! What requests will take, by what is known of their models and of results before.
 
+use std::collections::HashMap;
+
 use super::Shared;
+use crate::digest::Digest;
 use crate::error::{Code, Error};
 use crate::estimate::{Estimate, Means, Room};
 use crate::files::Files;
@@ -13,6 +16,10 @@ use crate::plan::{self, bug};
 use crate::prompt::Role;
 use crate::provider::is_loopback;
 use crate::store;
+use crate::tokens::Counter;
+
+/// So many results of a rule say how long the others are.
+const ENOUGH: usize = 16;
 
 impl plan::Experience for Shared {
     /// A list of prices that is none is said where the request is estimated.
@@ -26,9 +33,33 @@ impl plan::Experience for Shared {
 }
 
 impl Shared {
-    /// What requests took in earlier runs, read when it is first wanted.
+    /// What requests took in earlier runs, read when it is first wanted. Of rules that it knows nothing of, as in a fresh clone, it
+    /// learns from some of their results that stand in the tree.
     pub fn ledger(&self) -> &Ledger {
-        self.ledger.get_or_init(|| store::read_ledger(&self.root.join(store::FOLDER)))
+        self.ledger.get_or_init(|| {
+            let mut ledger = store::read_ledger(&self.root.join(store::FOLDER));
+            let mut read: HashMap<usize, usize> = HashMap::new();
+            for (id, task) in self.graph.tasks.iter().enumerate() {
+                let rule = self.graph.rule(id);
+                let read = read.entry(task.rule).or_default();
+                if *read == ENOUGH || !rule.is_prompt() || ledger.knows(&rule.name) {
+                    continue;
+                }
+                let counter = if self.is_local(id) { Counter::Length } else { Counter::Words };
+                let tokens = task.outputs.iter().filter_map(|output| self.standing(&output.path));
+                let tokens: u64 = tokens.map(|text| counter.count(&text)).sum();
+                *read += usize::from(tokens > 0);
+                ledger.note_standing(&rule.name, tokens);
+            }
+            ledger
+        })
+    }
+
+    /// What was generated at a path and stands there.
+    fn standing(&self, path: &RelPath) -> Option<String> {
+        let bytes = self.files.read(path).ok()??;
+        self.lock.get(path, Some(Digest::of(&bytes)))?;
+        String::from_utf8(bytes.to_vec()).ok()
     }
 
     /// Whether a task's provider is on this machine.

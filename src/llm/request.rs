@@ -43,6 +43,17 @@ pub struct Request {
     pub paths: Vec<String>,
 }
 
+/// What a slot takes of an answer in tokens, beside its result: its name, and what stands around it.
+const OF_A_SLOT: u64 = 6;
+
+/// A text in JSON is longer by its escapes: by one part in so many.
+const ESCAPES: u64 = 16;
+
+/// What so many results with so many tokens of their own take in an answer to all of them.
+pub fn framed(tokens: u64, results: u64) -> u64 {
+    tokens + tokens / ESCAPES + OF_A_SLOT * results
+}
+
 /// The name of a slot, from 0: `f1`, `f2`, …
 pub fn slot(at: usize) -> String {
     format!("f{}", at + 1)

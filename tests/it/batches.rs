@@ -693,10 +693,10 @@ fn a_plan_shows_how_alike_tasks_are() {
             generate  a1.md  new  [request 1, 0.39 alike]
             generate  b1.md  new  [request 1, 1.00 alike]
             generate  a2.md  new  [request 1, 0.39 alike]
-            request 1: 3 tasks, p (m), about 52 tokens in and 1500 out (no bound), free
+            request 1: 3 tasks, p (m), about 55 tokens in and 1611 out (no bound), free
             0 fresh, 3 to generate; 1 request
-            in all about 52 tokens in and 1500 out, free
-            without genmake 3 requests, about 18 tokens in and 1500 out, free
+            in all about 55 tokens in and 1611 out, free
+            without genmake 3 requests, about 27 tokens in and 1500 out, free
         "#]])
         .exits(0);
 }

@@ -271,11 +271,11 @@ fn plan_says_what_would_be_done_and_why() {
         restore   docs/e3.md     output missing: docs/e3.md
         edited    docs/e4.md     edited by hand
         orphan    docs/e5.md     no rule makes it any more; a build deletes it
-        request 1: 1 task, p (m), about 17 tokens in and 7 out (no bound), free
+        request 1: 1 task, p (m), about 19 tokens in and 7 out (no bound), free
         saves about 33 tokens: store 26, templates 7
         1 fresh, 1 to render, 1 to restore, 1 to generate; 1 request
-        in all about 17 tokens in and 7 out, free
-        without genmake 1 request, about 17 tokens in and 7 out, free
+        in all about 19 tokens in and 7 out, free
+        without genmake 1 request, about 19 tokens in and 7 out, free
     "#]];
     changes_nothing(&server, &p, &["plan"]).stdout(text).stderr(expect![[""]]).exits(0);
     let plan = p.run(["plan"]);
@@ -382,7 +382,7 @@ fn plan_as_json() {
               ],
               "provider": "p",
               "model": "m",
-              "input_tokens": 17,
+              "input_tokens": 19,
               "output_tokens": 7,
               "max_output_tokens": null,
               "cost_usd": 0.0,
@@ -391,7 +391,7 @@ fn plan_as_json() {
               ]
             }
           ],
-          "input_tokens": 17,
+          "input_tokens": 19,
           "output_tokens": 7,
           "max_output_tokens": null,
           "tokens_saved": {
@@ -404,7 +404,7 @@ fn plan_as_json() {
           "cost_usd": 0.0,
           "without_genmake": {
             "requests": 1,
-            "input_tokens": 17,
+            "input_tokens": 19,
             "output_tokens": 7,
             "cost_usd": 0.0
           },
@@ -429,12 +429,12 @@ fn plan_of_a_clean_checkout_makes_nothing() {
             generate  docs/e5.md     new  [request 1]
             generate  docs/e6.md     new  [request 2]
             generate  docs/e7.md     new  [request 2]
-            request 1: 5 tasks, p (m), about 102 tokens in and 250 out (at most 705), free
-            request 2: 2 tasks, p (m), about 65 tokens in and 100 out (at most 282), free
+            request 1: 5 tasks, p (m), about 105 tokens in and 295 out (at most 705), free
+            request 2: 2 tasks, p (m), about 68 tokens in and 118 out (at most 282), free
             saves about 41 tokens: batching 30, templates 11
             0 fresh, 1 to render, 7 to generate; 2 requests
-            in all about 167 tokens in and 350 out, free
-            without genmake 7 requests, about 140 tokens in and 350 out, free
+            in all about 173 tokens in and 413 out, free
+            without genmake 7 requests, about 161 tokens in and 350 out, free
         "#]])
         .exits(0);
     assert!(!p.exists(".genmake"));
@@ -442,11 +442,11 @@ fn plan_of_a_clean_checkout_makes_nothing() {
         .stdout(expect![[r#"
             generate  docs/e1.md  new  [request 1]
             generate  docs/e2.md  new  [request 2]
-            request 1: 1 task, p (m), about 20 tokens in and 50 out (at most 100), free
-            request 2: 1 task, p (m), about 20 tokens in and 50 out (at most 100), free
+            request 1: 1 task, p (m), about 23 tokens in and 50 out (at most 100), free
+            request 2: 1 task, p (m), about 23 tokens in and 50 out (at most 100), free
             0 fresh, 2 to generate; 2 requests
-            in all about 40 tokens in and 100 out, free
-            without genmake 2 requests, about 40 tokens in and 100 out, free
+            in all about 46 tokens in and 100 out, free
+            without genmake 2 requests, about 46 tokens in and 100 out, free
         "#]])
         .exits(0);
 }
@@ -461,11 +461,11 @@ fn plan_knows_what_waits_for_a_model() {
             render    docs/index.md  new
             generate  docs/e1.md     new  [request 1]
             render    copy.md        waits for docs/e1.md
-            request 1: 1 task, p (m), about 20 tokens in and 500 out (no bound), free
+            request 1: 1 task, p (m), about 23 tokens in and 500 out (no bound), free
             saves about 4 tokens: templates 4
             0 fresh, 2 to render, 1 to generate; 1 request and what 1 waiting task turns out to need
-            in all about 20 tokens in and 500 out, free
-            without genmake 1 request, about 20 tokens in and 500 out, free
+            in all about 23 tokens in and 500 out, free
+            without genmake 1 request, about 23 tokens in and 500 out, free
         "#]])
         .exits(0);
     changes_nothing(&server, &p, &["check"])
@@ -489,7 +489,7 @@ fn plan_of_everything_anew() {
         saves about 12 tokens: batching 12
         0 fresh, 3 to generate; 1 request
         in all about 68 tokens in and 24 out, free
-        without genmake 3 requests, about 54 tokens in and 24 out, free
+        without genmake 3 requests, about 60 tokens in and 24 out, free
     "#]])
         .exits(0);
     let run = changes_nothing(&server, &p, &["plan"]);

@@ -895,7 +895,7 @@ fn too_long() -> String {
                  fail  docs/order.md
             genmake::too_long
 
-              x rule `page`: the prompt for `docs/order.md` would take 517 of the 400 tokens that `m` has room for: system 3, spec.md 500, own text 14
+              x rule `page`: the prompt for `docs/order.md` would take 520 of the 400 tokens that `m` has room for: system 3, spec.md 500, own text 17
                ,-[Genfile:6:3]
              5 | rules:
              6 |   page: {output: docs/order.md, prompt: page.prompt, inputs: {spec: spec.md}}
@@ -916,13 +916,13 @@ fn budget() -> String {
         &asking(&server, ", params: {max_output_tokens: 100}"),
         &["--max-tokens", "90"],
         expect![[r#"
-             fail  docs/order.md
-        genmake::budget
+                 fail  docs/order.md
+            genmake::budget
 
-          x rule `page`: the budget of 90 tokens has no room for the request for `docs/order.md`: 0 are used, and it can take 108
-          help: raise `budget: {max_tokens: …}` or `--max-tokens`; what is finished is not asked for again
-        failed: 1 failed in [TIME]
-    "#]],
+              x rule `page`: the budget of 90 tokens has no room for the request for `docs/order.md`: 0 are used, and it can take 111
+              help: raise `budget: {max_tokens: …}` or `--max-tokens`; what is finished is not asked for again
+            failed: 1 failed in [TIME]
+        "#]],
     )
 }
 

@@ -114,11 +114,11 @@ fn a_plan_says_tokens_cost_and_the_same_without_genmake() {
             generate  out/one  new  [request 1]
             generate  out/two  new  [request 1]
             generate  out/six  new  [request 1]
-            request 1: 3 tasks, p (m), about 66 tokens in and 150 out (at most 423), 0.00163 USD
+            request 1: 3 tasks, p (m), about 69 tokens in and 177 out (at most 423), 0.00191 USD
             saves about 6 tokens: batching 6
             0 fresh, 3 to generate; 1 request
-            in all about 66 tokens in and 150 out, 0.00163 USD
-            without genmake 3 requests, about 45 tokens in and 150 out, 0.00159 USD
+            in all about 69 tokens in and 177 out, 0.00191 USD
+            without genmake 3 requests, about 54 tokens in and 150 out, 0.00161 USD
         "#]])
         .exits(0);
     let said = plan(&p);
@@ -126,11 +126,11 @@ fn a_plan_says_tokens_cost_and_the_same_without_genmake() {
     let shown: Vec<String> = keys.iter().map(|key| format!("{key}: {}\n", said[*key])).collect();
     expect![[r#"
         requests: 1
-        input_tokens: 66
-        output_tokens: 150
+        input_tokens: 69
+        output_tokens: 177
         max_output_tokens: 423
-        cost_usd: 0.001632
-        without_genmake: {"requests":3,"input_tokens":45,"output_tokens":150,"cost_usd":0.00159}
+        cost_usd: 0.001908
+        without_genmake: {"requests":3,"input_tokens":54,"output_tokens":150,"cost_usd":0.001608}
     "#]]
     .assert_eq(&shown.concat());
     assert_eq!(server.count(), 0);
@@ -152,6 +152,21 @@ fn the_next_plan_says_what_the_last_run_took() {
             (said[of_plan].as_f64().expect("a number"), took["llm"][of_report].as_f64().expect("a number"));
         assert!((said / took - 1.0).abs() <= 0.15, "{of_plan}: {said} was planned, and it took {took}");
     }
+}
+
+#[test]
+fn in_a_fresh_clone_results_are_expected_as_those_that_stand_there() {
+    let server = Server::start();
+    server.reply(|_, _| "word ".repeat(80));
+    let p = asking(&server, "", "", FOUR);
+    p.run([]).exits(0);
+    fs_err::remove_dir_all(p.path(".genmake")).expect("a folder");
+    p.edit("p.prompt", "Write about {{item}} now.\n").remove("out/two");
+    let each = ("word ".len() as u64 * 80).div_ceil(4);
+    assert_eq!(plan(&p)["output_tokens"], json!(4 * each));
+    // Without the lock those are nobody's: only what is not there is asked for, and nothing is known of it.
+    p.remove("Genfile.lock");
+    assert_eq!(plan(&p)["output_tokens"], json!(50));
 }
 
 /// Six tasks that may share a request.
@@ -284,13 +299,13 @@ fn a_prompt_without_room_is_not_sent_and_the_others_are() {
         .file("in/tight", &"word ".repeat(340))
         .file("in/short", &"word ".repeat(60));
     p.run(["plan"])
-        .stdout_has("warning: the prompt for `out/tight` takes 441 of the 500 tokens")
+        .stdout_has("warning: the prompt for `out/tight` takes 444 of the 500 tokens")
         .stderr_has("genmake::too_long")
         .exits(2);
     assert_eq!(plan(&p)["warnings"].as_array().map(Vec::len), Some(1));
     p.run(["-k"])
-        .stderr_has("warning  the prompt for `out/tight` takes 441 of the 500 tokens that `m` has room for: system 3, in/tight 425, own text 13")
-        .stderr_has("the prompt for `out/long` would take 641 of the 500 tokens that `m` has room for: system 3, in/long 625, own text 13")
+        .stderr_has("warning  the prompt for `out/tight` takes 444 of the 500 tokens that `m` has room for: system 3, in/tight 425, own text 16")
+        .stderr_has("the prompt for `out/long` would take 644 of the 500 tokens that `m` has room for: system 3, in/long 625, own text 16")
         .exits(2);
     assert!(p.exists("out/short") && p.exists("out/tight") && !p.exists("out/long"));
     // The two that were sent have no room together: they were sent alone, and nothing was sent twice.
