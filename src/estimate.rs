@@ -71,9 +71,9 @@ impl Means<'_> {
     /// What a request for these tasks will take; `rules` are theirs, one for each.
     pub fn of(&self, request: &Request, asks: &[&Ask], rules: &[&str]) -> Estimate {
         let expected = || asks.iter().zip(rules).map(|(ask, rule)| self.ledger.expected_output(rule, ask.limit()));
-        let in_answer = |expected: Expected| match asks.len() > 1 && !expected.is_framed {
-            true => llm::framed(expected.usual, 1),
-            false => expected.usual,
+        let in_answer = |expected: Expected| match asks {
+            [_] => expected.usual,
+            _ => llm::framed(expected.usual, 1),
         };
         let output = expected().map(in_answer).sum();
         let guess = expected().map(|expected| expected.most.max(4 * in_answer(expected))).sum();

@@ -49,8 +49,6 @@ pub struct Expected {
     pub usual: u64,
     /// As the longest was; of a rule without results a guess.
     pub most: u64,
-    /// Whether what an answer to several adds to each result is in it.
-    pub is_framed: bool,
 }
 
 /// The tokens of a result of which nothing is known: a page of text, or a source file.
@@ -79,20 +77,18 @@ impl Ledger {
         self.rules.get(rule).is_some_and(|of| of.results > 0)
     }
 
-    /// The tokens that one result of a rule will have: as its results before had, or else as those have that stand in the tree. Of a
+    /// The tokens that one result of a rule will have of its own: as its results before had, or else as those have that stand in the tree. Of a
     /// rule without results half of what its `max_output_tokens` allows, and no more than 500.
     pub fn expected_output(&self, rule: &str, max_output_tokens: Option<u64>) -> Expected {
         let cap = max_output_tokens.unwrap_or(u64::MAX);
-        let is_framed = self.knows(rule);
-        let of = if is_framed { self.rules.get(rule) } else { self.standing.get(rule) };
-        let (usual, most) = match of {
+        let of = if self.knows(rule) { self.rules.get(rule) } else { self.standing.get(rule) };
+        match of {
             Some(of) => {
                 let usual = of.output.div_ceil(of.results).min(cap);
-                (usual, of.longest.clamp(usual, cap.max(usual)))
+                Expected { usual, most: of.longest.clamp(usual, cap.max(usual)) }
             }
-            None => (UNKNOWN.min(cap.div_ceil(2)), (UNKNOWN * 4).min(cap)),
-        };
-        Expected { usual, most, is_framed }
+            None => Expected { usual: UNKNOWN.min(cap.div_ceil(2)), most: (UNKNOWN * 4).min(cap) },
+        }
     }
 
     /// The tokens that were sent for one result of a rule, as its results before took.
@@ -116,7 +112,7 @@ impl Ledger {
         }
     }
 
-    /// Notes a result of a rule, with its share of what its request took.
+    /// Notes a result of a rule: its share of what was sent, and its own tokens.
     pub fn note_result(&mut self, rule: &str, input: u64, output: u64) {
         if output > 0 {
             self.rules.entry(rule.to_owned()).or_default().note(input, output);
@@ -175,20 +171,20 @@ mod tests {
         let mut ledger = Ledger::default();
         let expected = |ledger: &Ledger, cap| {
             let expected = ledger.expected_output("r", cap);
-            (expected.usual, expected.most, expected.is_framed)
+            (expected.usual, expected.most)
         };
-        assert_eq!(expected(&ledger, None), (500, 2000, false));
-        assert_eq!(expected(&ledger, Some(100)), (50, 100, false));
-        assert_eq!(expected(&ledger, Some(8000)), (500, 2000, false));
+        assert_eq!(expected(&ledger, None), (500, 2000));
+        assert_eq!(expected(&ledger, Some(100)), (50, 100));
+        assert_eq!(expected(&ledger, Some(8000)), (500, 2000));
         // What stands there says more than a guess, and less than what was counted.
         [90, 0, 30].into_iter().for_each(|output| ledger.note_standing("r", output));
-        assert_eq!(expected(&ledger, None), (60, 90, false));
-        assert_eq!(expected(&ledger, Some(70)), (60, 70, false));
+        assert_eq!(expected(&ledger, None), (60, 90));
+        assert_eq!(expected(&ledger, Some(70)), (60, 70));
         assert!(!ledger.knows("r"));
         [100, 300, 200].into_iter().for_each(|output| ledger.note_result("r", 40, output));
         ledger.note_result("r", 40, 0);
-        assert_eq!(expected(&ledger, None), (200, 300, true));
-        assert_eq!(expected(&ledger, Some(150)), (150, 150, true));
+        assert_eq!(expected(&ledger, None), (200, 300));
+        assert_eq!(expected(&ledger, Some(150)), (150, 150));
         assert_eq!(ledger.usual_input("r"), Some(40));
         assert_eq!(ledger.usual_input("s"), None);
     }

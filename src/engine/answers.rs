@@ -285,7 +285,8 @@ impl Run<'_> {
         ledger.note_prompt(&answered.model, by, sent, answered.usage.input);
         for ((task, result), share) in batch.tasks.iter().zip(&answered.results).zip(shares) {
             if matches!(result, Ok(Ok(_))) {
-                ledger.note_result(&self.shared.graph.rule(*task).name, share.input, share.output);
+                let own = if shares.len() > 1 { llm::unframed(share.output) } else { share.output };
+                ledger.note_result(&self.shared.graph.rule(*task).name, share.input, own);
             }
         }
     }

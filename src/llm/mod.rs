@@ -9,5 +9,5 @@ mod verify;
 /// Tokens as the provider counted them.
 pub use crate::models::Tokens as Usage;
 pub use reply::{Answer, Shortfall, Split, Splitting, Stop, single};
-pub use request::{Ask, Request, context_saved, framed, slot};
+pub use request::{Ask, Request, context_saved, framed, slot, unframed};
 pub use verify::{Complaint, Demand, Test, as_said, fits, verify};

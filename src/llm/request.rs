@@ -54,6 +54,11 @@ pub fn framed(tokens: u64, results: u64) -> u64 {
     tokens + tokens / ESCAPES + OF_A_SLOT * results
 }
 
+/// What a result has of its own of what it took in such an answer.
+pub fn unframed(taken: u64) -> u64 {
+    (taken.saturating_sub(OF_A_SLOT) * ESCAPES).div_ceil(ESCAPES + 1).max(taken.min(1))
+}
+
 /// The name of a slot, from 0: `f1`, `f2`, …
 pub fn slot(at: usize) -> String {
     format!("f{}", at + 1)
@@ -237,6 +242,13 @@ pub(super) mod tests {
     #[cfg(feature = "schema")]
     pub fn ask_for(path: &str, schema: Value) -> Ask {
         Ask { schema: Some(Arc::new(Schema::new(schema).unwrap())), ..ask(path, "Make it.") }
+    }
+
+    #[test]
+    fn what_a_frame_adds_can_be_taken_off() {
+        assert_eq!((framed(160, 1), framed(160, 4)), (176, 194));
+        assert!((0..5000).all(|tokens| unframed(framed(tokens, 1)) == tokens.max(1)));
+        assert_eq!([0, 1, 6, 7].map(unframed), [0, 1, 1, 1]);
     }
 
     #[test]

@@ -271,11 +271,11 @@ fn plan_says_what_would_be_done_and_why() {
         restore   docs/e3.md     output missing: docs/e3.md
         edited    docs/e4.md     edited by hand
         orphan    docs/e5.md     no rule makes it any more; a build deletes it
-        request 1: 1 task, p (m), about 19 tokens in and 7 out (no bound), free
+        request 1: 1 task, p (m), about 19 tokens in and 1 out (no bound), free
         saves about 33 tokens: store 26, templates 7
         1 fresh, 1 to render, 1 to restore, 1 to generate; 1 request
-        in all about 19 tokens in and 7 out, free
-        without genmake 1 request, about 19 tokens in and 7 out, free
+        in all about 19 tokens in and 1 out, free
+        without genmake 1 request, about 19 tokens in and 1 out, free
     "#]];
     changes_nothing(&server, &p, &["plan"]).stdout(text).stderr(expect![[""]]).exits(0);
     let plan = p.run(["plan"]);
@@ -383,7 +383,7 @@ fn plan_as_json() {
               "provider": "p",
               "model": "m",
               "input_tokens": 19,
-              "output_tokens": 7,
+              "output_tokens": 1,
               "max_output_tokens": null,
               "cost_usd": 0.0,
               "similarity": [
@@ -392,7 +392,7 @@ fn plan_as_json() {
             }
           ],
           "input_tokens": 19,
-          "output_tokens": 7,
+          "output_tokens": 1,
           "max_output_tokens": null,
           "tokens_saved": {
             "batching": 0,
@@ -405,7 +405,7 @@ fn plan_as_json() {
           "without_genmake": {
             "requests": 1,
             "input_tokens": 19,
-            "output_tokens": 7,
+            "output_tokens": 1,
             "cost_usd": 0.0
           },
           "warnings": []
@@ -489,7 +489,7 @@ fn plan_of_everything_anew() {
         saves about 12 tokens: batching 12
         0 fresh, 3 to generate; 1 request
         in all about 68 tokens in and 24 out, free
-        without genmake 3 requests, about 60 tokens in and 24 out, free
+        without genmake 3 requests, about 60 tokens in and 6 out, free
     "#]])
         .exits(0);
     let run = changes_nothing(&server, &p, &["plan"]);

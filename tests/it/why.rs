@@ -249,7 +249,7 @@ fn what_an_edit_of_a_specification_would_ask_for() {
             saves about 18 tokens: batching 12, templates 6
             0 fresh, 1 to render, 3 to generate; 1 request
             in all about 68 tokens in and 24 out, free
-            without genmake 3 requests, about 60 tokens in and 24 out, free
+            without genmake 3 requests, about 60 tokens in and 6 out, free
         "#]],
     );
     assert_eq!(server.count(), asked);
