@@ -10,8 +10,8 @@ use crate::manifest::Context;
 use crate::path::RelPath;
 use crate::selector::{DataCache, Selector, Step, What};
 
-/// How many tokens a model takes, where nobody says so.
-const WINDOW: f64 = 8192.0;
+/// How many tokens a model takes, where nobody says so: small enough for most that people run themselves.
+const WINDOW: u64 = 8192;
 
 /// A rule's `context` for one of its tasks, with the expressions in it rendered.
 #[derive(Debug)]
@@ -40,7 +40,7 @@ impl TaskContext {
         TaskContext { label, files, related_to, is_shared, selector }
     }
 
-    /// What the prompt is shown of the files as they are.
+    /// What the prompt is shown of the files as they are. `window` is how many tokens the model takes, if that is known.
     ///
     /// # Errors
     /// A file that cannot be read; [`Code::BadSelector`] where nothing is selected, or what is no entity;
@@ -48,12 +48,13 @@ impl TaskContext {
     pub fn choose(
         &self,
         of_rule: &Context,
+        window: Option<u64>,
         files: &dyn Files,
         data: &DataCache,
         specs: &Specs,
     ) -> Result<Choice, Error> {
         let spec = self.spec(of_rule, files, data, specs)?;
-        let room = of_rule.max_share.map(|share| (share * WINDOW) as u64);
+        let room = of_rule.max_share.map(|share| (share * window.unwrap_or(WINDOW) as f64) as u64);
         let about = self.related_to.as_deref();
         spec.choose(about, of_rule.depth, room).ok_or_else(|| {
             let name = about.unwrap_or_default();

@@ -9,7 +9,7 @@ use serde_json::{Map, Value};
 
 use crate::error::{Code, Error, Place, Source, did_you_mean};
 use crate::expr::{ExprError, Template, Why};
-use crate::models::Price;
+use crate::models::{self, Price};
 use crate::path::RelPath;
 
 /// A whole Genfile.
@@ -495,6 +495,14 @@ impl Manifest {
             let place = rule.provider.as_ref().map_or(&rule.place, |(_, place)| place);
             unknown_provider(name, self.providers.keys()).at(place.clone())
         })
+    }
+
+    /// How many tokens the model of a rule's prompts may have together, so far as the Genfile alone says: the `limits` of its
+    /// provider, or else what is known of the model that rule or provider name.
+    pub fn window_of(&self, rule: &Rule) -> Option<u64> {
+        let provider = self.provider_of(rule).ok()?;
+        let of_model = || models::find(rule.model.as_ref().or(provider.model.as_ref())?)?.context;
+        provider.limits.context.or_else(of_model)
     }
 }
 

@@ -22,7 +22,8 @@ pub(super) struct Shown {
 /// A file that cannot be read, a selector that finds nothing, a prompt about no entity.
 pub(super) fn shown(graph: &Graph, id: TaskId, files: &dyn Files) -> Result<Option<Shown>, Error> {
     let (Some(of_task), Some(of_rule)) = (&graph.tasks[id].context, &graph.rule(id).context) else { return Ok(None) };
-    let choice = of_task.choose(of_rule, files, &graph.data, &graph.specs)?;
+    let window = graph.manifest.window_of(graph.rule(id));
+    let choice = of_task.choose(of_rule, window, files, &graph.data, &graph.specs)?;
     Ok(Some(Shown { choice, is_shared: of_task.is_shared }))
 }
 

@@ -303,6 +303,15 @@ fn what_has_no_room_is_left_out_and_said() {
         report["tasks"].as_array().expect("tasks").iter().map(|task| &task["left_out"]).collect();
     assert!(left_out.contains(&&json!(["Line"])) && left_out.contains(&&Value::Null), "{report:#}");
 
+    // A share of the window that the provider's `limits` name.
+    let genfile = p.read("Genfile");
+    let with = |limit: u64| genfile.replace("base_url:", &format!("limits: {{context: {limit}}}, base_url:"));
+    p.edit("Genfile", &with(16_384)).run(["prompt", "out/Order.md"]).stdout_has("context: 3 of 5: ").exits(0);
+    p.edit("Genfile", &with(8192)).run(["prompt", "out/Order.md"]).stdout_has("context: 2 of 5: ").exits(0);
+    // Of the model that is known by its name.
+    let known = genfile.replace("model: m", "model: gpt-4o-mini");
+    p.edit("Genfile", &known).run(["prompt", "out/Order.md"]).stdout_has("context: 3 of 5: ").exits(0);
+
     let p = project(&server, &format!("{RELATED}, max_share: 0.005"), ALONE)
         .file("page.prompt", "{{context}} About {{item.key}}.");
     p.run(["out/Order.md"]).exits(0);

@@ -23,7 +23,8 @@ impl Expander<'_> {
         let is_known = !files.iter().any(is_made);
         let of_task = TaskContext::new(context, label, files, selector, related_to);
         if is_known {
-            of_task.choose(context, self.files, self.data, self.specs)?;
+            // Looked at for what it lacks: how much of it there is room for is no matter here.
+            of_task.choose(context, None, self.files, self.data, self.specs)?;
         }
         Ok(of_task)
     }
