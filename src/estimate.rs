@@ -148,6 +148,11 @@ impl Estimate {
         self.cost_of(self.most_output)
     }
 
+    /// What is sent costs, whatever comes back.
+    pub fn sent_cost(&self) -> Option<f64> {
+        self.cost_of(0)
+    }
+
     fn cost_of(&self, output: u64) -> Option<f64> {
         let tokens = Tokens { input: self.input, output, ..Tokens::default() };
         self.model.price.map(|price| price.cost(tokens))

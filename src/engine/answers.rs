@@ -223,7 +223,10 @@ impl Run<'_> {
         let answered = match outcome {
             Ok(answered) => answered,
             Err(failed) => {
-                self.budget.settle(first, 0, 0.0);
+                match &failed {
+                    Failed::Request(failure) if failure.may_have_cost() => self.budget.settle_unsaid(first),
+                    _ => self.budget.settle(first, 0, 0.0),
+                }
                 if let Some(request) = request {
                     (self.emit)(Event::RequestFailed { request, took });
                 }
@@ -237,7 +240,12 @@ impl Run<'_> {
         let from = Origin { provider: provider.clone(), id: answered.id };
         let (usage, price) = (answered.usage, answered.price);
         (self.emit)(Event::Answered { request: number, provider, tasks: together, good: count, usage, price, took });
-        self.budget.settle(first, usage.input + usage.output, price.map_or(0.0, |price| price.cost(usage)));
+        match usage == Usage::default() {
+            true => self.budget.settle_unsaid(first),
+            false => {
+                self.budget.settle(first, usage.input + usage.output, price.map_or(0.0, |price| price.cost(usage)))
+            }
+        }
         let (mut good, mut missing) = (Vec::new(), Vec::new());
         for ((at, result), share) in answered.results.into_iter().enumerate().zip(shares) {
             let task = batch.tasks[at];

@@ -14,8 +14,17 @@ pub(super) struct Budget {
     max_cost: Option<f64>,
     max_tokens: Option<u64>,
     spent: Spent,
-    /// The most that requests under way can come to, by the first of their tasks.
-    held: HashMap<TaskId, Spent>,
+    /// Requests under way, by the first of their tasks.
+    held: HashMap<TaskId, Held>,
+}
+
+/// A request under way.
+#[derive(Debug, Clone, Copy, Default)]
+struct Held {
+    /// What it sends.
+    sent: Spent,
+    /// The most that it can come to.
+    most: Spent,
 }
 
 #[derive(Debug, Clone, Copy, Default)]
@@ -50,9 +59,10 @@ impl Budget {
             (None, Some(_)) => return Verdict::No(Box::new(unpriced(what))),
             (cost, _) => Spent { tokens: estimate.most_tokens(), cost: cost.unwrap_or_default() },
         };
-        let held = self.held.values().fold(Spent::default(), |sum, one| sum.and(*one));
+        let held = self.held.values().fold(Spent::default(), |sum, one| sum.and(one.most));
         if self.has_room(self.spent.and(held).and(most)) {
-            self.held.insert(first, most);
+            let sent = Spent { tokens: estimate.input, cost: estimate.sent_cost().unwrap_or_default() };
+            self.held.insert(first, Held { sent, most });
             return Verdict::Yes;
         }
         if !self.held.is_empty() && self.has_room(self.spent.and(most)) {
@@ -61,10 +71,17 @@ impl Budget {
         Verdict::No(Box::new(self.used_up(most, estimate, what)))
     }
 
-    /// A request came back and took this; nothing, where nobody said.
+    /// A request came back and took this.
     pub fn settle(&mut self, first: TaskId, tokens: u64, cost: f64) {
         if self.held.remove(&first).is_some() {
             self.spent = self.spent.and(Spent { tokens, cost });
+        }
+    }
+
+    /// A request broke off, or its answer did not say what it took: that is at least what was sent.
+    pub fn settle_unsaid(&mut self, first: TaskId) {
+        if let Some(Held { sent, .. }) = self.held.remove(&first) {
+            self.spent = self.spent.and(sent);
         }
     }
 
@@ -165,8 +182,20 @@ mod tests {
         assert_eq!(error.code, Code::Budget);
         assert!(error.message.contains("600 are used, and it can take 600"), "{}", error.message);
         // What was never held is not settled.
+        budget.settle_unsaid(4);
         budget.settle(4, 1_000_000, 0.0);
         assert_eq!(admit(&mut budget, 5, &request(400, None)), Ok(true));
+    }
+
+    #[test]
+    fn what_nobody_counted_is_taken_to_be_what_was_sent() {
+        let mut budget = Budget::new(None, Some(1000));
+        assert_eq!(admit(&mut budget, 1, &request(600, None)), Ok(true));
+        budget.settle_unsaid(1);
+        assert_eq!(admit(&mut budget, 2, &request(700, None)), Ok(true));
+        budget.settle_unsaid(2);
+        assert!(admit(&mut budget, 3, &request(352, None)).unwrap_err().message.contains("650 are used"));
+        assert_eq!(admit(&mut budget, 3, &request(350, None)), Ok(true));
     }
 
     #[test]

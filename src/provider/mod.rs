@@ -77,6 +77,11 @@ impl Failure {
     pub fn is_final(&self) -> bool {
         matches!(self.kind, FailureKind::Refused | FailureKind::Unreachable)
     }
+
+    /// Whether the provider may have worked on the request, and take money for it, though no answer came.
+    pub fn may_have_cost(&self) -> bool {
+        matches!(self.kind, FailureKind::Cut | FailureKind::Timeout)
+    }
 }
 
 /// What whoever sends a request hears of its answer while it comes, and says each time whether something is whole by then that it

@@ -240,6 +240,16 @@ fn a_budget_stops_before_a_request_and_what_is_finished_stays() {
 }
 
 #[test]
+fn what_a_provider_does_not_count_is_spent_all_the_same() {
+    let server = Server::start();
+    server.always(Act::Bare);
+    let p = asking(&server, "", "in_flight: 1", FOUR);
+    // Room for one answer at its most, and for what is sent once: two.
+    p.run(["--max-tokens", "140"]).stderr_has("the budget of 140 tokens has no room").exits(2);
+    assert_eq!(server.count(), 2);
+}
+
+#[test]
 fn costs_are_bounded_as_tokens_are_and_an_option_goes_before_the_genfile() {
     let server = Server::start();
     let p = asking(&server, "budget: {max_cost_usd: 130}", &format!("in_flight: 1, {DEAR}"), FOUR);
