@@ -53,6 +53,7 @@ fn row(
         Err(_) => ("failed", None, &[][..]),
         Ok(judged) => match &judged.verdict {
             Verdict::Fresh => ("fresh", None, &[][..]),
+            Verdict::Stale(reasons) if judged.is_replied => ("restorable", Some("restore"), &reasons[..]),
             Verdict::Stale(reasons) => ("stale", Some(would), &reasons[..]),
             Verdict::Restorable(reasons, _) => ("restorable", Some("restore"), &reasons[..]),
             Verdict::Edited(_) => ("edited", None, &[][..]),

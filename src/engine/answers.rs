@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use super::asking::{self, Asked, Checked, Failed, Origin};
+use super::asking::{self, Asked, Checked, Failed, NOT_AGAIN, Origin};
 use super::making::{Good, Ready};
 use super::running::Unfit;
 use super::{Pooled, Run, Underway, budget, pool};
@@ -313,12 +313,16 @@ impl Run<'_> {
 
     /// A result that fails a check goes back to the model with the check's words, once for each retry.
     fn correct(&mut self, batch: &Batch, task: TaskId, texts: &[String], complaint: Complaint) {
+        if let Some(key) = self.underway.get(&task).and_then(|underway| underway.key) {
+            self.shared.store.reject_replies(&key);
+        }
         let rule = self.shared.graph.rule(task);
         let (most, name) = (rule.retries, rule.name.clone());
         let fallback = rule.batching.fallback_on_failure || batch.tasks.len() == 1;
         let underway = self.underway.entry(task).or_default();
         if underway.retries >= most || !fallback {
             let error = Error::new(Code::CheckFailed, complaint.words()).in_rule(&name).hint(match most {
+                _ if !fallback => NOT_AGAIN.to_owned(),
                 0 => "`retries: 1` would give the model another try".to_owned(),
                 n => format!("the model was asked {} times in all", n + 1),
             });

@@ -295,8 +295,11 @@ pub(super) fn fell_short(shared: &Shared, task: TaskId, why: &Shortfall, from: &
         }
     };
     let error = error.in_rule(&rule.name);
-    if alone { error } else { error.hint("`fallback_on_failure: false` says not to ask again") }
+    if alone { error } else { error.hint(NOT_AGAIN) }
 }
+
+/// Why what a request did not bring is not asked for again.
+pub(super) const NOT_AGAIN: &str = "`fallback_on_failure: false` says not to ask again";
 
 /// Where an answer came from.
 pub(super) struct Origin {

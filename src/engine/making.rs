@@ -161,7 +161,10 @@ pub(super) fn resume(shared: &Shared, task: TaskId, key: Digest, ask: &Ask, edit
     let contents = texts.iter().map(|text| Arc::from(text.as_bytes())).collect();
     let contents = match conclude(shared, task, ask.schema.as_deref(), contents) {
         Ok(contents) => contents,
-        Err(Unfit::Not(_)) => return Report::NeedsModel(task),
+        Err(Unfit::Not(_)) => {
+            shared.store.reject_replies(&key);
+            return Report::NeedsModel(task);
+        }
         // Another reply would fare no better.
         Err(Unfit::Broken(error)) => return Report::Made(task, Err(error)),
     };

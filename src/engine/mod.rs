@@ -465,8 +465,7 @@ impl Run<'_> {
                 self.underway.entry(task).or_default().ask = Some(Arc::clone(&ask));
                 // A reply that a killed run left is paid for: it is used if it passes. Without one the task asks at once, so
                 // that tasks come to their requests in the order of the plan.
-                let is_new_wanted = self.options.wish.rebuild || !shared.ground().assumed(task).is_empty();
-                if is_new_wanted || !shared.store.has_reply(&key) {
+                if !judged.is_replied {
                     return self.needs_model(task);
                 }
                 self.spawn_local(task, move || making::resume(&shared, task, key, &ask, &edits));

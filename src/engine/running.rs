@@ -181,6 +181,7 @@ impl Run<'_> {
                 checked: None,
                 unchecked: false,
                 edits,
+                is_replied: false,
             });
             Report::Judged(task, Box::new(judged))
         });

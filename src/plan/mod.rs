@@ -52,6 +52,9 @@ pub trait Stored: Sync {
     /// Whether a blob is held.
     fn has(&self, blob: &Digest) -> bool;
 
+    /// Whether a model's reply for this action key is held that nobody has found unfit.
+    fn has_reply(&self, key: &Digest) -> bool;
+
     /// The content that was generated at a path once, wherever it can still be had.
     fn base(&self, path: &RelPath, content: &Digest) -> Option<Arc<[u8]>>;
 }
@@ -118,6 +121,8 @@ pub struct Judged {
     pub unchecked: bool,
     /// Edits by hand of its outputs.
     pub edits: Vec<Edit>,
+    /// Whether a run that did not come to its end left a model's reply for it: that is used, if it passes the checks.
+    pub is_replied: bool,
 }
 
 /// A target in the lock that no rule makes.
@@ -221,6 +226,7 @@ fn waiting(ground: &Ground, id: TaskId, on: Vec<TaskId>) -> Judged {
         checked: None,
         unchecked: false,
         edits: facts.iter().filter_map(stale::edit_by_record).collect(),
+        is_replied: false,
     }
 }
 
@@ -228,7 +234,7 @@ impl Judged {
     /// The request that it would take, if it takes one.
     pub fn ask(&self) -> Option<&Ask> {
         match (&self.verdict, &self.making) {
-            (Verdict::Stale(_), Some(Making::Ask(ask))) => Some(ask),
+            (Verdict::Stale(_), Some(Making::Ask(ask))) if !self.is_replied => Some(ask),
             _ => None,
         }
     }
@@ -310,8 +316,12 @@ pub fn judge(ground: &Ground, id: TaskId, files: &dyn Files) -> Result<Judged, E
             }
         }
     }
-    if matches!(verdict, Verdict::Stale(_)) {
+    let mut is_replied = false;
+    if let Verdict::Stale(why) = &verdict {
         render()?;
+        // What is wanted anew is asked for anew.
+        let is_anew = wish.rebuild || why.iter().any(|why| matches!(why, Reason::CheckFailed(_)));
+        is_replied = !is_anew && graph.rule(id).is_prompt() && ground.store.has_reply(&key);
         // A check that cannot be held against anything is found out before a result is paid for.
         tests(graph, id, files, ground.recipes).map_err(in_rule)?;
         // So is what nobody should be sent.
@@ -327,6 +337,7 @@ pub fn judge(ground: &Ground, id: TaskId, files: &dyn Files) -> Result<Judged, E
         checked: of_checks.passed,
         unchecked: of_checks.unchecked,
         edits,
+        is_replied,
     })
 }
 

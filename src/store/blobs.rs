@@ -193,9 +193,14 @@ impl Store {
         self.write(&sealed.iter().map(|(path, bytes)| (path.clone(), bytes.as_slice())).collect::<Vec<_>>())
     }
 
-    /// Whether there is a raw reply for a key.
-    pub fn has_reply(&self, key: &Digest) -> bool {
-        self.folder.join(REPLIES).join(format!("{key}.1")).exists()
+    /// The raw replies for a key are unfit: they stay for whoever wants to read them, and are used no more.
+    pub fn reject_replies(&self, key: &Digest) {
+        let folder = self.folder.join(REPLIES);
+        let replies = (1..).map(|n| folder.join(format!("{key}.{n}"))).take_while(|reply| reply.exists());
+        for reply in replies.collect::<Vec<_>>() {
+            // Where it cannot be renamed it is found unfit once more.
+            let _ = fs_err::rename(&reply, reply.with_added_extension("unfit"));
+        }
     }
 
     /// The newest raw reply for a key. A damaged one is set aside and is a miss.
@@ -268,6 +273,10 @@ impl Stored for Store {
 
     fn has(&self, blob: &Digest) -> bool {
         self.blob_path(blob).is_file()
+    }
+
+    fn has_reply(&self, key: &Digest) -> bool {
+        self.folder.join(REPLIES).join(format!("{key}.1")).exists()
     }
 
     fn base(&self, path: &RelPath, content: &Digest) -> Option<Arc<[u8]>> {
@@ -391,5 +400,11 @@ mod tests {
         store.put_replies(&[(key, &["one".into()])]).unwrap();
         store.put_replies(&[(key, &["two".into()])]).unwrap();
         assert_eq!(store.last_reply(&key), Some(vec!["two".into()]));
+        assert!(store.has_reply(&key));
+        store.reject_replies(&key);
+        assert_eq!((store.has_reply(&key), store.last_reply(&key)), (false, None));
+        store.put_replies(&[(key, &["three".into()])]).unwrap();
+        assert_eq!(store.last_reply(&key), Some(vec!["three".into()]));
+        assert_eq!(fs_err::read_dir(dir.path().join(REPLIES)).unwrap().count(), 3);
     }
 }

@@ -122,6 +122,7 @@ mod tests {
     use super::super::Gave;
     use super::*;
     use crate::llm::Usage;
+    use crate::plan::Stored;
     use std::sync::Arc;
     use std::time::Duration;
 

@@ -100,3 +100,25 @@ fn an_included_files_schema_lies_beside_it() {
         .file("rules/s.json", "{\"required\": [\"y\"]}\n");
     p.run([]).stderr_has("\"y\" is a required property").exits(2);
 }
+
+#[test]
+fn a_reply_that_did_not_pass_is_no_result_of_a_later_run() {
+    let server = Server::start();
+    server.reply(|_, _| "no JSON".to_owned());
+    let p = asking(&server, "  a: {output: a.json, prompt: p.prompt, check: json, retries: 0}\n");
+    p.run([]).stderr_has("`retries: 1` would give the model another try").exits(2);
+    p.run(["plan"]).stdout_has("generate  a.json  new  [request 1]").exits(0);
+    server.reply(|_, _| "{}".to_owned());
+    p.run([]).exits(0);
+    assert_eq!((server.count(), p.read("a.json").as_str()), (2, "{}"));
+}
+
+#[test]
+fn a_check_that_fails_is_not_asked_about_where_nothing_is_asked_again() {
+    let server = Server::start();
+    server.reply(|_, _| "no JSON".to_owned());
+    let rule = "  a: {foreach: [x, y], output: \"{{item}}.json\", prompt: p.prompt, check: json, \
+                batch: {fallback_on_failure: false}}\n";
+    asking(&server, rule).run([]).stderr_has("help: `fallback_on_failure: false` says not to ask again").exits(2);
+    assert_eq!(server.count(), 1);
+}

@@ -129,6 +129,10 @@ fn after_sigkill_a_reply_that_was_saved_and_not_written_is_used() {
     // As if it had been killed between the arrival of the answer and the first output.
     p.remove("docs/e1.md").remove(".genmake/journal").remove(".genmake/store/ac").remove(".genmake/store/cas");
     p.remove("docs/e2.md");
+    // A plan knows of it: no request carries what is there.
+    p.run(["plan"]).stdout_has("restore   docs/e1.md     new\n").stdout_has("2 requests").exits(0);
+    p.run(["plan", "-B"]).stdout_has("3 requests").exits(0);
+    p.run(["check"]).stdout_has("restorable  docs/e2.md").exits(1);
     p.run([]).exits(0);
     assert_eq!(asked_after(&server, 2), ["e3 e4", "e5 e6"]);
     is_built(&p, 6, &[]);
