@@ -74,6 +74,8 @@ pub enum Event {
         tasks: usize,
         /// Whether it reached the provider.
         was_sent: bool,
+        /// Whether the provider may have taken tokens for it, and has not said how many.
+        is_uncounted: bool,
         /// In how long.
         after: Duration,
         /// Why.
@@ -105,6 +107,8 @@ pub enum Event {
     RequestFailed {
         /// The request.
         request: usize,
+        /// As for [`Event::Retrying`].
+        is_uncounted: bool,
         /// How long it took.
         took: Duration,
     },

@@ -52,6 +52,12 @@ pub trait Files: Sync {
     /// [`Code::Unreadable`] for a folder that cannot be listed.
     fn list(&self, pattern: &Pattern) -> Result<Vec<RelPath>, Error>;
 
+    /// The name of the file that is read for a path, with all symlinks followed; none where that is the path's own, or there is no
+    /// file.
+    fn leads_to(&self, _: &RelPath) -> Option<String> {
+        None
+    }
+
     /// Whether a file written at `path` would lie outside the root, through a symlink above it.
     fn leaves_root(&self, path: &RelPath) -> bool;
 

@@ -206,9 +206,14 @@ fn without_date(name: &str) -> &str {
 }
 
 /// An entry of that list; `None` where it says nothing of tokens.
+/// The highest price that is taken for one, in USD for a million tokens; a Genfile's own are bounded likewise.
+const HIGHEST: f64 = 1e6;
+
 fn litellm_model(entry: &Map<String, Value>) -> Option<Model> {
-    let per_million = |name: &str| entry.get(name)?.as_f64().map(|cost| cost * 1e6);
-    let count = |name: &str| entry.get(name).and_then(Value::as_u64);
+    // What no price can be is none: it would make a budget void.
+    let per_million =
+        |name: &str| entry.get(name)?.as_f64().map(|cost| cost * 1e6).filter(|cost| (0.0..=HIGHEST).contains(cost));
+    let count = |name: &str| entry.get(name).and_then(Value::as_u64).filter(|tokens| *tokens > 0);
     let limits = entry.keys().filter_map(|key| {
         let limit = key.strip_prefix("input_cost_per_token_above_")?.strip_suffix("k_tokens")?;
         Some((limit.to_owned(), limit.parse::<u64>().ok()? * 1000))
@@ -331,6 +336,13 @@ mod tests {
         assert_eq!(input("acme-2"), Some(3.0));
         assert_eq!(input("acme-embed"), Some(0.0));
         assert_eq!(list.find("acme-image"), None);
+        // What cannot be is not taken: there is no price then, and no window.
+        for cost in ["-1e-2", "1e300", "1e-3, \"max_input_tokens\": 0, \"output_cost_per_token\": -1"] {
+            let text = format!(
+                r#"{{"odd": {{"output_cost_per_token": 1e-6, "max_output_tokens": 9, "input_cost_per_token": {cost}}}, "b": {{"max_input_tokens": 9}}}}"#
+            );
+            assert_eq!(List::of_litellm(&text).unwrap().find("odd"), None, "{cost}");
+        }
         assert!(List::of_litellm("[]").is_err() && List::of_litellm(r#"{"a": {}}"#).is_err());
     }
 }

@@ -51,7 +51,7 @@ pub struct Llm {
     pub files_individual: u64,
     /// Requests sent again after a failure in transport, and results sent back after a failed check.
     pub retries: u64,
-    /// Answers, some of them cut off, whose tokens the provider did not say: they are in none of the counts.
+    /// Requests and answers, some of them cut off, whose tokens the provider did not say: they are in none of the counts.
     pub uncounted: u64,
     /// Tokens sent, as the provider counted them.
     pub input_tokens: u64,
@@ -190,7 +190,7 @@ impl Summary {
                 llm.output_tokens += usage.output;
                 llm.cached_input_tokens += usage.cached;
                 llm.cache_write_tokens += usage.cache_write;
-                llm.uncounted += u64::from(*usage == Usage::default());
+                llm.uncounted += u64::from(usage.input == 0 || (usage.output == 0 && *good > 0));
                 llm.tokens_saved.prompt_cache += usage.cached;
                 if *tasks > 1 {
                     llm.batch_successes += u64::from(good == tasks);
@@ -201,8 +201,10 @@ impl Summary {
             }
             Event::FellBack { again: true, .. } => llm.fallbacks += 1,
             Event::Strayed { .. } => llm.strays += 1,
-            Event::Retrying { provider, tasks, was_sent, .. } => {
+            Event::RequestFailed { is_uncounted, .. } => llm.uncounted += u64::from(*is_uncounted),
+            Event::Retrying { provider, tasks, was_sent, is_uncounted, .. } => {
                 llm.retries += 1;
+                llm.uncounted += u64::from(*is_uncounted);
                 let sent = u64::from(*was_sent);
                 llm.requests += sent;
                 llm.batched_requests += if *tasks > 1 { sent } else { 0 };

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use super::asking::{self, Asked, Checked, Failed, NOT_AGAIN, Origin};
+use super::asking::{self, Asked, Checked, Failed, NOT_AGAIN, Origin, Told};
 use super::making::{Good, Ready};
 use super::running::Unfit;
 use super::{Pooled, Run, Underway, budget, pool};
@@ -15,7 +15,7 @@ use crate::event::{Event, Status};
 use crate::graph::TaskId;
 use crate::llm::{self, Ask, Complaint, Shortfall, Usage};
 use crate::plan::{self, End, bug};
-use crate::provider::{FailureKind, Provider, is_loopback};
+use crate::provider::{FailureKind, Notice, Provider, is_loopback};
 use crate::tokens;
 use crate::wording;
 
@@ -216,6 +216,16 @@ impl Run<'_> {
         self.next_held_back();
     }
 
+    /// What a request tells while it is under way.
+    pub(super) fn told(&mut self, told: Told) {
+        if let Told::Notice { first: Some(first), notice: Notice::Retry(failure, _), .. } = &told
+            && failure.may_have_cost()
+        {
+            self.budget.sent_again(*first);
+        }
+        (self.emit)(told.into());
+    }
+
     fn came_back(&mut self, asked: Asked) {
         let Asked { batch, provider, request, outcome, took } = asked;
         let together = batch.tasks.len();
@@ -223,12 +233,13 @@ impl Run<'_> {
         let answered = match outcome {
             Ok(answered) => answered,
             Err(failed) => {
-                match &failed {
-                    Failed::Request(failure) if failure.may_have_cost() => self.budget.settle_unsaid(first),
-                    _ => self.budget.settle(first, 0, 0.0),
+                let is_uncounted = matches!(&failed, Failed::Request(failure) if failure.may_have_cost());
+                match is_uncounted {
+                    true => self.budget.settle_unsaid(first, 0, 0.0),
+                    false => self.budget.settle(first, 0, 0.0),
                 }
                 if let Some(request) = request {
-                    (self.emit)(Event::RequestFailed { request, took });
+                    (self.emit)(Event::RequestFailed { request, is_uncounted, took });
                 }
                 return self.request_failed(&batch, &provider, request, failed);
             }
@@ -240,11 +251,10 @@ impl Run<'_> {
         let from = Origin { provider: provider.clone(), id: answered.id };
         let (usage, price) = (answered.usage, answered.price);
         (self.emit)(Event::Answered { request: number, provider, tasks: together, good: count, usage, price, took });
-        match usage == Usage::default() {
-            true => self.budget.settle_unsaid(first),
-            false => {
-                self.budget.settle(first, usage.input + usage.output, price.map_or(0.0, |price| price.cost(usage)))
-            }
+        let cost = price.map_or(0.0, |price| price.cost(usage));
+        match usage.input == 0 || usage.output == 0 {
+            true => self.budget.settle_unsaid(first, usage.input + usage.output, cost),
+            false => self.budget.settle(first, usage.input + usage.output, cost),
         }
         let (mut good, mut missing) = (Vec::new(), Vec::new());
         for ((at, result), share) in answered.results.into_iter().enumerate().zip(shares) {

@@ -78,20 +78,28 @@ pub(super) enum Failed {
 /// Something that a request tells while it is under way.
 pub(super) enum Told {
     Event(Box<Event>),
-    Notice { provider: String, request: usize, tasks: usize, notice: Notice },
+    /// With the first of its tasks; none before there are any.
+    Notice {
+        provider: String,
+        request: usize,
+        tasks: usize,
+        first: Option<TaskId>,
+        notice: Notice,
+    },
 }
 
 impl From<Told> for Event {
     fn from(told: Told) -> Event {
         match told {
             Told::Event(event) => *event,
-            Told::Notice { provider, request, tasks, notice } => match notice {
+            Told::Notice { provider, request, tasks, notice, .. } => match notice {
                 Notice::Starting(command) => Event::Starting { provider, command },
                 Notice::Said(line) => Event::StartSaid { provider, line },
                 Notice::Ready(took) => Event::Started { provider, took },
                 Notice::Retry(failure, after) => {
                     let was_sent = failure.kind != FailureKind::Unreachable;
-                    Event::Retrying { request, provider, tasks, was_sent, after, why: words(&failure) }
+                    let (is_uncounted, why) = (failure.may_have_cost(), words(&failure));
+                    Event::Retrying { request, provider, tasks, was_sent, is_uncounted, after, why }
                 }
             },
         }
@@ -113,7 +121,7 @@ impl Job {
     fn ask(&self, number: &mut Option<usize>, begun: &mut Instant, send: &Sender<Report>) -> Result<Answered, Failed> {
         let tell = |told| drop(send.send(Report::Told(told)));
         let name = || self.name.clone();
-        let up = |notice| tell(Told::Notice { provider: name(), request: 0, tasks: 0, notice });
+        let up = |notice| tell(Told::Notice { provider: name(), request: 0, tasks: 0, first: None, notice });
         self.provider.bring_up(&up).map_err(Failed::Start)?;
         // What it took to bring the provider up is not the request's.
         *begun = Instant::now();
@@ -134,7 +142,8 @@ impl Job {
             again: self.batch.failures > 0,
         };
         tell(Told::Event(Box::new(requested)));
-        let notices = |notice| tell(Told::Notice { provider: name(), request: at, tasks: asks.len(), notice });
+        let first = self.batch.tasks.first().copied();
+        let notices = |notice| tell(Told::Notice { provider: name(), request: at, tasks: asks.len(), first, notice });
         let arrived = |task: usize| {
             let path = self.shared.graph.name(self.batch.tasks[task]).clone();
             tell(Told::Event(Box::new(Event::Arrived { path })));

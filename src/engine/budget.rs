@@ -78,10 +78,17 @@ impl Budget {
         }
     }
 
-    /// A request broke off, or its answer did not say what it took: that is at least what was sent.
-    pub fn settle_unsaid(&mut self, first: TaskId) {
+    /// A request broke off, or its answer did not say all that it took: that is at least what was sent, and what was said.
+    pub fn settle_unsaid(&mut self, first: TaskId, tokens: u64, cost: f64) {
         if let Some(Held { sent, .. }) = self.held.remove(&first) {
-            self.spent = self.spent.and(sent);
+            self.spent = self.spent.and(Spent { tokens: tokens.max(sent.tokens), cost: cost.max(sent.cost) });
+        }
+    }
+
+    /// A request broke off, and is sent once more.
+    pub fn sent_again(&mut self, first: TaskId) {
+        if let Some(Held { sent, .. }) = self.held.get(&first) {
+            self.spent = self.spent.and(*sent);
         }
     }
 
@@ -126,7 +133,7 @@ impl Budget {
 
 impl Spent {
     fn and(self, other: Spent) -> Spent {
-        Spent { tokens: self.tokens + other.tokens, cost: self.cost + other.cost }
+        Spent { tokens: self.tokens.saturating_add(other.tokens), cost: self.cost + other.cost }
     }
 }
 
@@ -182,7 +189,7 @@ mod tests {
         assert_eq!(error.code, Code::Budget);
         assert!(error.message.contains("600 are used, and it can take 600"), "{}", error.message);
         // What was never held is not settled.
-        budget.settle_unsaid(4);
+        budget.settle_unsaid(4, 9, 9.0);
         budget.settle(4, 1_000_000, 0.0);
         assert_eq!(admit(&mut budget, 5, &request(400, None)), Ok(true));
     }
@@ -191,11 +198,16 @@ mod tests {
     fn what_nobody_counted_is_taken_to_be_what_was_sent() {
         let mut budget = Budget::new(None, Some(1000));
         assert_eq!(admit(&mut budget, 1, &request(600, None)), Ok(true));
-        budget.settle_unsaid(1);
+        budget.settle_unsaid(1, 0, 0.0);
         assert_eq!(admit(&mut budget, 2, &request(700, None)), Ok(true));
-        budget.settle_unsaid(2);
+        budget.settle_unsaid(2, 200, 0.0);
         assert!(admit(&mut budget, 3, &request(352, None)).unwrap_err().message.contains("650 are used"));
-        assert_eq!(admit(&mut budget, 3, &request(350, None)), Ok(true));
+        assert_eq!(admit(&mut budget, 3, &request(100, None)), Ok(true));
+        budget.sent_again(3);
+        assert!(admit(&mut budget, 4, &request(252, None)).is_ok_and(|sent| !sent));
+        budget.settle(3, 0, 0.0);
+        assert!(admit(&mut budget, 4, &request(302, None)).unwrap_err().message.contains("700 are used"));
+        assert_eq!(admit(&mut budget, 4, &request(300, None)), Ok(true));
     }
 
     #[test]

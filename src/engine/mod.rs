@@ -384,7 +384,7 @@ impl Run<'_> {
             }
             Report::Answering(shape) => self.schedule.is_answering(shape),
             Report::Asked(asked) => self.asked(*asked),
-            Report::Told(told) => (self.emit)(told.into()),
+            Report::Told(told) => self.told(told),
             Report::Interrupted => {
                 self.interrupted = true;
                 self.schedule.stop();

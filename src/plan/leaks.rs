@@ -31,11 +31,11 @@ pub struct Looked {
 }
 
 impl Looked {
-    fn first_of_secrets<'a>(&self, paths: &'a Arc<[RelPath]>) -> Option<&'a RelPath> {
+    fn first_of_secrets<'a>(&self, paths: &'a Arc<[RelPath]>, files: &dyn Files) -> Option<&'a RelPath> {
         let list = Arc::as_ptr(paths).cast::<RelPath>().addr();
         let known = self.lists.lock().unwrap_or_else(PoisonError::into_inner).get(&list).copied();
         let first = known.unwrap_or_else(|| {
-            let first = paths.iter().position(|path| secrets::denied(path.as_str()).is_some());
+            let first = paths.iter().position(|path| denied(path.as_str(), files).is_some());
             self.lists.lock().unwrap_or_else(PoisonError::into_inner).insert(list, first);
             first
         });
@@ -129,13 +129,23 @@ fn env_of_secrets(graph: &Graph, id: TaskId) -> impl Iterator<Item = (&str, &str
     set.filter(|(_, value)| value.len() >= MIN_VALUE)
 }
 
+/// The pattern that the name of a file matches, or else that of the file which a symlink leads to, with that name's last part.
+fn denied(path: &str, files: &dyn Files) -> Option<(&'static str, Option<String>)> {
+    if let Some(pattern) = secrets::denied(path) {
+        return Some((pattern, None));
+    }
+    let target = files.leads_to(&RelPath::new(path).ok()?)?;
+    let pattern = secrets::denied(target.trim_start_matches('/'))?;
+    Some((pattern, Some(target.rsplit('/').next().unwrap_or_default().to_owned())))
+}
+
 /// Stops a task that reads a file which holds secrets by its name.
 fn no_file(ground: &Ground, id: TaskId, files: &dyn Files) -> Result<(), Error> {
     let (task, rule) = (&ground.graph.tasks[id], ground.graph.rule(id));
     // Each with its place in the Genfile, and whether it is read whatever the recipe asks for.
     let mut denied: Vec<(&str, Option<&Place>, bool)> = Vec::new();
-    let is_denied = |path: &&str| secrets::denied(path).is_some();
-    let of_list = |paths| ground.lists.looked.first_of_secrets(paths).map(RelPath::as_str);
+    let is_denied = |path: &&str| self::denied(path, files).is_some();
+    let of_list = |paths| ground.lists.looked.first_of_secrets(paths, files).map(RelPath::as_str);
     let over = rule.foreach.as_ref().and_then(place_of);
     if let Some(item) = &task.item {
         let whole = item.files.iter().map(|(_, path)| path.as_str()).filter(is_denied);
@@ -161,11 +171,14 @@ fn no_file(ground: &Ground, id: TaskId, files: &dyn Files) -> Result<(), Error> 
     let Some((path, place, _)) = denied.into_iter().find(|(_, _, is_read)| *is_read || uses_contents) else {
         return Ok(());
     };
-    let named = match secrets::denied(path) {
-        Some(pattern) if pattern != path => format!("as files named `{pattern}` do"),
-        _ => "by its name".to_owned(),
+    let (named, leads) = match self::denied(path, files) {
+        Some((pattern, Some(target))) => {
+            (format!("as files named `{pattern}` do"), format!(" leads to `{target}`, which"))
+        }
+        Some((pattern, None)) if pattern != path => (format!("as files named `{pattern}` do"), String::new()),
+        _ => ("by its name".to_owned(), String::new()),
     };
-    let what = format!("`{path}` holds secrets {named}, and would be sent to a model");
+    let what = format!("`{path}`{leads} holds secrets {named}, and would be sent to a model");
     let error = Error::new(Code::Secret, what).at(place.unwrap_or(&rule.place).clone());
     Err(error.hint(format!("leave it out; {ALLOW}")))
 }

@@ -74,6 +74,10 @@ impl Files for Overlay<'_> {
         }
     }
 
+    fn leads_to(&self, path: &RelPath) -> Option<String> {
+        if self.made.contains_key(path) { None } else { self.under.leads_to(path) }
+    }
+
     fn blob(&self, digest: &Digest) -> Result<Arc<[u8]>, Error> {
         self.under.blob(digest)
     }

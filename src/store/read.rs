@@ -250,6 +250,12 @@ impl Files for WorkTree {
         }
     }
 
+    fn leads_to(&self, path: &RelPath) -> Option<String> {
+        let real = self.root.join(path).canonicalize().ok()?;
+        let own = self.root.canonicalize().ok()?.join(path);
+        (real != own).then(|| real.to_string_lossy().replace('\\', "/"))
+    }
+
     fn blob(&self, digest: &Digest) -> Result<Arc<[u8]>, Error> {
         let missing = || Error::new(Code::Unreadable, format!("the store does not hold {} any more", digest.short()));
         self.store.get(digest).ok_or_else(missing)

@@ -88,6 +88,31 @@ fn a_file_of_secrets_is_stopped_by_its_name_wherever_a_prompt_has_it() {
     is_stopped(&p, &server, "nothing like it", "`credentials` holds secrets");
 }
 
+#[cfg(unix)]
+#[test]
+fn a_file_of_secrets_is_stopped_by_whatever_name_a_symlink_gives_it() {
+    let server = Server::start();
+    let link = |p: Project, to: &str, at: &str| {
+        std::os::unix::fs::symlink(to, p.path(at)).expect("a link");
+        p
+    };
+    let p = link(page(&server, "    inputs: [note.txt]\n").file(".env", "A=nothing like it\n"), ".env", "note.txt");
+    is_stopped(
+        &p,
+        &server,
+        "nothing like it",
+        "`note.txt` leads to `.env`, which holds secrets as files named `.env` do",
+    );
+    let p = page(&server, "    foreach: in/*\n    inputs: [\"{{item.path}}\"]\n");
+    let p = link(p.file("in/readme.md", "").remove("in/readme.md").file("keys/id_rsa", "nothing like it\n"), "../keys/id_rsa", "in/link.txt");
+    is_stopped(&p, &server, "nothing like it", "`in/link.txt` leads to `id_rsa`");
+    // A folder that is a link, and a link to what is harmless.
+    let p = page(&server, "    inputs: [tools/config]\n").file(".aws/config", "nothing like it\n");
+    is_stopped(&link(p, ".aws", "tools"), &server, "nothing like it", "`tools/config` leads to `config`");
+    let p = link(page(&server, "    inputs: [note.txt]\n").file("a.txt", "x\n"), "a.txt", "note.txt");
+    p.run([]).exits(0);
+}
+
 #[test]
 fn a_file_of_secrets_is_pointed_at_in_the_genfile() {
     let server = Server::start();
