@@ -6,11 +6,20 @@ use miette::{MietteError, MietteSpanContents, SourceCode, SourceSpan, SpanConten
 
 use super::sanitize::{sanitize, sanitize_in_place};
 use crate::error::Place;
+use crate::secrets;
 
 /// The most characters of a line that are shown.
 const WIDTH: usize = 160;
 /// How many of them stand before the place, where the line is cut there.
 const BEFORE: usize = 60;
+
+/// Lines with what looks like a credential in them blotted out: an error about something else may stand beside one. All else stays
+/// where it is.
+fn without_secrets(lines: &str) -> String {
+    let found = secrets::find(lines).unwrap_or_default();
+    let spans: Vec<Range<usize>> = found.into_iter().map(|found| found.span).collect();
+    if spans.is_empty() { lines.to_owned() } else { secrets::blotted(lines, &spans) }
+}
 
 /// The line of a place with the lines above and below it.
 pub(super) struct Excerpt {
@@ -61,7 +70,7 @@ impl Excerpt {
         let label = start.min(lines.len())..(start + length).min(lines.len());
         Excerpt {
             name: sanitize(&place.source.name),
-            lines: sanitize_in_place(&lines),
+            lines: sanitize_in_place(&without_secrets(&lines)),
             first,
             at: (line - 1, column - 1),
             label,

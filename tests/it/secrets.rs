@@ -104,11 +104,13 @@ fn a_file_of_secrets_is_stopped_by_whatever_name_a_symlink_gives_it() {
         "`note.txt` leads to `.env`, which holds secrets as files named `.env` do",
     );
     let p = page(&server, "    foreach: in/*\n    inputs: [\"{{item.path}}\"]\n");
-    let p = link(p.file("in/readme.md", "").remove("in/readme.md").file("keys/id_rsa", "nothing like it\n"), "../keys/id_rsa", "in/link.txt");
+    let p = p.file("keys/id_rsa", "nothing like it\n");
+    fs_err::create_dir(p.path("in")).expect("a folder");
+    let p = link(p, "../keys/id_rsa", "in/link.txt");
     is_stopped(&p, &server, "nothing like it", "`in/link.txt` leads to `id_rsa`");
-    // A folder that is a link, and a link to what is harmless.
-    let p = page(&server, "    inputs: [tools/config]\n").file(".aws/config", "nothing like it\n");
-    is_stopped(&link(p, ".aws", "tools"), &server, "nothing like it", "`tools/config` leads to `config`");
+    // By its folder, and one to what is harmless.
+    let p = page(&server, "    inputs: [tools]\n").file(".aws/config", "nothing like it\n");
+    is_stopped(&link(p, ".aws/config", "tools"), &server, "nothing like it", "`tools` leads to `config`");
     let p = link(page(&server, "    inputs: [note.txt]\n").file("a.txt", "x\n"), "a.txt", "note.txt");
     p.run([]).exits(0);
 }
@@ -130,6 +132,17 @@ fn a_file_of_secrets_is_pointed_at_in_the_genfile() {
           help: leave it out; `allow_secrets: true` in the rule sends it all the same
     "#]])
         .exits(2);
+}
+
+#[test]
+fn an_error_about_something_else_does_not_show_what_stands_beside_it() {
+    let p = Project::new().file(
+        "Genfile",
+        &format!("version: 1\nvars: {{db: \"postgres://shop:{PASSWORD}@db.acme.dev/shop\"}}\nruels: {{}}\n"),
+    );
+    let run = p.run(["check"]);
+    assert!(!run.stderr.contains(PASSWORD), "{run}");
+    run.stderr_has("postgres://shop:").stderr_has("ruels").exits(2);
 }
 
 #[test]
