@@ -70,7 +70,10 @@ impl Means<'_> {
 
     /// What a request for these tasks will take; `rules` are theirs, one for each.
     pub fn of(&self, request: &Request, asks: &[&Ask], rules: &[&str]) -> Estimate {
-        let expected = || asks.iter().zip(rules).map(|(ask, rule)| self.ledger.expected_output(rule, ask.limit()));
+        let expected = || {
+            let cap = |ask: &Ask| ask.limit().into_iter().chain(self.model.max_output).min();
+            asks.iter().zip(rules).map(move |(ask, rule)| self.ledger.expected_output(rule, cap(ask)))
+        };
         let in_answer = |expected: Expected| match asks {
             [_] => expected.usual,
             _ => llm::framed(expected.usual, 1),
@@ -197,6 +200,8 @@ mod tests {
         assert_eq!(of(none, &ledger, &ask(&text, Some(80))), (100, 40, 80, true));
         let known = Model { max_output: Some(9000), ..none };
         assert_eq!(of(known, &ledger, &ask(&text, None)), (100, 500, 9000, false));
+        let short = Model { max_output: Some(60), ..none };
+        assert_eq!(of(short, &ledger, &ask(&text, None)), (100, 30, 60, false));
         ledger.note_result("r", 100, 30);
         ledger.note_prompt("m", "length", 100, 150);
         assert_eq!(of(known, &ledger, &ask(&text, None)), (150, 30, 9000, false));

@@ -65,3 +65,23 @@ pub fn shortfall(why: &Shortfall) -> String {
         Shortfall::Broken(what) => format!("the answer broke off: {what}"),
     }
 }
+
+/// An amount of USD, as short as it is exact enough.
+pub fn usd(amount: f64) -> String {
+    match amount {
+        0.0 => "0".to_owned(),
+        amount if amount < 0.01 => format!("{amount:.5}"),
+        amount if amount < 1.0 => format!("{amount:.4}"),
+        amount => format!("{amount:.2}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn amounts_are_short() {
+        assert_eq!([0.0, 0.0000123, 0.0421, 12.0].map(usd), ["0", "0.00001", "0.0421", "12.00"]);
+    }
+}

@@ -13,6 +13,7 @@ use crate::graph::TaskId;
 use crate::llm::Ask;
 use crate::project::{Planned, Project};
 use crate::ui;
+use crate::wording::usd;
 
 pub(super) fn run(context: &Context, names: &[String]) -> Result<Exit, Errors> {
     let location = context.location()?;
@@ -25,12 +26,13 @@ pub(super) fn run(context: &Context, names: &[String]) -> Result<Exit, Errors> {
         };
         planned.plan.batches = planned.plan.batches.iter().flat_map(alone).collect();
     }
-    let warnings = without_room(&mut planned);
+    let mut warnings = without_room(&mut planned);
     let requests = planned.plan.batches.iter().map(|batch| estimate(&planned, batch));
     let costs = Costs {
         requests: requests.collect::<Result<_, _>>()?,
         without_genmake: without_genmake(&planned, &planned.plan.batches)?,
     };
+    warnings.extend(over_budget(context, &planned, &costs.sum()));
     match context.options.format {
         Format::Json => ui::out(&format!("{:#}\n", to_json(&planned, &costs, &warnings))),
         _ => to_text(context, &planned, &costs, &warnings),
@@ -53,6 +55,27 @@ fn without_room(planned: &mut Planned) -> Vec<String> {
     planned.plan.batches.iter_mut().for_each(|batch| batch.tasks.retain(|task| !failed[*task]));
     planned.plan.batches.retain(|batch| !batch.tasks.is_empty());
     warnings
+}
+
+/// Why a build would not come to its end under the budget, if it would not.
+fn over_budget(context: &Context, planned: &Planned, sum: &Sum) -> Option<String> {
+    let said = planned.graph().manifest.budget;
+    let max_tokens = context.options.max_tokens.or(said.max_tokens);
+    let max_cost = context.options.max_cost.or(said.max_cost_usd);
+    let tokens = sum.input + sum.output;
+    match (max_tokens, max_cost, sum.cost) {
+        _ if sum.requests == 0 => None,
+        (Some(most), ..) if tokens > most => {
+            Some(format!("the budget of {most} tokens will not do: about {tokens} are to be used"))
+        }
+        (_, Some(most), Some(cost)) if cost > most => {
+            Some(format!("the budget of {} USD will not do: this costs about {}", usd(most), usd(cost)))
+        }
+        (_, Some(most), None) => {
+            Some(format!("the budget of {} USD cannot be kept: what is unpriced is not asked under it", usd(most)))
+        }
+        _ => None,
+    }
 }
 
 /// What the requests would take.

@@ -2,10 +2,10 @@
 
 use super::Context;
 use crate::batch::Batch;
-use crate::engine::usd;
 use crate::error::{Code, Error};
 use crate::project::Planned;
 use crate::ui;
+use crate::wording::usd;
 
 /// Asks about a run that will probably use more tokens than `confirm_above_tokens`. Without a terminal to ask on it is refused. Models
 /// on this machine are never asked about.

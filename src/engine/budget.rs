@@ -7,6 +7,7 @@ use crate::error::{Code, Error};
 use crate::estimate::Estimate;
 use crate::graph::TaskId;
 use crate::path::RelPath;
+use crate::wording::usd;
 
 /// What is left of what a run may spend.
 #[derive(Debug, Default)]
@@ -137,15 +138,6 @@ impl Spent {
     }
 }
 
-/// An amount of USD, as short as it is exact enough.
-pub fn usd(amount: f64) -> String {
-    match amount {
-        0.0 => "0".to_owned(),
-        amount if amount < 0.01 => format!("{amount:.5}"),
-        amount => format!("{amount:.2}"),
-    }
-}
-
 fn unpriced(what: &RelPath) -> Error {
     Error::new(
         Code::Budget,
@@ -217,14 +209,9 @@ mod tests {
         assert_eq!(admit(&mut budget, 1, &request(1000, Some(price))), Ok(true));
         budget.settle(1, 1000, 0.9);
         let error = admit(&mut budget, 2, &request(1000, Some(price))).unwrap_err();
-        assert!(error.message.contains("0.90 are spent, and it can cost 1.00"), "{}", error.message);
+        assert!(error.message.contains("0.9000 are spent, and it can cost 1.00"), "{}", error.message);
         assert_eq!(admit(&mut budget, 2, &request(1000, Some(Price::FREE))), Ok(true));
         assert_eq!(admit(&mut budget, 3, &request(1, None)).unwrap_err().code, Code::Budget);
         assert_eq!(admit(&mut Budget::new(None, Some(10)), 3, &request(1, None)), Ok(true));
-    }
-
-    #[test]
-    fn amounts_are_short() {
-        assert_eq!([0.0, 0.0000123, 0.0421, 12.0].map(usd), ["0", "0.00001", "0.04", "12.00"]);
     }
 }

@@ -28,7 +28,8 @@ impl plan::Experience for Shared {
     }
 
     fn expected_output(&self, id: TaskId, ask: &Ask) -> u64 {
-        self.ledger().expected_output(&self.graph.rule(id).name, ask.limit()).usual
+        let cap = ask.limit().into_iter().chain(plan::Experience::model(self, id, &ask.model).max_output).min();
+        self.ledger().expected_output(&self.graph.rule(id).name, cap).usual
     }
 }
 

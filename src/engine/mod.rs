@@ -43,7 +43,6 @@ use crate::provider::Provider;
 use crate::shell::Shell;
 use crate::store::{self, Journal, Origin, Record, Store, WorkTree};
 
-pub use budget::usd;
 pub use edits::accept_by_hand;
 pub use local::pool;
 

@@ -87,7 +87,7 @@ impl Chunks {
         if self.reason.is_none() && (self.garbled.is_some() || !self.is_done) {
             let what = match &self.garbled {
                 Some(what) => format!("the answer broke off in {what:?}"),
-                None => "the answer broke off".to_owned(),
+                None => "the connection ended before the answer did".to_owned(),
             };
             return Err(Failure { request_id, ..broken.unwrap_or_else(|| Failure::new(FailureKind::Cut, what)) });
         }

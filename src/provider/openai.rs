@@ -111,15 +111,18 @@ pub(super) fn answer(reply: &Reply) -> Result<Answer, Failure> {
     Ok(Answer { text, stop: stop(refusal, reason), usage, request_id })
 }
 
+/// More tokens than any model takes or writes.
+const MOST: u64 = 1 << 32;
+
 /// The tokens that a body, or a piece of one, says.
 pub(super) fn usage(body: &Value) -> Usage {
-    let count = |pointer: &str| body.pointer(pointer).and_then(Value::as_u64).unwrap_or(0);
-    Usage {
-        input: count("/usage/prompt_tokens"),
-        cached: count("/usage/prompt_tokens_details/cached_tokens"),
-        cache_write: count("/usage/prompt_tokens_details/cache_write_tokens"),
-        output: count("/usage/completion_tokens"),
-    }
+    // What no request can take was not counted.
+    let count =
+        |pointer: &str| body.pointer(pointer).and_then(Value::as_u64).filter(|tokens| *tokens <= MOST).unwrap_or(0);
+    let input = count("/usage/prompt_tokens");
+    let cached = count("/usage/prompt_tokens_details/cached_tokens").min(input);
+    let cache_write = count("/usage/prompt_tokens_details/cache_write_tokens").min(input - cached);
+    Usage { input, cached, cache_write, output: count("/usage/completion_tokens") }
 }
 
 /// What a body that is no answer looks like.

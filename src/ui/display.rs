@@ -244,10 +244,16 @@ fn closing(summary: &Summary) -> String {
         }
     }
     let llm = &summary.llm;
+    // What is free is not worth a word.
+    let cost = match llm.cost_usd {
+        None => ", unpriced".to_owned(),
+        Some(0.0) => String::new(),
+        Some(cost) => format!(", {} USD", wording::usd(cost)),
+    };
     let requests = match llm.requests {
         0 => String::new(),
-        1 => format!(" · 1 request, {} tokens in, {} out", llm.input_tokens, llm.output_tokens),
-        n => format!(" · {n} requests, {} tokens in, {} out", llm.input_tokens, llm.output_tokens),
+        1 => format!(" · 1 request, {} tokens in, {} out{cost}", llm.input_tokens, llm.output_tokens),
+        n => format!(" · {n} requests, {} tokens in, {} out{cost}", llm.input_tokens, llm.output_tokens),
     };
     let what = match (summary.is_success(), total) {
         _ if summary.interrupted => "interrupted",

@@ -253,11 +253,16 @@ fn what_a_provider_does_not_count_is_spent_all_the_same() {
 fn costs_are_bounded_as_tokens_are_and_an_option_goes_before_the_genfile() {
     let server = Server::start();
     let p = asking(&server, "budget: {max_cost_usd: 130}", &format!("in_flight: 1, {DEAR}"), FOUR);
+    p.run(["plan", "--max-cost", "50"])
+        .stdout_has("warning: the budget of 50.00 USD will not do: this costs about ")
+        .exits(0);
+    p.run(["plan", "--max-cost", "5000"]).exits(0);
+    assert_eq!(plan(&p)["warnings"].as_array().map(Vec::len), Some(1));
     p.run(["--max-cost", "50"]).stderr_has("the budget of 50.00 USD has no room").stderr_has("0 are spent").exits(2);
     assert_eq!(server.count(), 0);
     p.run([]).stderr_has("the budget of 130.00 USD has no room").exits(2);
     assert!((1..4).contains(&server.count()));
-    p.run(["--max-cost", "1000"]).exits(0);
+    p.run(["--max-cost", "1000"]).stderr_has(" USD\n").exits(0);
     assert_eq!(server.count(), 4);
     p.run(["--max-cost", "cheap"]).stderr_has("an amount of USD, such as 2.50").exits(2);
 }
