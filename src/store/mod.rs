@@ -69,7 +69,7 @@ pub fn sweep(root: &Path, lock_name: &str, store: &Store, records: &[Record]) {
     let folder = root.join(FOLDER);
     store.sweep();
     clear_stage(root, store);
-    for name in ["state", "journal", ".gitignore"] {
+    for name in ["state", "journal", "ledger", ".gitignore"] {
         write::sweep(&folder.join(name));
     }
     write::sweep(&root.join(lock_name));
@@ -171,8 +171,9 @@ mod tests {
             root.join(name)
                 .with_file_name(format!(".genmake-{}.tmp", Digest::of(name.rsplit('/').next().unwrap()).short()))
         };
-        let left = ["docs/a.md", "Genfile.lock", ".genmake/state", ".genmake/journal", ".genmake/.gitignore"];
-        let mut left: Vec<PathBuf> = left.into_iter().map(leftover).collect();
+        let own = ["state", "journal", "ledger", ".gitignore"].map(|name| format!(".genmake/{name}"));
+        let left = ["docs/a.md", "Genfile.lock"].into_iter().chain(own.iter().map(String::as_str));
+        let mut left: Vec<PathBuf> = left.map(leftover).collect();
         left.push(folder.join("store/begun/7"));
         let theirs = leftover("docs/b.md");
         for file in left.iter().chain([&theirs]) {
