@@ -197,11 +197,11 @@ mod tests {
         };
         let text = "abcd".repeat(93);
         assert_eq!(of(none, &ledger, &ask(&text, None)), (100, 500, 2000, false));
-        assert_eq!(of(none, &ledger, &ask(&text, Some(80))), (100, 40, 80, true));
+        assert_eq!(of(none, &ledger, &ask(&text, Some(80))), (100, 27, 80, true));
         let known = Model { max_output: Some(9000), ..none };
         assert_eq!(of(known, &ledger, &ask(&text, None)), (100, 500, 9000, false));
         let short = Model { max_output: Some(60), ..none };
-        assert_eq!(of(short, &ledger, &ask(&text, None)), (100, 30, 60, false));
+        assert_eq!(of(short, &ledger, &ask(&text, None)), (100, 20, 60, false));
         ledger.note_result("r", 100, 30);
         ledger.note_prompt("m", "length", 100, 150);
         assert_eq!(of(known, &ledger, &ask(&text, None)), (150, 30, 9000, false));

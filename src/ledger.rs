@@ -78,7 +78,7 @@ impl Ledger {
     }
 
     /// The tokens that one result of a rule will have of its own: as its results before had, or else as those have that stand in the tree. Of a
-    /// rule without results half of what its `max_output_tokens` allows, and no more than 500.
+    /// rule without results a third of what its `max_output_tokens` allows, since people leave room, and no more than 500.
     pub fn expected_output(&self, rule: &str, max_output_tokens: Option<u64>) -> Expected {
         let cap = max_output_tokens.unwrap_or(u64::MAX);
         let of = if self.knows(rule) { self.rules.get(rule) } else { self.standing.get(rule) };
@@ -87,7 +87,7 @@ impl Ledger {
                 let usual = of.output.div_ceil(of.results).min(cap);
                 Expected { usual, most: of.longest.clamp(usual, cap.max(usual)) }
             }
-            None => Expected { usual: UNKNOWN.min(cap.div_ceil(2)), most: (UNKNOWN * 4).min(cap) },
+            None => Expected { usual: UNKNOWN.min(cap.div_ceil(3)), most: (UNKNOWN * 4).min(cap) },
         }
     }
 
@@ -174,7 +174,7 @@ mod tests {
             (expected.usual, expected.most)
         };
         assert_eq!(expected(&ledger, None), (500, 2000));
-        assert_eq!(expected(&ledger, Some(100)), (50, 100));
+        assert_eq!(expected(&ledger, Some(100)), (34, 100));
         assert_eq!(expected(&ledger, Some(8000)), (500, 2000));
         // What stands there says more than a guess, and less than what was counted.
         [90, 0, 30].into_iter().for_each(|output| ledger.note_standing("r", output));

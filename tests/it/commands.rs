@@ -429,12 +429,12 @@ fn plan_of_a_clean_checkout_makes_nothing() {
             generate  docs/e5.md     new  [request 1]
             generate  docs/e6.md     new  [request 2]
             generate  docs/e7.md     new  [request 2]
-            request 1: 5 tasks, p (m), about 105 tokens in and 295 out (at most 705), free
-            request 2: 2 tasks, p (m), about 68 tokens in and 118 out (at most 282), free
+            request 1: 5 tasks, p (m), about 105 tokens in and 210 out (at most 705), free
+            request 2: 2 tasks, p (m), about 68 tokens in and 84 out (at most 282), free
             saves about 41 tokens: batching 30, templates 11
             0 fresh, 1 to render, 7 to generate; 2 requests
-            in all about 173 tokens in and 413 out, free
-            without genmake 7 requests, about 161 tokens in and 350 out, free
+            in all about 173 tokens in and 294 out, free
+            without genmake 7 requests, about 161 tokens in and 238 out, free
         "#]])
         .exits(0);
     assert!(!p.exists(".genmake"));
@@ -442,11 +442,11 @@ fn plan_of_a_clean_checkout_makes_nothing() {
         .stdout(expect![[r#"
             generate  docs/e1.md  new  [request 1]
             generate  docs/e2.md  new  [request 2]
-            request 1: 1 task, p (m), about 23 tokens in and 50 out (at most 100), free
-            request 2: 1 task, p (m), about 23 tokens in and 50 out (at most 100), free
+            request 1: 1 task, p (m), about 23 tokens in and 34 out (at most 100), free
+            request 2: 1 task, p (m), about 23 tokens in and 34 out (at most 100), free
             0 fresh, 2 to generate; 2 requests
-            in all about 46 tokens in and 100 out, free
-            without genmake 2 requests, about 46 tokens in and 100 out, free
+            in all about 46 tokens in and 68 out, free
+            without genmake 2 requests, about 46 tokens in and 68 out, free
         "#]])
         .exits(0);
 }
