@@ -7,13 +7,14 @@
 use serde_json::Value;
 
 use super::http::Reply;
+use super::wire::Pieces;
 use super::{Failure, FailureKind, openai};
 use crate::llm::{Answer, Usage};
 
 /// The end of a stream, where a server says it.
 const DONE: &str = "[DONE]";
 
-/// An answer that comes in pieces. Its text goes to whoever listens.
+/// An answer that comes in pieces.
 #[derive(Default)]
 pub(super) struct Chunks {
     refusal: String,
@@ -25,9 +26,8 @@ pub(super) struct Chunks {
     is_done: bool,
 }
 
-impl Chunks {
-    /// Takes an event in: the text that it adds.
-    pub fn event(&mut self, name: &str, data: &str) -> Option<String> {
+impl Pieces for Chunks {
+    fn event(&mut self, name: &str, data: &str) -> Option<String> {
         let data = data.trim();
         if self.is_done || data.is_empty() {
             return None;
@@ -68,17 +68,11 @@ impl Chunks {
         text("content").map(str::to_owned)
     }
 
-    /// What the provider said that the answer took, as far as it has.
-    pub fn usage(&self) -> Usage {
+    fn usage(&self) -> Usage {
         self.usage
     }
 
-    /// The answer of this text, once no more comes; `broken` if something broke off. What is lost after the last of the text is
-    /// no loss.
-    ///
-    /// # Errors
-    /// It did not come to its end: why.
-    pub fn end(&self, head: &Reply, text: &str, broken: Option<Failure>) -> Result<Answer, Failure> {
+    fn end(&self, head: &Reply, text: &str, broken: Option<Failure>) -> Result<Answer, Failure> {
         let request_id = openai::request_id(head);
         if let Some(error) = &self.error {
             return Err(openai::failure(head, Some(error), request_id));

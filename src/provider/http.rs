@@ -10,6 +10,7 @@ use ureq::{Agent, BodyReader};
 
 use super::live::Secret;
 use super::mask::Mask;
+use super::wire::Wire;
 use super::{Failure, FailureKind};
 
 /// The longest answer that is read, in bytes.
@@ -74,11 +75,6 @@ impl Http {
         Http { agent: config.build().into(), base_url: base_url.to_owned(), key }
     }
 
-    /// Whether this is OpenAI itself, and not one of the many that speak its language.
-    pub fn is_openai(&self) -> bool {
-        host(&self.base_url) == "api.openai.com"
-    }
-
     /// Whether the address is on this machine.
     pub fn is_local(&self) -> bool {
         is_loopback(&self.base_url)
@@ -103,14 +99,12 @@ impl Http {
         }
     }
 
-    /// Sends a body, and waits until the reply begins.
-    pub fn post(&self, path: &str, body: &Value) -> Result<Incoming, Failure> {
+    /// Sends a body, with what its format says beside it, and waits until the reply begins.
+    pub fn post(&self, wire: &dyn Wire, path: &str, body: &Value) -> Result<Incoming, Failure> {
         // What is packed arrives in larger pieces.
         let request = self.agent.post(format!("{}{path}", self.base_url)).header("accept-encoding", "identity");
-        let request = match &self.key {
-            Some(Secret(key)) => request.header("authorization", format!("Bearer {key}")),
-            None => request,
-        };
+        let headers = wire.headers(self.key.as_ref().map(|Secret(key)| key.as_str()));
+        let request = headers.into_iter().fold(request, |request, (name, value)| request.header(name, value));
         let (head, body) = request.send_json(body).map_err(|e| self.failure(&e))?.into_parts();
         let head = Reply { status: head.status.as_u16(), headers: head.headers, body: Vec::new() };
         Ok(Incoming { head, body: body.into_with_config().limit(MAX_BODY).reader() })

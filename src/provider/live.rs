@@ -1,16 +1,17 @@
 //! A provider over the network: key, address, retries, and `start:`.
 
+use std::collections::HashMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use super::chunks::Chunks;
 use super::http::{self, Http, Incoming, is_loopback};
-use super::openai::Way;
+use super::openai::OpenAi;
 use super::sse::Events;
 use super::start::{self, Server};
-use super::{Failure, FailureKind, Heard, Notice, openai, retry};
+use super::wire::{Pieces, Refused, Wire};
+use super::{Failure, FailureKind, Heard, Notice, retry};
 use crate::cancel::Cancel;
 use crate::error::{Code, Error};
 use crate::llm::{Answer, Request, Stop};
@@ -28,19 +29,32 @@ impl fmt::Debug for Secret {
 /// A provider, ready to be asked from several threads.
 pub struct Provider {
     name: String,
-    api: Api,
+    wire: Box<dyn Wire>,
     http: Http,
     /// Not asked for before the first request: a run that needs no request starts nothing.
     server: Mutex<Option<Result<Server, Error>>>,
     start: Option<(String, Duration)>,
-    /// How answers are asked for, as far as the server is known to take it.
-    way: Mutex<Way>,
+    /// What the server is known to refuse, by model.
+    refused: Mutex<HashMap<String, Refused>>,
     root: PathBuf,
     cancel: Cancel,
 }
 
 /// How much of a stream is read at once.
 const PIECE: usize = 16 << 10;
+
+/// An attempt that brought no answer.
+struct Missed {
+    failure: Failure,
+    /// Whether the server refused something that it will be asked without.
+    goes_otherwise: bool,
+}
+
+impl From<Failure> for Missed {
+    fn from(failure: Failure) -> Missed {
+        Missed { failure, goes_otherwise: false }
+    }
+}
 
 impl Provider {
     /// A provider as the Genfile declares it. `env` reads the environment; `trusted` are hosts that a person named.
@@ -57,11 +71,11 @@ impl Provider {
         let key = declared.key_env.as_ref().map(|name| key(declared, name, env, trusted)).transpose()?;
         Ok(Provider {
             name: declared.name.clone(),
-            api: declared.api,
+            wire: wire(declared),
             http: Http::new(&declared.base_url, key, declared.in_flight, declared.timeout),
             server: Mutex::new(None),
             start: declared.start.clone(),
-            way: Mutex::new(Way::Stream),
+            refused: Mutex::default(),
             root: root.to_path_buf(),
             cancel,
         })
@@ -83,17 +97,17 @@ impl Provider {
             if self.cancel.is_cancelled() {
                 return Err(Failure::new(FailureKind::Cancelled, "interrupted"));
             }
-            let way = self.way();
             hear(Heard::Begins);
-            let failure = match self.once(request, way, hear) {
+            let Missed { failure, goes_otherwise } = match self.once(request, hear) {
                 Ok(answer) => return Ok(answer),
-                Err(failure) => Failure {
-                    message: self.http.without_key(&failure.message),
-                    request_id: failure.request_id.map(|id| self.http.without_key(&id)),
-                    ..failure
-                },
+                Err(missed) => missed,
             };
-            if self.way() > way {
+            let failure = Failure {
+                message: self.http.without_key(&failure.message),
+                request_id: failure.request_id.map(|id| self.http.without_key(&id)),
+                ..failure
+            };
+            if goes_otherwise {
                 tell(Notice::Retry(failure, Duration::ZERO));
                 continue;
             }
@@ -104,32 +118,36 @@ impl Provider {
         }
     }
 
-    fn way(&self) -> Way {
-        *self.way.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// Sends a request once.
-    fn once(&self, request: &Request, way: Way, hear: &mut dyn FnMut(Heard<'_>) -> bool) -> Result<Answer, Failure> {
-        let (path, body) = match self.api {
-            Api::OpenAi => ("/chat/completions", openai::body(request, self.http.is_openai(), way)),
-        };
-        let incoming = self.http.post(path, &body)?;
+    fn once(&self, request: &Request, hear: &mut dyn FnMut(Heard<'_>) -> bool) -> Result<Answer, Missed> {
+        let refused = || self.refused.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut known = refused().get(&request.model).cloned().unwrap_or_default();
+        let body = self.wire.body(request, &known);
+        let incoming = self.http.post(&*self.wire, &self.wire.path(request), &body)?;
         if incoming.is_events() {
-            return self.listen(incoming, hear);
+            return Ok(self.listen(incoming, self.wire.pieces(&body), hear)?);
         }
         let reply = self.http.whole(incoming)?;
-        if let Some(way) = way.after(&reply) {
-            let mut known = self.way.lock().unwrap_or_else(PoisonError::into_inner);
-            *known = way.max(*known);
+        // Another request may have found it out meanwhile: what counts is that this one was sent with it.
+        let refusal = self.wire.refusal(&body, &reply).filter(|refusal| known.note(refusal.clone()));
+        let goes_otherwise = refusal.is_some();
+        if let Some(refusal) = refusal {
+            refused().entry(request.model.clone()).or_default().note(refusal);
         }
-        let answer = self.without_key(openai::answer(&reply)?);
+        let answer = self.wire.answer(&body, &reply).map_err(|failure| Missed { failure, goes_otherwise })?;
+        let answer = self.without_key(answer);
         hear(Heard::Text(&answer.text));
         Ok(answer)
     }
 
     /// Reads an answer that comes in pieces.
-    fn listen(&self, mut incoming: Incoming, hear: &mut dyn FnMut(Heard<'_>) -> bool) -> Result<Answer, Failure> {
-        let (mut events, mut chunks, mut mask) = (Events::default(), Chunks::default(), self.http.mask());
+    fn listen(
+        &self,
+        mut incoming: Incoming,
+        mut pieces: Box<dyn Pieces>,
+        hear: &mut dyn FnMut(Heard<'_>) -> bool,
+    ) -> Result<Answer, Failure> {
+        let (mut events, mut mask) = (Events::default(), self.http.mask());
         let (mut text, mut is_worth_keeping) = (String::new(), false);
         let mut take = |piece: String| {
             if !piece.is_empty() {
@@ -144,7 +162,7 @@ impl Provider {
                 return Err(Failure::new(FailureKind::Cancelled, "interrupted"));
             }
             let mut event = |name: &str, data: &str| {
-                if let Some(piece) = chunks.event(name, data) {
+                if let Some(piece) = pieces.event(name, data) {
                     take(mask.next(&piece));
                 }
             };
@@ -158,11 +176,11 @@ impl Provider {
             }
         };
         take(mask.end());
-        match chunks.end(&incoming.head, &text, broken) {
+        match pieces.end(&incoming.head, &text, broken) {
             Ok(answer) => Ok(self.without_key(answer)),
             Err(failure) if is_worth_keeping => {
                 let stop = Stop::Broken(self.http.without_key(&failure.message));
-                Ok(Answer { text, stop, usage: chunks.usage(), request_id: failure.request_id })
+                Ok(Answer { text, stop, usage: pieces.usage(), request_id: failure.request_id })
             }
             Err(failure) => Err(failure),
         }
@@ -207,6 +225,13 @@ impl Provider {
             })
         });
         result.as_ref().map(drop).map_err(Error::clone)
+    }
+}
+
+/// What a provider speaks.
+fn wire(declared: &manifest::Provider) -> Box<dyn Wire> {
+    match declared.api {
+        Api::OpenAi => Box::new(OpenAi::new(&declared.base_url)),
     }
 }
 

@@ -22,6 +22,8 @@ mod sse;
 mod start;
 #[cfg(feature = "net")]
 mod strict;
+#[cfg(feature = "net")]
+mod wire;
 
 use std::time::Duration;
 

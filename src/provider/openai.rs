@@ -3,11 +3,11 @@
 //! Facts from OpenAI's API reference and from recorded traffic: a refusal comes with `finish_reason: "stop"` and no content;
 //! `length` may come with empty content when thinking used the budget; some 429s never pass, however long one waits.
 
-use std::time::Duration;
-
 use serde_json::{Value, json};
 
-use super::http::Reply;
+use super::chunks::Chunks;
+use super::http::{self, Reply};
+use super::wire::{Pieces, Refusal, Refused, Wire, garbled, retry_after, unsaid};
 use super::{Failure, FailureKind, strict};
 use crate::llm::{Answer, Request, Stop, Usage};
 use crate::prompt::Role;
@@ -15,61 +15,76 @@ use crate::prompt::Role;
 /// 429s that waiting does not cure.
 const OUT_OF_MONEY: &[&str] = &["insufficient_quota", "credit_balance_exhausted", "billing_hard_limit_reached"];
 
-/// How an answer is asked for. Servers that refuse a part of it are asked without.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Way {
-    /// In pieces, with its tokens at the end.
-    Stream,
-    /// In pieces.
-    BareStream,
-    /// In one.
-    Whole,
+/// OpenAI's chat completions.
+pub(super) struct OpenAi {
+    /// Whether this is OpenAI itself, where `max_tokens` has another name, and not one of the many that speak its language.
+    is_official: bool,
 }
 
-impl Way {
-    /// How to ask instead, where a server refused a request because of how it asks.
-    pub fn after(self, reply: &Reply) -> Option<Way> {
+impl OpenAi {
+    pub fn new(base_url: &str) -> OpenAi {
+        OpenAi { is_official: http::host(base_url) == "api.openai.com" }
+    }
+}
+
+impl Wire for OpenAi {
+    fn path(&self, _: &Request) -> String {
+        "/chat/completions".to_owned()
+    }
+
+    fn headers(&self, key: Option<&str>) -> Vec<(&'static str, String)> {
+        key.map(|key| ("authorization", format!("Bearer {key}"))).into_iter().collect()
+    }
+
+    fn body(&self, request: &Request, refused: &Refused) -> Value {
+        let messages = request.messages.iter().map(|message| {
+            let role = match message.role {
+                Role::System => "system",
+                Role::User => "user",
+                Role::Model => "assistant",
+            };
+            json!({"role": role, "content": message.text})
+        });
+        let mut body = json!({"model": request.model, "messages": messages.collect::<Vec<_>>()});
+        for (name, value) in &request.params {
+            body[name] = value.clone();
+        }
+        if let Some(limit) = request.max_output_tokens {
+            body[if self.is_official { "max_completion_tokens" } else { "max_tokens" }] = limit.into();
+        }
+        if let Some(schema) = &request.schema {
+            let schema = json!({"name": "result", "strict": strict::takes(schema), "schema": schema});
+            body["response_format"] = json!({"type": "json_schema", "json_schema": schema});
+        }
+        if !refused.has("stream") {
+            body["stream"] = true.into();
+            if !refused.has("stream_options") {
+                body["stream_options"] = json!({"include_usage": true});
+            }
+        }
+        body
+    }
+
+    fn refusal(&self, sent: &Value, reply: &Reply) -> Option<Refusal> {
+        if !matches!(reply.status, 400 | 422 | 501) || sent.get("stream").is_none() {
+            return None;
+        }
         let body = String::from_utf8_lossy(&reply.body).to_ascii_lowercase();
+        if sent.get("stream_options").is_some() && body.contains("stream_options") {
+            return Some(Refusal::Part("stream_options".to_owned()));
+        }
         // By whole words: what an upstream server says is another matter.
         let mut words = body.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
-        match (reply.status, self) {
-            (400 | 422 | 501, Way::Stream) if body.contains("stream_options") => Some(Way::BareStream),
-            (400 | 422 | 501, Way::Stream | Way::BareStream) if words.any(|word| word.starts_with("stream")) => {
-                Some(Way::Whole)
-            }
-            _ => None,
-        }
+        words.any(|word| word.starts_with("stream")).then(|| Refusal::Part("stream".to_owned()))
     }
-}
 
-/// The body of a request. `official` is OpenAI itself, where `max_tokens` has another name.
-pub(super) fn body(request: &Request, official: bool, way: Way) -> Value {
-    let messages = request.messages.iter().map(|message| {
-        let role = match message.role {
-            Role::System => "system",
-            Role::User => "user",
-            Role::Model => "assistant",
-        };
-        json!({"role": role, "content": message.text})
-    });
-    let mut body = json!({"model": request.model, "messages": messages.collect::<Vec<_>>()});
-    for (name, value) in &request.params {
-        body[name] = value.clone();
+    fn answer(&self, _: &Value, reply: &Reply) -> Result<Answer, Failure> {
+        answer(reply)
     }
-    if let Some(limit) = request.max_output_tokens {
-        body[if official { "max_completion_tokens" } else { "max_tokens" }] = limit.into();
+
+    fn pieces(&self, _: &Value) -> Box<dyn Pieces> {
+        Box::<Chunks>::default()
     }
-    if let Some(schema) = &request.schema {
-        let schema = json!({"name": "result", "strict": strict::takes(schema), "schema": schema});
-        body["response_format"] = json!({"type": "json_schema", "json_schema": schema});
-    }
-    if way != Way::Whole {
-        body["stream"] = true.into();
-    }
-    if way == Way::Stream {
-        body["stream_options"] = json!({"include_usage": true});
-    }
-    body
 }
 
 /// The provider's name for a request.
@@ -87,11 +102,7 @@ pub(super) fn stop(refusal: Option<&str>, reason: Option<&str>) -> Stop {
     }
 }
 
-/// The answer in a reply.
-///
-/// # Errors
-/// What the status says, in the provider's own words.
-pub(super) fn answer(reply: &Reply) -> Result<Answer, Failure> {
+fn answer(reply: &Reply) -> Result<Answer, Failure> {
     let body: Option<Value> = serde_json::from_slice(&reply.body).ok();
     let request_id = request_id(reply);
     // Some gateways send an error with status 200.
@@ -125,17 +136,6 @@ pub(super) fn usage(body: &Value) -> Usage {
     Usage { input, cached, cache_write, output: count("/usage/completion_tokens") }
 }
 
-/// What a body that is no answer looks like.
-fn garbled(reply: &Reply) -> String {
-    let kind = reply.header("content-type").unwrap_or("no content type");
-    let text = String::from_utf8_lossy(&reply.body);
-    let start: String = text.trim().chars().take(60).collect();
-    match start.is_empty() {
-        true => "the provider sent an empty body".to_owned(),
-        false => format!("the provider sent something that is no answer ({kind}): {start:?}"),
-    }
-}
-
 /// What is wrong, from the status and the provider's words.
 pub(super) fn failure(reply: &Reply, error: Option<&Value>, request_id: Option<String>) -> Failure {
     let text = |name: &str| error.and_then(|error| error.get(name)).and_then(Value::as_str);
@@ -156,35 +156,16 @@ pub(super) fn failure(reply: &Reply, error: Option<&Value>, request_id: Option<S
         _ => FailureKind::Rejected,
     };
     let said = text("message").or_else(|| error.and_then(Value::as_str)).map(str::to_owned);
-    let message = said.unwrap_or_else(|| match reply.status {
-        300..400 => format!("it redirects to `{}`, which is not followed", reply.header("location").unwrap_or("?")),
-        _ => garbled(reply),
-    });
+    let message = said.unwrap_or_else(|| unsaid(reply));
     Failure { kind, status: Some(reply.status), message, request_id, retry_after: retry_after(reply) }
-}
-
-/// `retry-after-ms`, or `retry-after` in seconds; a date is not understood and left to the backoff.
-fn retry_after(reply: &Reply) -> Option<Duration> {
-    let number = |name: &str| reply.header(name)?.trim().parse::<f64>().ok().filter(|n| n.is_finite() && *n >= 0.0);
-    let millis = number("retry-after-ms").map(|ms| ms / 1000.0);
-    let seconds = number("retry-after");
-    let longest = millis.into_iter().chain(seconds).fold(None, |a: Option<f64>, b| Some(a.map_or(b, |a| a.max(b))));
-    longest.map(|seconds| Duration::from_secs_f64(seconds.min(86_400.0)))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::prompt::Message;
-    use ureq::http::{HeaderMap, HeaderName, HeaderValue};
-
-    fn reply(status: u16, body: &str, headers: &[(&'static str, &'static str)]) -> Reply {
-        let mut map = HeaderMap::new();
-        for (name, value) in headers {
-            map.insert(HeaderName::from_static(name), HeaderValue::from_static(value));
-        }
-        Reply { status, headers: map, body: body.into() }
-    }
+    use crate::provider::wire::tests::{refused, reply};
+    use std::time::Duration;
 
     fn fails(status: u16, body: &str, headers: &[(&'static str, &'static str)]) -> Failure {
         answer(&reply(status, body, headers)).unwrap_err()
@@ -213,28 +194,45 @@ mod tests {
             "response_format": {"type": "json_schema", "json_schema":
                 {"name": "result", "strict": true, "schema": {"type": "object", "additionalProperties": false}}},
         });
-        assert_eq!(body(&request, false, Way::Whole), want);
+        let (others, official) = (OpenAi { is_official: false }, OpenAi { is_official: true });
+        let whole = refused(&["stream"]);
+        assert_eq!(others.body(&request, &whole), want);
         let open = Request { schema: Some(json!({"type": "object"})), ..request.clone() };
-        assert_eq!(body(&open, false, Way::Whole)["response_format"]["json_schema"]["strict"], false);
-        assert_eq!(body(&request, true, Way::Stream)["max_completion_tokens"], 9);
-        assert_eq!(body(&request, true, Way::Stream).get("max_tokens"), None);
-        let streamed = body(&request, false, Way::Stream);
+        assert_eq!(others.body(&open, &whole)["response_format"]["json_schema"]["strict"], false);
+        let streamed = others.body(&request, &refused(&[]));
         assert_eq!((&streamed["stream"], &streamed["stream_options"]), (&json!(true), &json!({"include_usage": true})));
-        assert_eq!(body(&request, false, Way::BareStream).get("stream_options"), None);
+        let bare = others.body(&request, &refused(&["stream_options"]));
+        assert_eq!((bare.get("stream"), bare.get("stream_options")), (Some(&json!(true)), None));
+        let body = official.body(&request, &whole);
+        assert_eq!((body.get("max_tokens"), &body["max_completion_tokens"]), (None, &json!(9)));
+    }
+
+    #[test]
+    fn the_key_goes_into_its_header() {
+        let wire = OpenAi::new("https://api.openai.com/v1");
+        assert!(wire.is_official && !OpenAi::new("http://127.0.0.1/v1").is_official);
+        assert_eq!(wire.headers(Some("k")), [("authorization", "Bearer k".to_owned())]);
+        assert_eq!(wire.headers(None), []);
     }
 
     #[test]
     fn what_a_server_refuses_is_left_out() {
-        let says = |way: Way, status, text: &str| way.after(&reply(status, text, &[]));
-        let options = r#"{"error": {"message": "Unknown parameter: 'stream_options'."}}"#;
-        assert_eq!(says(Way::Stream, 400, options), Some(Way::BareStream));
-        assert_eq!(says(Way::BareStream, 400, options), Some(Way::Whole));
-        assert_eq!(says(Way::Stream, 422, r#"{"detail": [{"loc": ["body", "stream"]}]}"#), Some(Way::Whole));
-        assert_eq!(says(Way::BareStream, 501, "Streaming is not supported."), Some(Way::Whole));
-        assert_eq!(says(Way::Stream, 400, "the upstream server refused the request"), None);
-        assert_eq!(says(Way::Whole, 400, options), None);
-        assert_eq!(says(Way::Stream, 400, "too long"), None);
-        assert_eq!(says(Way::Stream, 500, "stream"), None);
+        let says = |parts: &[&str], status, text: &str| {
+            let wire = OpenAi { is_official: false };
+            let sent: Value = parts.iter().map(|part| ((*part).to_owned(), json!(true))).collect();
+            wire.refusal(&sent, &reply(status, text, &[])).map(|Refusal::Part(part)| part)
+        };
+        let (options, stream) = (Some("stream_options".to_owned()), Some("stream".to_owned()));
+        let text = r#"{"error": {"message": "Unknown parameter: 'stream_options'."}}"#;
+        let both = &["stream", "stream_options"];
+        assert_eq!(says(both, 400, text), options);
+        assert_eq!(says(&["stream"], 400, text), stream);
+        assert_eq!(says(both, 422, r#"{"detail": [{"loc": ["body", "stream"]}]}"#), stream);
+        assert_eq!(says(&["stream"], 501, "Streaming is not supported."), stream);
+        assert_eq!(says(both, 400, "the upstream server refused the request"), None);
+        assert_eq!(says(&[], 400, text), None);
+        assert_eq!(says(both, 400, "too long"), None);
+        assert_eq!(says(both, 500, "stream"), None);
     }
 
     #[test]
@@ -287,10 +285,6 @@ mod tests {
 
     #[test]
     fn patience_as_asked() {
-        let wait = |headers: &[(&'static str, &'static str)]| fails(429, "{}", headers).retry_after;
-        assert_eq!(wait(&[("retry-after", "2")]), Some(Duration::from_secs(2)));
-        assert_eq!(wait(&[("retry-after", "1"), ("retry-after-ms", "0")]), Some(Duration::from_secs(1)));
-        assert_eq!(wait(&[("retry-after", "Wed, 21 Oct 2026 07:28:00 GMT")]), None);
-        assert_eq!(wait(&[("retry-after", "-1")]), None);
+        assert_eq!(fails(429, "{}", &[("retry-after", "2")]).retry_after, Some(Duration::from_secs(2)));
     }
 }
