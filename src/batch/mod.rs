@@ -68,6 +68,9 @@ pub struct Batcher {
     /// What was asked for before, ready to go again.
     again: VecDeque<Batch>,
     shapes: BTreeMap<Shape, Past>,
+    /// What was written to a provider's cache for requests of a shape with so many tasks. The schema of the answer stands before
+    /// the prefix, and it differs with their number.
+    kept: BTreeMap<(Shape, usize), Kept>,
     scores: Scores,
 }
 
@@ -77,6 +80,8 @@ struct Past {
     /// Answers to several tasks that brought nothing whole.
     failures_in_a_row: u32,
     prefix: Prefix,
+    /// Whether the provider keeps a prefix of this length.
+    is_cached: bool,
     /// How many of its batches are still to be sent.
     to_come: usize,
     /// Those of them whose turn came while another was ahead.
@@ -91,6 +96,15 @@ enum Prefix {
     /// In the request that is ahead of the others.
     Ahead,
     Sent,
+}
+
+/// How far a prefix is on its way into a provider's cache.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kept {
+    /// In a request that is not answered yet.
+    Written,
+    /// There for others to read.
+    Readable,
 }
 
 /// Two failures of a shape in a row: its tasks go alone for the rest of the run.
@@ -116,17 +130,19 @@ impl Batcher {
             let alone = |shape| past.get(&shape).filter(|past| past.goes_alone()).map(|_| 1);
             let (packed, scores) = pack::pack(std::mem::take(&mut self.waiting), &alone);
             self.scores.extend(scores);
-            for Packed { batch, .. } in &packed {
-                self.shapes.entry(batch.shape).or_default().to_come += 1;
+            for Packed { batch, is_cached, .. } in &packed {
+                let past = self.shapes.entry(batch.shape).or_default();
+                past.to_come += 1;
+                past.is_cached = *is_cached;
             }
             self.ready.extend(packed);
         }
         loop {
-            let Packed { batch, is_first_ahead } = self.ready.pop_front()?;
+            let Packed { batch, is_cached, is_first_ahead } = self.ready.pop_front()?;
             let shape = batch.shape;
             let past = self.shapes.entry(shape).or_default();
             if past.prefix == Prefix::Ahead {
-                past.held.push(Packed { batch, is_first_ahead });
+                past.held.push(Packed { batch, is_cached, is_first_ahead });
                 continue;
             }
             // What was put together before its shape's requests began to fail comes apart.
@@ -134,7 +150,8 @@ impl Batcher {
             let first = parts.pop_front()?;
             let past = self.shapes.entry(shape).or_default();
             past.to_come = past.to_come + parts.len() - 1;
-            parts.into_iter().rev().for_each(|batch| self.ready.push_front(Packed { batch, is_first_ahead }));
+            let packed = |batch| Packed { batch, is_cached, is_first_ahead };
+            parts.into_iter().rev().for_each(|batch| self.ready.push_front(packed(batch)));
             past.prefix = match past.prefix {
                 Prefix::Unsent if is_first_ahead && past.to_come > 0 => Prefix::Ahead,
                 _ => Prefix::Sent,
@@ -158,6 +175,37 @@ impl Batcher {
         let past = self.shapes.entry(shape).or_default();
         past.prefix = Prefix::Sent;
         past.held.drain(..).rev().for_each(|packed| self.ready.push_front(packed));
+    }
+
+    /// Whether the provider is to keep the prefix of a batch that is sent now: where that is long enough, and in its cache already,
+    /// or on nobody's way there and wanted by another. `is_awaited` says of one beyond these that it begins alike.
+    pub fn keeps_prefix(&mut self, batch: &Batch, is_awaited: bool) -> bool {
+        if !self.shapes.get(&batch.shape).is_some_and(|past| past.is_cached) {
+            return false;
+        }
+        let form = (batch.shape, batch.tasks.len());
+        match self.kept.get(&form) {
+            Some(Kept::Readable) => true,
+            Some(Kept::Written) => false,
+            None => {
+                let held = self.shapes.get(&batch.shape).into_iter().flat_map(|past| &past.held);
+                let packed = held.chain(&self.ready).map(|packed| &packed.batch);
+                let is_wanted = is_awaited || packed.chain(&self.again).any(|other| other.begins_like(batch));
+                if is_wanted {
+                    self.kept.insert(form, Kept::Written);
+                }
+                is_wanted
+            }
+        }
+    }
+
+    /// A request whose prefix was to be kept, of a shape with so many tasks, is answered, or will not be.
+    pub fn prefix_is_kept(&mut self, shape: Shape, tasks: usize, is_kept: bool) {
+        match (is_kept, self.kept.get(&(shape, tasks))) {
+            (true, _) => _ = self.kept.insert((shape, tasks), Kept::Readable),
+            (false, Some(Kept::Written)) => _ = self.kept.remove(&(shape, tasks)),
+            (false, _) => {}
+        }
     }
 
     /// How alike a task is to what its group goes by, 0 to 1; none before it was put into a batch.
@@ -221,6 +269,13 @@ impl Batcher {
     /// Queues one task to go alone.
     pub fn alone(&mut self, shape: Shape, task: TaskId) {
         self.again.push_back(Batch { shape, tasks: vec![task], failures: 0 });
+    }
+}
+
+impl Batch {
+    /// Whether the requests for both begin alike, up to what is their tasks' own.
+    pub fn begins_like(&self, other: &Batch) -> bool {
+        self.shape == other.shape && self.tasks.len() == other.tasks.len()
     }
 }
 
@@ -373,6 +428,33 @@ mod tests {
             }
             assert_eq!(std::iter::from_fn(|| next(&mut batcher)).count(), 2);
         }
+    }
+
+    #[test]
+    fn a_prefix_is_kept_where_another_request_reads_it() {
+        let mut batcher = Batcher::default();
+        for task in 0..8 {
+            let mut traveler = asking(task, if task < 5 { "s" } else { "short" }, 2);
+            traveler.terms.prefix = if task < 5 { 2000 } else { 20 };
+            traveler.terms.model.cache = Some(crate::models::Cache { minimum: 1024 });
+            batcher.add(traveler);
+        }
+        let sent = batcher.all();
+        let of = |tasks: &[TaskId]| sent.iter().find(|batch| batch.tasks == tasks).unwrap();
+        let (first, second, last) = (of(&[0, 1]), of(&[2, 3]), of(&[4]));
+        // Nobody else begins with a short one's, nor with one for another number of tasks.
+        assert!(!batcher.keeps_prefix(of(&[5, 6]), true));
+        assert!(!batcher.keeps_prefix(last, false));
+        // One writes it, and who is sent meanwhile writes it not again.
+        assert!(batcher.keeps_prefix(first, true));
+        assert!(!batcher.keeps_prefix(second, true));
+        batcher.prefix_is_kept(first.shape, 2, false);
+        assert!(!batcher.keeps_prefix(second, false));
+        batcher.missing(second, vec![2, 3], &malformed());
+        assert!(batcher.keeps_prefix(second, false), "it will be asked again");
+        batcher.prefix_is_kept(second.shape, 2, true);
+        batcher.drain();
+        assert!(batcher.keeps_prefix(first, false), "it is there to read");
     }
 
     #[test]

@@ -145,7 +145,9 @@ struct Group {
 #[derive(Debug)]
 pub(super) struct Packed {
     pub batch: Batch,
-    /// Whether the provider keeps its prefix, and cost is preferred to time.
+    /// Whether the provider keeps its prefix.
+    pub is_cached: bool,
+    /// Whether it does, and cost is preferred to time.
     pub is_first_ahead: bool,
 }
 
@@ -179,9 +181,10 @@ pub(super) fn pack(travelers: Vec<Traveler>, most: &dyn Fn(Shape) -> Option<usiz
             let load = Load::of(&tasks, &group.tasks);
             let name = tasks.first().map(|first| natural(&group.tasks[*first].name));
             let tasks: Vec<TaskId> = tasks.iter().map(|at| group.tasks[*at].task).collect();
-            let is_first_ahead = group.terms.batching.prefer == Prefer::Cost && group.terms.is_cached();
+            let is_cached = group.terms.is_cached();
+            let is_first_ahead = group.terms.batching.prefer == Prefer::Cost && is_cached;
             let batch = Batch { shape: group.shape, tasks, failures: 0 };
-            packed.push(((Reverse(load.output()), name), Packed { batch, is_first_ahead }));
+            packed.push(((Reverse(load.output()), name), Packed { batch, is_cached, is_first_ahead }));
         }
     }
     packed.sort_by(|(a, _), (b, _)| a.cmp(b));

@@ -79,10 +79,13 @@ impl Run<'_> {
             // Its tokens will be counted by words: they are read while it is under way.
             self.cpu.spawn(tokens::warm_up);
         }
+        let is_awaited = pooled.waiting.iter().any(|other| other.begins_like(&batch));
+        let keeps_prefix = self.schedule.keeps_prefix(&batch, is_awaited);
         // An unknown price is said where it matters.
-        let price = asks.first().and_then(|ask| self.shared.model(batch.tasks[0], &ask.model).ok()?.price);
+        let model = asks.first().and_then(|ask| self.shared.model(batch.tasks[0], &ask.model).ok());
         let job = asking::Job {
-            price,
+            model: model.unwrap_or_default(),
+            keeps_prefix,
             shared: Arc::clone(&self.shared),
             keys: batch.tasks.iter().filter_map(|task| self.underway.get(task).and_then(|u| u.key)).collect(),
             batch,
@@ -210,6 +213,9 @@ impl Run<'_> {
 
     pub(super) fn asked(&mut self, asked: Asked) {
         let provider = asked.provider.clone();
+        if asked.keeps_prefix {
+            self.schedule.prefix_is_kept(asked.batch.shape, asked.batch.tasks.len(), asked.outcome.is_ok());
+        }
         self.schedule.returned(asked.batch.shape);
         self.came_back(asked);
         self.next_request(&provider);
@@ -227,7 +233,7 @@ impl Run<'_> {
     }
 
     fn came_back(&mut self, asked: Asked) {
-        let Asked { batch, provider, request, outcome, took } = asked;
+        let Asked { batch, provider, request, outcome, took, .. } = asked;
         let together = batch.tasks.len();
         let first = batch.tasks[0];
         let answered = match outcome {

@@ -14,7 +14,7 @@ use crate::estimate;
 use crate::event::Event;
 use crate::graph::TaskId;
 use crate::llm::{self, Answer, Ask, Request, Shortfall, Split, Splitting, Usage};
-use crate::models::Price;
+use crate::models::{Model, Price};
 use crate::plan::bug;
 use crate::provider::{Failure, FailureKind, Heard, Notice, Provider};
 use crate::store::Store;
@@ -30,14 +30,17 @@ pub(super) struct Job {
     pub asks: Vec<Ask>,
     pub provider: Arc<Provider>,
     pub name: String,
-    /// What it costs, if that is known.
-    pub price: Option<Price>,
+    /// What is known of the model.
+    pub model: Model,
+    /// Whether the provider is to keep what it begins with.
+    pub keeps_prefix: bool,
     pub requests: Arc<AtomicUsize>,
 }
 
 /// A request that came back.
 pub(super) struct Asked {
     pub batch: Batch,
+    pub keeps_prefix: bool,
     pub provider: String,
     /// Its number; none if it was not sent.
     pub request: Option<usize>,
@@ -113,8 +116,8 @@ impl Job {
         let sent = || self.ask(&mut request, &mut begun, send);
         let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(sent))
             .unwrap_or_else(|_| Err(Failed::Bug(bug("a request panicked"))));
-        let Job { batch, name, .. } = self;
-        let asked = Asked { batch, provider: name, request, outcome, took: begun.elapsed() };
+        let Job { batch, name, keeps_prefix, .. } = self;
+        let asked = Asked { batch, keeps_prefix, provider: name, request, outcome, took: begun.elapsed() };
         let _ = send.send(Report::Asked(Box::new(asked)));
     }
 
@@ -128,7 +131,8 @@ impl Job {
         let at = self.requests.fetch_add(1, Ordering::Relaxed) + 1;
         *number = Some(at);
         let asks: Vec<&Ask> = self.asks.iter().collect();
-        let request = Request::new(&asks);
+        let Job { keeps_prefix, model: Model { price, max_output: most_output, .. }, .. } = *self;
+        let request = Request { most_output, keeps_prefix, ..Request::new(&asks) };
         let paths = self.batch.tasks.iter().map(|task| self.shared.graph.name(*task).clone()).collect();
         let prefix = asks.first().map_or(0, |ask| tokens::estimate(ask.system()));
         let requested = Event::Requested {
@@ -138,7 +142,7 @@ impl Job {
             tasks: asks.len(),
             prefix_saved: prefix * (asks.len() as u64).saturating_sub(1),
             context_saved: llm::context_saved(&asks),
-            price: self.price,
+            price,
             again: self.batch.failures > 0,
         };
         tell(Told::Event(Box::new(requested)));
@@ -152,7 +156,7 @@ impl Job {
         let mut is_answering = false;
         let mut hear = |heard: Heard<'_>| {
             if matches!(heard, Heard::Text(_)) && !std::mem::replace(&mut is_answering, true) {
-                let _ = send.send(Report::Answering(self.batch.shape));
+                let _ = send.send(Report::Answering(self.batch.shape, keeps_prefix.then_some(asks.len())));
             }
             hearing.hear(heard)
         };
@@ -171,7 +175,7 @@ impl Job {
         let results = results.collect();
         let counter = if self.provider.is_local() { Counter::Length } else { Counter::Words };
         let sent = (counter.name(), estimate::sent(&request, counter));
-        let (usage, price, id) = (answer.usage, self.price, answer.request_id);
+        let (usage, id) = (answer.usage, answer.request_id);
         Ok(Answered { results, strays, why, usage, price, sent, id, model: request.model })
     }
 }

@@ -176,8 +176,8 @@ enum Report {
     NeedsModel(TaskId),
     /// What the store held for a task turned out to be damaged.
     Lost(TaskId),
-    /// The first of an answer to a request of this shape has come.
-    Answering(Shape),
+    /// The first of an answer to a request of this shape has come; where its prefix was to be kept, for how many tasks it was.
+    Answering(Shape, Option<usize>),
     /// A request came back.
     Asked(Box<Asked>),
     /// Something to tell.
@@ -381,7 +381,12 @@ impl Run<'_> {
                 self.surprises.insert(task);
                 self.judge(task);
             }
-            Report::Answering(shape) => self.schedule.is_answering(shape),
+            Report::Answering(shape, keeps) => {
+                if let Some(tasks) = keeps {
+                    self.schedule.prefix_is_kept(shape, tasks, true);
+                }
+                self.schedule.is_answering(shape);
+            }
             Report::Asked(asked) => self.asked(*asked),
             Report::Told(told) => self.told(told),
             Report::Interrupted => {

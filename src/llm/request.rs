@@ -35,6 +35,10 @@ pub struct Request {
     pub params: Map<String, Value>,
     /// The most tokens that may come back.
     pub max_output_tokens: Option<u64>,
+    /// What the model can write at most, if that is known: for providers that want a limit where there is none.
+    pub most_output: Option<u64>,
+    /// Whether the provider is to keep the system's part: another request of this run begins with the same.
+    pub keeps_prefix: bool,
     /// What is said, the system's part first.
     pub messages: Vec<Message>,
     /// The JSON schema that the answer must follow; without, it is plain text.
@@ -181,6 +185,8 @@ impl Request {
             model: ask.model.clone(),
             params,
             max_output_tokens: None,
+            most_output: None,
+            keeps_prefix: false,
             messages: Vec::new(),
             schema: None,
             paths: Vec::new(),

@@ -151,6 +151,17 @@ impl Schedule {
         self.batcher.is_answering(shape);
     }
 
+    /// Whether a request that is sent now has a prefix that the provider is to keep; `is_awaited` if another that begins alike waits
+    /// for a place.
+    pub fn keeps_prefix(&mut self, batch: &Batch, is_awaited: bool) -> bool {
+        self.batcher.keeps_prefix(batch, is_awaited)
+    }
+
+    /// A request with such a prefix, of this shape and with so many tasks, is answered, or will not be.
+    pub fn prefix_is_kept(&mut self, shape: Shape, tasks: usize, is_kept: bool) {
+        self.batcher.prefix_is_kept(shape, tasks, is_kept);
+    }
+
     /// A request of this shape came back, whatever it brought.
     pub fn returned(&mut self, shape: Shape) {
         self.in_requests -= 1;

@@ -177,6 +177,8 @@ mod tests {
             model: "m".into(),
             params: json!({"temperature": 0, "seed": 1}).as_object().unwrap().clone(),
             max_output_tokens: Some(9),
+            most_output: None,
+            keeps_prefix: false,
             messages: vec![
                 Message { role: Role::System, text: "s".into() },
                 Message { role: Role::User, text: "u".into() },
