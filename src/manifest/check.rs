@@ -197,9 +197,9 @@ pub(super) fn known_provider(reader: &mut Reader, node: &Node, declared: &BTreeS
 /// Reads a provider; `None` where something that it needs is wrong.
 fn provider(reader: &mut Reader, key: &Key, node: &Node) -> Option<Provider> {
     let keys = fields(node);
-    let api = keys.get("api").and_then(text).filter(|name| *name == "openai").map(|_| Api::OpenAi);
+    let api = keys.get("api").and_then(text).and_then(Api::named);
     let base_url = match keys.get("base_url") {
-        None => Some("https://api.openai.com/v1".to_owned()),
+        None => api.map(|api| api.base_url().to_owned()),
         Some(node) => text(node).and_then(|url| {
             let url = url.trim_end_matches('/').to_owned();
             if has_login(&url) {

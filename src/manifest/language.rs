@@ -101,10 +101,10 @@ pub(super) const SECRETS: &[&str] = &["key", "api_key", "token", "secret"];
 pub(super) const PROVIDER: &[Field] = &[
     required(
         "api",
-        Form::Choice(&["openai"], &["anthropic", "openai-responses", "gemini", "command", "replay"]),
+        Form::Choice(&["openai", "anthropic"], &["openai-responses", "gemini", "command", "replay"]),
         "The wire format it speaks.",
     ),
-    key("base_url", Form::Text, "\"https://api.openai.com/v1\"", "The address below which its paths lie."),
+    key("base_url", Form::Text, "", "The address below which its paths lie; without, that of whoever made the format."),
     key("model", Form::Text, "", "The model of rules and prompt files that name none."),
     key("key_env", Form::Text, "", "The NAME of the environment variable that holds the key."),
     key("in_flight", Form::Whole(1, 1000), "4", "How many requests may be under way at once."),

@@ -203,6 +203,35 @@ pub struct Budget {
 pub enum Api {
     /// OpenAI's chat completions, and every server that speaks them.
     OpenAi,
+    /// Anthropic's Messages API.
+    Anthropic,
+}
+
+impl Api {
+    /// By its name in a Genfile.
+    pub(super) fn named(name: &str) -> Option<Api> {
+        match name {
+            "openai" => Some(Api::OpenAi),
+            "anthropic" => Some(Api::Anthropic),
+            _ => None,
+        }
+    }
+
+    /// The address of whoever made it.
+    pub(super) fn base_url(self) -> &'static str {
+        match self {
+            Api::OpenAi => "https://api.openai.com/v1",
+            Api::Anthropic => "https://api.anthropic.com/v1",
+        }
+    }
+
+    /// The host of whoever made it, which gets keys without being named by a person.
+    pub fn host(self) -> &'static str {
+        match self {
+            Api::OpenAi => "api.openai.com",
+            Api::Anthropic => "api.anthropic.com",
+        }
+    }
 }
 
 /// One rule.

@@ -7,8 +7,8 @@
 use serde_json::Value;
 
 use super::http::Reply;
-use super::wire::Pieces;
-use super::{Failure, FailureKind, openai};
+use super::wire::{self, Pieces};
+use super::{Failure, openai};
 use crate::llm::{Answer, Usage};
 
 /// The end of a stream, where a server says it.
@@ -79,11 +79,7 @@ impl Pieces for Chunks {
         }
         // Behind the reason of the end, nothing of the text is lost any more.
         if self.reason.is_none() && (self.garbled.is_some() || !self.is_done) {
-            let what = match &self.garbled {
-                Some(what) => format!("the answer broke off in {what:?}"),
-                None => "the connection ended before the answer did".to_owned(),
-            };
-            return Err(Failure { request_id, ..broken.unwrap_or_else(|| Failure::new(FailureKind::Cut, what)) });
+            return Err(wire::broke_off(self.garbled.as_deref(), broken, request_id));
         }
         let refusal = Some(self.refusal.as_str()).filter(|refusal| !refusal.is_empty());
         let stop = openai::stop(refusal, self.reason.as_deref());
@@ -95,6 +91,7 @@ impl Pieces for Chunks {
 mod tests {
     use super::*;
     use crate::llm::Stop;
+    use crate::provider::FailureKind;
     use ureq::http::HeaderMap;
 
     /// What a stream of these events comes to, and its text.

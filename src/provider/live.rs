@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use super::anthropic::Anthropic;
 use super::http::{self, Http, Incoming, is_loopback};
 use super::openai::OpenAi;
 use super::sse::Events;
@@ -232,6 +233,7 @@ impl Provider {
 fn wire(declared: &manifest::Provider) -> Box<dyn Wire> {
     match declared.api {
         Api::OpenAi => Box::new(OpenAi::new(&declared.base_url)),
+        Api::Anthropic => Box::new(Anthropic),
     }
 }
 
@@ -242,7 +244,7 @@ fn key(
     trusted: &[String],
 ) -> Result<Secret, Error> {
     let host = http::host(&declared.base_url);
-    let own = host == "api.openai.com" && declared.base_url.starts_with("https://");
+    let own = host == declared.api.host() && declared.base_url.starts_with("https://");
     if !own && !is_loopback(&declared.base_url) && !trusted.contains(&host) {
         let message = format!("the key in `{name}` would go to `{host}`, which only the Genfile names");
         return Err(Error::new(Code::Key, message).at(declared.place.clone()).hint(format!(
@@ -268,18 +270,22 @@ fn random() -> f64 {
 mod tests {
     use super::*;
 
-    fn provider(base_url: &str) -> manifest::Provider {
-        let text = "version: 1\nproviders: {p: {api: openai, key_env: K}}\nrules: {}\n";
-        let (manifest, found) = manifest::load("Genfile", text, &std::collections::HashMap::new()).unwrap();
+    fn provider(api: &str, base_url: &str) -> manifest::Provider {
+        let text = format!("version: 1\nproviders: {{p: {{api: {api}, key_env: K}}}}\nrules: {{}}\n");
+        let (manifest, found) = manifest::load("Genfile", &text, &std::collections::HashMap::new()).unwrap();
         assert_eq!(found, []);
         // Some of these a Genfile may not even name.
         manifest::Provider { base_url: base_url.to_owned(), ..manifest.providers["p"].clone() }
     }
 
     fn open(base_url: &str, trusted: &[&str]) -> Result<Provider, Error> {
+        open_for("openai", base_url, trusted)
+    }
+
+    fn open_for(api: &str, base_url: &str, trusted: &[&str]) -> Result<Provider, Error> {
         let trusted: Vec<String> = trusted.iter().map(|host| (*host).to_owned()).collect();
         let env = |name: &str| (name == "K").then(|| "sk-canary".to_owned());
-        Provider::new(&provider(base_url), Path::new("."), &env, &trusted, Cancel::default())
+        Provider::new(&provider(api, base_url), Path::new("."), &env, &trusted, Cancel::default())
     }
 
     #[test]
@@ -289,6 +295,12 @@ mod tests {
         assert!(open("http://localhost:8080/v1", &[]).is_ok());
         assert!(open("http://[::1]:8080/v1", &[]).is_ok());
         assert!(open("https://llm.acme.dev/v1", &["llm.acme.dev"]).is_ok());
+        // Each format's maker is trusted with its own keys, and no other's.
+        assert!(open_for("anthropic", "https://api.anthropic.com/v1", &[]).is_ok());
+        for (api, base_url) in [("anthropic", "https://api.openai.com/v1"), ("openai", "https://api.anthropic.com/v1")]
+        {
+            assert_eq!(open_for(api, base_url, &[]).err().map(|error| error.code), Some(Code::Key), "{api} {base_url}");
+        }
         for base_url in [
             "https://llm.acme.dev/v1",
             "http://api.openai.com/v1",

@@ -5,7 +5,13 @@
 #[cfg(not(feature = "net"))]
 mod absent;
 #[cfg(feature = "net")]
+mod anthropic;
+#[cfg(feature = "net")]
+mod blocks;
+#[cfg(feature = "net")]
 mod chunks;
+#[cfg(feature = "net")]
+mod grammar;
 #[cfg(feature = "net")]
 mod http;
 #[cfg(feature = "net")]

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::chunks::Chunks;
 use super::http::{self, Reply};
-use super::wire::{Pieces, Refusal, Refused, Wire, garbled, retry_after, unsaid};
+use super::wire::{self, Pieces, Refusal, Refused, Wire, garbled, unsaid};
 use super::{Failure, FailureKind, strict};
 use crate::llm::{Answer, Request, Stop, Usage};
 use crate::prompt::Role;
@@ -122,14 +122,9 @@ fn answer(reply: &Reply) -> Result<Answer, Failure> {
     Ok(Answer { text, stop: stop(refusal, reason), usage, request_id })
 }
 
-/// More tokens than any model takes or writes.
-const MOST: u64 = 1 << 32;
-
 /// The tokens that a body, or a piece of one, says.
 pub(super) fn usage(body: &Value) -> Usage {
-    // What no request can take was not counted.
-    let count =
-        |pointer: &str| body.pointer(pointer).and_then(Value::as_u64).filter(|tokens| *tokens <= MOST).unwrap_or(0);
+    let count = |pointer: &str| wire::tokens(body.pointer(pointer)).unwrap_or(0);
     let input = count("/usage/prompt_tokens");
     let cached = count("/usage/prompt_tokens_details/cached_tokens").min(input);
     let cache_write = count("/usage/prompt_tokens_details/cache_write_tokens").min(input - cached);
@@ -149,15 +144,11 @@ pub(super) fn failure(reply: &Reply, error: Option<&Value>, request_id: Option<S
     };
     let kind = match status {
         _ if out_of_money => FailureKind::Refused,
-        401..=404 => FailureKind::Refused,
-        408 | 409 | 429 => FailureKind::Limited,
-        500.. => FailureKind::Server,
-        200..300 => FailureKind::Server,
-        _ => FailureKind::Rejected,
+        status => wire::kind(status),
     };
     let said = text("message").or_else(|| error.and_then(Value::as_str)).map(str::to_owned);
     let message = said.unwrap_or_else(|| unsaid(reply));
-    Failure { kind, status: Some(reply.status), message, request_id, retry_after: retry_after(reply) }
+    Failure { kind, status: Some(reply.status), message, request_id, retry_after: wire::retry_after(reply) }
 }
 
 #[cfg(test)]
@@ -222,7 +213,10 @@ mod tests {
         let says = |parts: &[&str], status, text: &str| {
             let wire = OpenAi { is_official: false };
             let sent: Value = parts.iter().map(|part| ((*part).to_owned(), json!(true))).collect();
-            wire.refusal(&sent, &reply(status, text, &[])).map(|Refusal::Part(part)| part)
+            wire.refusal(&sent, &reply(status, text, &[])).map(|refusal| match refusal {
+                Refusal::Part(part) => part,
+                other => panic!("{other:?}"),
+            })
         };
         let (options, stream) = (Some("stream_options".to_owned()), Some("stream".to_owned()));
         let text = r#"{"error": {"message": "Unknown parameter: 'stream_options'."}}"#;

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::Failure;
 use super::http::Reply;
+use super::{Failure, FailureKind};
 use crate::llm::{Answer, Request, Usage};
 
 /// A wire format.
@@ -54,6 +54,8 @@ pub(super) trait Pieces {
 #[derive(Debug, Clone, Default)]
 pub(super) struct Refused {
     parts: BTreeSet<String>,
+    /// The most tokens that an answer may have.
+    most_output: Option<u64>,
 }
 
 /// Something that a server refuses.
@@ -61,6 +63,8 @@ pub(super) struct Refused {
 pub(super) enum Refusal {
     /// A part of a body, by the name that its format has for it.
     Part(String),
+    /// An answer of more tokens than these.
+    Output(u64),
 }
 
 impl Refused {
@@ -73,7 +77,19 @@ impl Refused {
     pub fn note(&mut self, refusal: Refusal) -> bool {
         match refusal {
             Refusal::Part(part) => self.parts.insert(part),
+            Refusal::Output(most) => {
+                let is_less = self.most_output.is_none_or(|known| most < known);
+                if is_less {
+                    self.most_output = Some(most);
+                }
+                is_less
+            }
         }
+    }
+
+    /// How many tokens an answer may have, where so many are wanted.
+    pub fn most_output(&self, wanted: u64) -> u64 {
+        self.most_output.map_or(wanted, |most| most.min(wanted))
     }
 }
 
@@ -94,6 +110,34 @@ pub(super) fn unsaid(reply: &Reply) -> String {
         300..400 => format!("it redirects to `{}`, which is not followed", reply.header("location").unwrap_or("?")),
         _ => garbled(reply),
     }
+}
+
+/// What can be done about a status that is no good one.
+pub(super) fn kind(status: u16) -> FailureKind {
+    match status {
+        401..=404 => FailureKind::Refused,
+        408 | 409 | 429 => FailureKind::Limited,
+        500.. => FailureKind::Server,
+        200..300 => FailureKind::Server,
+        _ => FailureKind::Rejected,
+    }
+}
+
+/// More tokens than any model takes or writes.
+const MOST: u64 = 1 << 32;
+
+/// A number of tokens, as a provider says it. What no request can take was not counted.
+pub(super) fn tokens(said: Option<&Value>) -> Option<u64> {
+    said.and_then(Value::as_u64).filter(|tokens| *tokens <= MOST)
+}
+
+/// Why an answer did not come to its end: at something that is no piece of one, as the network says, or nobody knows.
+pub(super) fn broke_off(garbled: Option<&str>, broken: Option<Failure>, request_id: Option<String>) -> Failure {
+    let what = match garbled {
+        Some(what) => format!("the answer broke off in {what:?}"),
+        None => "the connection ended before the answer did".to_owned(),
+    };
+    Failure { request_id, ..broken.unwrap_or_else(|| Failure::new(FailureKind::Cut, what)) }
 }
 
 /// `retry-after-ms`, or `retry-after` in seconds; a date is not understood and left to the backoff.
@@ -121,7 +165,18 @@ pub(super) mod tests {
 
     /// A server that refuses these parts.
     pub fn refused(parts: &[&str]) -> Refused {
-        Refused { parts: parts.iter().map(|part| (*part).to_owned()).collect() }
+        Refused { parts: parts.iter().map(|part| (*part).to_owned()).collect(), most_output: None }
+    }
+
+    #[test]
+    fn only_news_is_asked_otherwise() {
+        let mut refused = Refused::default();
+        let part = || Refusal::Part("stream".to_owned());
+        assert!(refused.note(part()) && !refused.note(part()) && refused.has("stream"));
+        assert_eq!(refused.most_output(100), 100);
+        assert!(refused.note(Refusal::Output(50)) && refused.note(Refusal::Output(20)));
+        assert!(!refused.note(Refusal::Output(20)) && !refused.note(Refusal::Output(90)));
+        assert_eq!((refused.most_output(100), refused.most_output(10)), (20, 10));
     }
 
     #[test]

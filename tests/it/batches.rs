@@ -5,7 +5,7 @@ use serde_json::Value;
 
 use crate::project::{Project, Run};
 use crate::server::{Act, Gate, Server};
-use crate::shop::{answer, asked_after, is_built, keys, page, shop, shop_with};
+use crate::shop::{APIS, answer, asked_after, is_built, keys, page, shop, shop_of, shop_with};
 
 /// A project of these rules, with the server as their provider.
 fn project(server: &Server, rules: &str) -> Project {
@@ -485,8 +485,8 @@ const KEY: &str = "sk-canary-2f9c41d7a8b35e60";
 /// What of the key must be found nowhere: a part of it is as good as a leak.
 const CANARY: &str = "sk-canary";
 
-fn with_key(server: &Server) -> Project {
-    shop_with(server, 3, "key_env: SHOP_KEY", "").env("SHOP_KEY", KEY)
+fn with_key(api: &str, server: &Server) -> Project {
+    shop_of(api, server, 3, "key_env: SHOP_KEY", "").env("SHOP_KEY", KEY)
 }
 
 #[track_caller]
@@ -505,14 +505,20 @@ fn knows_no_key(p: &Project, run: &Run) {
 
 #[test]
 fn the_key_goes_to_the_provider_and_nowhere_else() {
-    let server = Server::start();
-    let p = with_key(&server);
-    let run = p.run(["-v", "--report", "report.json"]);
-    knows_no_key(&p, &run);
-    run.exits(0);
-    assert_eq!(server.requests()[0].header("authorization"), Some(format!("Bearer {KEY}").as_str()));
-    for args in [&["plan", "-v"][..], &["explain", "docs/e1.md"], &["check"], &["-B", "--progress", "plain"]] {
-        knows_no_key(&p, &p.run(args.iter().copied()));
+    for (api, header, value) in
+        [("openai", "authorization", format!("Bearer {KEY}")), ("anthropic", "x-api-key", KEY.to_owned())]
+    {
+        let server = Server::start();
+        let p = with_key(api, &server);
+        let run = p.run(["-v", "--report", "report.json"]);
+        knows_no_key(&p, &run);
+        run.exits(0);
+        let request = &server.requests()[0];
+        assert_eq!(request.header(header), Some(value.as_str()));
+        assert_eq!(request.headers.iter().filter(|(_, value)| value.contains(KEY)).count(), 1);
+        for args in [&["plan", "-v"][..], &["explain", "docs/e1.md"], &["check"], &["-B", "--progress", "plain"]] {
+            knows_no_key(&p, &p.run(args.iter().copied()));
+        }
     }
 }
 
@@ -527,12 +533,14 @@ fn without_a_name_for_it_no_key_is_sent() {
 /// The provider quotes the key: it is printed and kept nowhere, and a failure stays a failure.
 #[track_caller]
 fn quotes(act: Act) {
-    let server = Server::start();
-    let p = with_key(&server);
-    server.always(act);
-    let run = p.run(["-v", "--report", "report.json"]);
-    knows_no_key(&p, &run);
-    run.exits(2);
+    for api in APIS {
+        let server = Server::start();
+        let p = with_key(api, &server);
+        server.always(act.clone());
+        let run = p.run(["-v", "--report", "report.json"]);
+        knows_no_key(&p, &run);
+        run.exits(2);
+    }
 }
 
 #[test]
@@ -567,14 +575,18 @@ fn a_redirect_that_quotes_the_key_is_masked() {
 fn a_refusal_that_quotes_the_key_is_masked() {
     let body = serde_json::json!({"choices": [{"message": {"content": null, "refusal": format!("Not with {KEY}.")}, "finish_reason": "stop"}]});
     quotes(Act::Status { code: 200, headers: Vec::new(), body: body.to_string() });
+    let details = serde_json::json!({"type": "refusal", "explanation": format!("Not with {KEY}.")});
+    let body = serde_json::json!({"content": [], "stop_reason": "refusal", "stop_details": details});
+    quotes(Act::Status { code: 200, headers: Vec::new(), body: body.to_string() });
 }
 
 /// The pieces of a stream cut the key in two.
 #[test]
 fn a_page_that_quotes_the_key_is_masked() {
-    for flags in [&["-v"][..], &["-v", "--no-batch", "-B", "--yes"]] {
+    let flags = [&["-v"][..], &["-v", "--no-batch", "-B", "--yes"]];
+    for (api, flags) in APIS.iter().flat_map(|api| flags.map(|flags| (api, flags))) {
         let server = Server::start();
-        let p = with_key(&server);
+        let p = with_key(api, &server);
         server.reply(|request, slot| answer(request, slot) + KEY + "\n");
         let run = p.run(flags.iter().copied());
         knows_no_key(&p, &run);
@@ -611,7 +623,7 @@ fn a_key_that_is_not_set_is_said_before_anything_is_sent() {
 #[test]
 fn a_key_goes_to_no_host_that_only_the_genfile_names() {
     let server = Server::start();
-    let p = with_key(&server);
+    let p = with_key("openai", &server);
     p.edit("Genfile", &p.read("Genfile").replace(&server.base_url(), "http://models.invalid/v1"));
     let run = p.run([]);
     knows_no_key(&p, &run);

@@ -182,7 +182,6 @@ fn budget() {
 
 /// Defaults that no test can see, and why.
 const DEFAULT_UNSEEN: &[(&str, &str)] = &[
-    ("providers.*.base_url", "the test would have to ask a host of the network"),
     ("providers.*.start_timeout", "the test would have to wait for minutes"),
     ("rules.*.context.depth", "context.rs"),
 ];
@@ -431,8 +430,12 @@ fn providers() {
 #[test]
 fn api() {
     let genfile = "version: 1\nprovider: p\nproviders: {p: {KEY, model: m, base_url: \"{base_url}\"}}\nrules: {a: {output: a, prompt: p.prompt}}\n";
-    key("providers.*.api", genfile)
-        .shows(&[("openai", "made".into()), ("gemini", "unsupported".into())], Seen::outcome);
+    key("providers.*.api", genfile).shows(
+        &[("openai", "made".into()), ("anthropic", "made".into()), ("gemini", "unsupported".into())],
+        Seen::outcome,
+    );
+    let version = |seen: &Seen| seen.server.requests()[0].header("anthropic-version").map(str::to_owned);
+    key("providers.*.api", genfile).shows(&[("openai", None), ("anthropic", Some("2023-06-01".into()))], version);
 }
 
 #[test]

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use crate::project::Project;
 use crate::server::{Act, Server};
-use crate::shop::{answer, shop_with};
+use crate::shop::{APIS, answer, shop_of, shop_with};
 
 const NAMES: [&str; 3] = ["input_tokens", "output_tokens", "cached_input_tokens"];
 
@@ -12,17 +12,19 @@ const NAMES: [&str; 3] = ["input_tokens", "output_tokens", "cached_input_tokens"
 /// provider and summed over the tasks. Then what more there is to say of the report.
 #[track_caller]
 fn counts(acts: &[Act], rule: &str, flags: &[&str], check: impl Fn(&Value)) {
-    let server = Server::start();
-    server.with_cache();
-    let p = shop_with(&server, 12, "in_flight: 1", &format!("batching: {{max_batch_size: 4}}{rule}"));
-    server.script(acts.iter().cloned());
-    let report = run(&server, &p, flags);
-    check(&report["llm"]);
-    // Nothing to do costs nothing.
-    if report["exit"] == 0 {
-        let again = server.count();
-        let told = server.told();
-        assert_eq!(run_after(&server, &p, &[], again, told)["llm"]["requests"], 0);
+    for api in APIS {
+        let server = Server::start();
+        server.with_cache();
+        let p = shop_of(api, &server, 12, "in_flight: 1", &format!("batching: {{max_batch_size: 4}}{rule}"));
+        server.script(acts.iter().cloned());
+        let report = run(&server, &p, flags);
+        check(&report["llm"]);
+        // Nothing to do costs nothing.
+        if report["exit"] == 0 {
+            let again = server.count();
+            let told = server.told();
+            assert_eq!(run_after(&server, &p, &[], again, told)["llm"]["requests"], 0);
+        }
     }
 }
 

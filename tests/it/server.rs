@@ -1,5 +1,5 @@
 //! A provider on this machine: a small HTTP server that speaks OpenAI's chat
-//! completions, for tests and benchmarks.
+//! completions and Anthropic's messages, for tests and benchmarks.
 //!
 //! It answers well until it is told to misbehave ([`Act`]), in events where a
 //! stream is asked for, and it keeps every request that it was sent
@@ -114,7 +114,8 @@ impl Server {
         self
     }
 
-    /// A system part that was sent before counts as cached.
+    /// A system part that was sent before counts as cached; in messages only one that is marked, from the first byte of its
+    /// answer on.
     pub fn with_cache(&self) -> &Self {
         self.shared.lock().has_cache = true;
         self
@@ -193,6 +194,7 @@ pub struct Told {
     pub input: usize,
     pub output: usize,
     pub cached: usize,
+    pub cache_write: usize,
 }
 
 /// What the server does with one request.
@@ -252,7 +254,7 @@ pub enum Act {
 }
 
 impl Act {
-    /// An error in OpenAI's form; `kind` is its `type`.
+    /// An error in OpenAI's form; `kind` is its `type`. In messages it has Anthropic's.
     pub fn error(status: u16, kind: &str, code: &str, message: &str) -> Act {
         Act::Status { code: status, headers: Vec::new(), body: error_body(kind, code, message).to_string() }
     }
@@ -373,6 +375,8 @@ pub struct Recorded {
     pub headers: Vec<(String, String)>,
     /// Which connection it came on; the first is 0.
     pub connection: usize,
+    /// Whether it is of Anthropic's form.
+    pub is_messages: bool,
 }
 
 impl Recorded {
@@ -424,7 +428,10 @@ impl Recorded {
 
     /// What the system messages say.
     pub fn system_text(&self) -> String {
-        self.text_of(&["system", "developer"])
+        match self.body.get("system") {
+            Some(system) => content_text(system),
+            None => self.text_of(&["system", "developer"]),
+        }
     }
 
     /// A header's value; `name` in lower case.
@@ -434,7 +441,20 @@ impl Recorded {
 
     /// The schema that the answer must keep to.
     pub fn schema(&self) -> Option<&Value> {
-        self.body.pointer("/response_format/json_schema/schema")
+        let places = ["/response_format/json_schema/schema", "/output_config/format/schema", "/tools/0/input_schema"];
+        places.iter().find_map(|place| self.body.pointer(place))
+    }
+
+    /// Whether the answer is to be the input of a tool.
+    pub fn is_by_tool(&self) -> bool {
+        self.body.get("tools").is_some()
+    }
+
+    /// What the provider is asked to keep: all before the mark.
+    fn marked_prefix(&self) -> Option<String> {
+        let blocks = self.body["system"].as_array()?;
+        let is_marked = blocks.iter().any(|block| block["cache_control"]["type"] == "ephemeral");
+        is_marked.then(|| format!("{:?} {}", self.schema(), self.system_text()))
     }
 
     /// What each task says for itself, in the order of the slots.
@@ -456,7 +476,8 @@ impl Recorded {
 
     fn prompt_tokens(&self) -> usize {
         let messages = self.body["messages"].as_array().into_iter().flatten();
-        tokens(messages.map(|m| content_text(&m["content"]).chars().count()).sum())
+        let said = messages.map(|m| content_text(&m["content"]).chars().count());
+        tokens(said.chain([content_text(&self.body["system"]).chars().count()]).sum())
     }
 }
 
@@ -597,8 +618,14 @@ impl Shared {
             }
         }
         let system = request.system_text();
-        let cached =
-            if state.has_cache && !state.prefixes.insert(system.clone()) { tokens(system.chars().count()) } else { 0 };
+        let prefix = tokens(system.chars().count());
+        let (cached, cache_write) = match (request.is_messages, request.marked_prefix()) {
+            _ if !state.has_cache => (0, 0),
+            (true, None) => (0, 0),
+            (true, Some(marked)) if state.prefixes.contains(&marked) => (prefix, 0),
+            (true, Some(_)) => (0, prefix),
+            (false, _) => (if state.prefixes.insert(system) { 0 } else { prefix }, 0),
+        };
         let is_stream = request.wants_stream() && !state.ignores_streams;
         let scripted = state.script.pop_front();
         let choose = Arc::clone(&state.choose);
@@ -614,7 +641,7 @@ impl Shared {
             rule.map(|(_, act)| act.clone())
         };
         let act = scripted.or_else(|| choose(number, &request)).or_else(ruled).unwrap_or(always);
-        Job { number, request, act, reply, latency, is_stream, cached, flight }
+        Job { number, request, act, reply, latency, is_stream, cached, cache_write, flight }
     }
 
     /// Sleeps; false if the server stops.
@@ -650,6 +677,8 @@ struct Job<'a> {
     is_stream: bool,
     /// How many of the prompt's tokens count as cached.
     cached: usize,
+    /// How many are written to the cache.
+    cache_write: usize,
     flight: InFlight<'a>,
 }
 
@@ -721,7 +750,7 @@ impl Connection {
         while let Some(request) = HttpRequest::read(&mut self.reader)? {
             let is_last =
                 find_header(&request.headers, "connection").is_some_and(|value| value.eq_ignore_ascii_case("close"));
-            let is_chat = request.path.ends_with("/chat/completions");
+            let is_chat = request.path.ends_with("/chat/completions") || request.path.ends_with("/v1/messages");
             let then = match request.method.as_str() {
                 "POST" if is_chat => self.chat(request)?,
                 "GET" => {
@@ -742,11 +771,13 @@ impl Connection {
     }
 
     fn chat(&self, request: HttpRequest) -> io::Result<Then> {
-        let Job { number, request, act, reply, latency, is_stream, cached, flight } = self.shared.admit(Recorded {
+        let job = self.shared.admit(Recorded {
             body: serde_json::from_slice(&request.body).unwrap_or(Value::Null),
             headers: request.headers,
             connection: self.number,
+            is_messages: request.path.ends_with("/messages"),
         });
+        let Job { number, request, act, reply, latency, is_stream, cached, cache_write, flight } = job;
         let act = if request.body.is_object() {
             act
         } else {
@@ -763,13 +794,21 @@ impl Connection {
         }
 
         let is_answer = !matches!(act, Act::Status { .. } | Act::Html);
-        let answer = is_answer.then(|| Completion::new(&act, number, &request, &reply, cached));
+        let answer = is_answer.then(|| Completion::new(&act, number, &request, &reply, cached, cache_write));
+        if let (true, Some(marked)) = (is_answer, request.marked_prefix()) {
+            self.shared.lock().prefixes.insert(marked);
+        }
+        let in_events = is_stream && !matches!(act, Act::HalfJson);
         let mut response = match &answer {
-            Some(answer) if is_stream && !matches!(act, Act::HalfJson) => answer.events(&act, &request),
+            Some(answer) if in_events && request.is_messages => answer.message_events(&act, &request),
+            Some(answer) if in_events => answer.events(&act, &request),
+            Some(answer) if request.is_messages => Response::to(&act, || answer.message(&request)),
             Some(answer) => Response::to(&act, || answer.json()),
+            None if request.is_messages => Response::to(&of_messages(&act), || Value::Null),
             None => Response::to(&act, || Value::Null),
         };
-        response.header("x-request-id", &format!("req-{number}"));
+        let id = if request.is_messages { "request-id" } else { "x-request-id" };
+        response.header(id, &format!("req-{number}"));
         let half = response.body.len() / 2;
         let ends = match act {
             Act::Cut => half,
@@ -987,15 +1026,22 @@ struct Completion {
 }
 
 impl Completion {
-    fn new(act: &Act, number: usize, request: &Recorded, reply: &Reply, cached: usize) -> Completion {
+    fn new(
+        act: &Act,
+        number: usize,
+        request: &Recorded,
+        reply: &Reply,
+        cached: usize,
+        cache_write: usize,
+    ) -> Completion {
         let said = say(act, request, reply);
         let output = tokens(said.content.as_deref().unwrap_or_default().chars().count());
-        let told = Told { input: request.prompt_tokens(), output, cached };
+        let told = Told { input: request.prompt_tokens(), output, cached, cache_write };
         Completion { said, number, model: request.body["model"].clone(), told }
     }
 
     fn usage(&self) -> Value {
-        let Told { input, output, cached } = self.told;
+        let Told { input, output, cached, .. } = self.told;
         json!({
             "prompt_tokens": input,
             "completion_tokens": output,
@@ -1073,24 +1119,171 @@ impl Completion {
     }
 }
 
+/// An error as Anthropic sends it.
+fn of_messages(act: &Act) -> Act {
+    let Act::Status { code, headers, body } = act else { return act.clone() };
+    let Ok(body) = serde_json::from_str::<Value>(body) else { return act.clone() };
+    let kind = match code {
+        401 => "authentication_error",
+        403 => "permission_error",
+        404 => "not_found_error",
+        429 => "rate_limit_error",
+        529 => "overloaded_error",
+        500.. | 200 => "api_error",
+        _ => "invalid_request_error",
+    };
+    let Some(message) = body["error"]["message"].as_str() else { return act.clone() };
+    let body = json!({"type": "error", "error": {"type": kind, "message": message}, "request_id": null});
+    Act::Status { code: *code, headers: headers.clone(), body: body.to_string() }
+}
+
+/// The same as Anthropic's message.
+impl Completion {
+    fn message_usage(&self) -> Value {
+        let Told { input, output, cached, cache_write } = self.told;
+        json!({
+            "input_tokens": input - cached - cache_write,
+            "cache_creation_input_tokens": cache_write,
+            "cache_read_input_tokens": cached,
+            "output_tokens": output,
+        })
+    }
+
+    fn stop_reason(&self, request: &Recorded) -> &'static str {
+        match self.said {
+            Said { refusal: Some(_), .. } => "refusal",
+            Said { finish_reason: "length", .. } => "max_tokens",
+            _ if request.is_by_tool() => "tool_use",
+            _ => "end_turn",
+        }
+    }
+
+    fn stop_details(&self) -> Value {
+        let details = |refusal| json!({"type": "refusal", "category": null, "explanation": refusal});
+        self.said.refusal.map_or(Value::Null, details)
+    }
+
+    fn message(&self, request: &Recorded) -> Value {
+        let content = self.said.content.as_deref().unwrap_or_default();
+        let block = match serde_json::from_str::<Value>(content) {
+            Ok(input) if request.is_by_tool() => {
+                json!({"type": "tool_use", "id": "toolu_1", "name": "result", "input": input})
+            }
+            _ => json!({"type": "text", "text": content}),
+        };
+        let thinking = json!({"type": "thinking", "thinking": "Well.", "signature": "x"});
+        let content = if content.is_empty() { vec![thinking] } else { vec![thinking, block] };
+        json!({
+            "id": format!("msg_{}", self.number),
+            "type": "message",
+            "role": "assistant",
+            "model": self.model,
+            "content": content,
+            "stop_reason": self.stop_reason(request),
+            "stop_sequence": null,
+            "stop_details": self.stop_details(),
+            "usage": self.message_usage(),
+        })
+    }
+
+    /// The same as a stream, with a block of thinking before the one that counts.
+    fn message_events(&self, act: &Act, request: &Recorded) -> Response {
+        let mut response = Response::new(200, "text/event-stream; charset=utf-8", "");
+        response.is_events = true;
+        let mut text = String::new();
+        let event = |text: &mut String, data: &Value| {
+            let kind = data["type"].as_str().unwrap_or_default();
+            *text += &format!("event: {kind}\ndata: {data}\n\n");
+        };
+        let is_bare = matches!(act, Act::Bare);
+        let mut message = self.message(request);
+        message["content"] = json!([]);
+        message["stop_reason"] = Value::Null;
+        message["usage"]["output_tokens"] = json!(1);
+        if is_bare {
+            message["usage"] = Value::Null;
+        }
+        event(&mut text, &json!({"type": "message_start", "message": message}));
+        event(&mut text, &json!({"type": "ping"}));
+        let (block, delta, key) = match request.is_by_tool() {
+            true => (
+                json!({"type": "tool_use", "id": "toolu_1", "name": "result", "input": {}}),
+                "input_json_delta",
+                "partial_json",
+            ),
+            false => (json!({"type": "text", "text": ""}), "text_delta", "text"),
+        };
+        let thinking = [
+            json!({"type": "content_block_start", "index": 0, "content_block": {"type": "thinking", "thinking": ""}}),
+            json!({"type": "content_block_delta", "index": 0, "delta": {"type": "thinking_delta", "thinking": "Well."}}),
+            json!({"type": "content_block_stop", "index": 0}),
+            json!({"type": "content_block_start", "index": 1, "content_block": block}),
+        ];
+        thinking.iter().for_each(|data| event(&mut text, data));
+        let content = self.said.content.as_deref().unwrap_or_default();
+        let (keep, ends) = match act {
+            Act::CutAfter { keep } | Act::ErrorAfter { keep, .. } => (Some(*keep), true),
+            Act::HoldAfter { keep, .. } => (Some(*keep), false),
+            _ => (None, false),
+        };
+        let at = keep.map_or(content.len(), |keep| self.said.after(keep));
+        let deltas = |text: &mut String, content: &str| {
+            let letters: Vec<char> = content.chars().collect();
+            for letters in letters.chunks(PIECE) {
+                let letters: String = letters.iter().collect();
+                event(
+                    text,
+                    &json!({"type": "content_block_delta", "index": 1, "delta": {"type": delta, key: letters}}),
+                );
+            }
+        };
+        deltas(&mut text, &content[..at]);
+        if let Act::ErrorAfter { data, .. } = act {
+            text += &format!("event: error\ndata: {data}\n\n");
+        }
+        if !ends {
+            response.pause_at = text.len();
+            deltas(&mut text, &content[at..]);
+            event(&mut text, &json!({"type": "content_block_stop", "index": 1}));
+            let delta = json!({"stop_reason": self.stop_reason(request), "stop_details": self.stop_details()});
+            let mut last = json!({"type": "message_delta", "delta": delta});
+            if !is_bare {
+                last["usage"] = self.message_usage();
+            }
+            event(&mut text, &last);
+            if !is_bare {
+                event(&mut text, &json!({"type": "message_stop"}));
+            }
+        }
+        response.body = text.into_bytes();
+        response
+    }
+}
+
 /// How many letters a piece of a stream has.
 const PIECE: usize = 7;
 
 impl Shared {
     /// Counts what goes out in `body`, and notes which results do so whole.
     fn note(&self, answer: &Completion, request: &Recorded, body: &str, is_events: bool) {
-        let datas = || body.split("\n\n").filter_map(|event| serde_json::from_str(event.strip_prefix("data: ")?).ok());
-        let (content, usage): (String, bool) = match is_events {
-            true => (
-                datas()
-                    .filter_map(|d: Value| Some(d.pointer("/choices/0/delta/content")?.as_str()?.to_owned()))
-                    .collect(),
-                datas().any(|d: Value| d["usage"].is_object()),
-            ),
-            false => match serde_json::from_str::<Value>(body) {
-                Ok(body) => (content_text(&body["choices"][0]["message"]["content"]), true),
-                Err(_) => (String::new(), false),
+        let data = |event: &str| event.lines().find_map(|line| serde_json::from_str(line.strip_prefix("data: ")?).ok());
+        let datas = || body.split("\n\n").filter_map(data);
+        let (content, usage): (String, bool) = match (is_events, serde_json::from_str::<Value>(body)) {
+            (true, _) => {
+                let pieces = ["/choices/0/delta/content", "/delta/text", "/delta/partial_json"];
+                let piece = |d: Value| Some(pieces.iter().find_map(|at| d.pointer(at))?.as_str()?.to_owned());
+                let counts = |d: Value| d["usage"].is_object() && d["type"] != "message_start";
+                (datas().filter_map(piece).collect(), datas().any(counts))
+            }
+            (false, Ok(body)) => match body["content"].as_array() {
+                Some(blocks) => {
+                    let inputs = blocks.iter().filter(|block| block["input"].is_object());
+                    let texts = blocks.iter().filter_map(|block| block["text"].as_str().map(str::to_owned));
+                    (texts.chain(inputs.map(|block| block["input"].to_string())).collect(), true)
+                }
+                None => (content_text(&body["choices"][0]["message"]["content"]), true),
             },
+            (false, Err(_)) => (String::new(), false),
         };
         let whole: Vec<String> = match request.slots().as_slice() {
             [] if answer.said.finish_reason == "stop" && answer.said.content.as_deref() == Some(content.as_str()) => {
@@ -1110,6 +1303,7 @@ impl Shared {
             state.told.input += answer.told.input;
             state.told.output += answer.told.output;
             state.told.cached += answer.told.cached;
+            state.told.cache_write += answer.told.cache_write;
         }
     }
 }

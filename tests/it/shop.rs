@@ -6,6 +6,9 @@ use std::fmt::Write;
 use crate::project::Project;
 use crate::server::{Recorded, Server};
 
+/// The formats that providers speak.
+pub const APIS: [&str; 2] = ["openai", "anthropic"];
+
 /// The shop with `pages` pages. The server answers each with its [`page`].
 pub fn shop(server: &Server, pages: usize) -> Project {
     shop_with(server, pages, "", "")
@@ -13,9 +16,14 @@ pub fn shop(server: &Server, pages: usize) -> Project {
 
 /// The same, with further keys of the provider and of the rule `pages`, as YAML: `in_flight: 1, timeout: 1s`.
 pub fn shop_with(server: &Server, pages: usize, provider: &str, rule: &str) -> Project {
+    shop_of("openai", server, pages, provider, rule)
+}
+
+/// The same with a provider that speaks this format.
+pub fn shop_of(api: &str, server: &Server, pages: usize, provider: &str, rule: &str) -> Project {
     server.reply(answer);
     Project::new()
-        .genfile_for(server, &genfile(provider, rule))
+        .genfile_for(server, &genfile(provider, rule).replace("api: openai", &format!("api: {api}")))
         .file("spec.yaml", &spec(pages, &[]))
         .file("prompts/page.prompt", PROMPT)
         .file("templates/index.hbs", INDEX)

@@ -7,24 +7,26 @@ use serde_json::{Value, json};
 use crate::killed::send;
 use crate::project::Project;
 use crate::server::{Act, Gate, Server};
-use crate::shop::{asked_after, has_no_temporary_file, is_built, page, pages, shop_with};
+use crate::shop::{APIS, asked_after, has_no_temporary_file, is_built, page, pages, shop_of, shop_with};
 
 const ALL: &str = "e1 e2 e3 e4 e5";
 
 /// The request for five pages meets `act`: what was sent after it, everything is made, and nothing was asked for again that had
-/// arrived.
+/// arrived. Whatever the provider speaks.
 #[track_caller]
-fn once(act: Act, then: &[&str]) -> (Server, Project) {
-    let server = Server::start();
-    let p = shop_with(&server, 5, "in_flight: 1, timeout: 2s", "");
-    server.script([act]);
-    p.run(["--report", "report.json"]).exits(0);
-    assert_eq!(asked_after(&server, 0)[0], ALL);
-    assert_eq!(asked_after(&server, 1), then);
-    assert_eq!(server.asked_twice(), [""; 0]);
-    is_built(&p, 5, &[]);
-    has_no_temporary_file(&p);
-    (server, p)
+fn once(act: Act, then: &[&str]) -> [(Server, Project); 2] {
+    APIS.map(|api| {
+        let server = Server::start();
+        let p = shop_of(api, &server, 5, "in_flight: 1, timeout: 2s", "");
+        server.script([act.clone()]);
+        p.run(["--report", "report.json"]).exits(0);
+        assert_eq!(asked_after(&server, 0)[0], ALL, "{api}");
+        assert_eq!(asked_after(&server, 1), then, "{api}");
+        assert_eq!(server.asked_twice(), [""; 0], "{api}");
+        is_built(&p, 5, &[]);
+        has_no_temporary_file(&p);
+        (server, p)
+    })
 }
 
 fn llm(p: &Project) -> Value {
@@ -72,8 +74,9 @@ fn a_cut_stream_loses_only_what_was_in_flight() {
 
 #[test]
 fn a_stream_that_is_cut_before_anything_is_whole_is_sent_again() {
-    let (_, p) = once(Act::CutAfter { keep: 0 }, &[ALL]);
-    assert_eq!((&llm(&p)["retries"], &llm(&p)["requests"]), (&json!(1), &json!(2)));
+    for (_, p) in once(Act::CutAfter { keep: 0 }, &[ALL]) {
+        assert_eq!((&llm(&p)["retries"], &llm(&p)["requests"]), (&json!(1), &json!(2)));
+    }
 }
 
 #[test]
@@ -143,9 +146,10 @@ fn an_answer_that_comes_whole_is_one_all_the_same() {
 
 #[test]
 fn a_stream_without_its_tokens_and_its_end_is_an_answer() {
-    let (_, p) = once(Act::Bare, &[]);
-    let llm = llm(&p);
-    assert_eq!((&llm["uncounted"], &llm["input_tokens"]), (&json!(1), &json!(0)));
+    for (_, p) in once(Act::Bare, &[]) {
+        let llm = llm(&p);
+        assert_eq!((&llm["uncounted"], &llm["input_tokens"]), (&json!(1), &json!(0)));
+    }
 }
 
 /// A server that refuses each of these keys of a request: what was sent, in order.

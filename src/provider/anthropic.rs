@@ -1,0 +1,546 @@
+//! Anthropic's Messages API as it really behaves. Pure: values in, values out.
+//!
+//! From Anthropic's API reference and from recorded traffic: a limit of output tokens is required; what was written to the cache
+//! and read from it is not in `input_tokens`; a block of thinking may come before the text; newer models refuse `temperature` and
+//! the like, older ones `output_config`, and a model that is made to use a tool gives its input the form that is asked for as well.
+
+use serde_json::{Map, Value, json};
+
+use super::blocks::Blocks;
+use super::http::Reply;
+use super::wire::{self, Pieces, Refusal, Refused, Wire};
+use super::{Failure, FailureKind, grammar};
+use crate::llm::{Answer, Request, Stop, Usage};
+use crate::prompt::{Message, Role};
+
+/// The version of the API that is spoken.
+const VERSION: &str = "2023-06-01";
+
+/// The limit of output tokens where neither the request has one nor the model is known.
+const MOST_OUTPUT: u64 = 16_384;
+
+/// The tool that takes a result whose schema cannot be asked for otherwise.
+const TOOL: &str = "result";
+
+/// Our sampling parameters that the API knows, and its names for them. Of two that exclude each other the first is given up.
+const PARAMS: &[(&str, &str)] =
+    &[("top_k", "top_k"), ("top_p", "top_p"), ("temperature", "temperature"), ("stop", "stop_sequences")];
+
+/// What an error of a kind has for a status, where it comes with a good one.
+const STATUSES: &[(&str, u16)] = &[
+    ("invalid_request_error", 400),
+    ("authentication_error", 401),
+    ("billing_error", 402),
+    ("permission_error", 403),
+    ("not_found_error", 404),
+    ("request_too_large", 413),
+    ("rate_limit_error", 429),
+    ("api_error", 500),
+    ("timeout_error", 504),
+    ("overloaded_error", 529),
+];
+
+/// What is said with status 400 when no request can succeed.
+const OUT_OF_MONEY: &[&str] = &["credit balance is too low", "reached your specified api usage limits"];
+
+/// Anthropic's Messages API.
+pub(super) struct Anthropic;
+
+impl Wire for Anthropic {
+    fn path(&self, _: &Request) -> String {
+        "/messages".to_owned()
+    }
+
+    fn headers(&self, key: Option<&str>) -> Vec<(&'static str, String)> {
+        let key = key.map(|key| ("x-api-key", key.to_owned()));
+        key.into_iter().chain([("anthropic-version", VERSION.to_owned())]).collect()
+    }
+
+    fn body(&self, request: &Request, refused: &Refused) -> Value {
+        let limit = request.max_output_tokens.or(request.most_output).unwrap_or(MOST_OUTPUT);
+        let mut body = json!({"model": request.model, "max_tokens": refused.most_output(limit)});
+        let (system, messages) = said(request, refused);
+        if !system.is_empty() {
+            body["system"] = system.into();
+        }
+        body["messages"] = messages.into();
+        for (ours, theirs) in PARAMS {
+            if let Some(value) = request.params.get(*ours).filter(|_| !refused.has(theirs)) {
+                body[*theirs] = match value {
+                    Value::String(one) if *ours == "stop" => json!([one]),
+                    value => value.clone(),
+                };
+            }
+        }
+        let has_config = !refused.has("output_config");
+        if let Some(effort) = request.params.get("reasoning_effort").filter(|_| has_config && !refused.has("effort")) {
+            body["output_config"]["effort"] = effort.clone();
+        }
+        if let Some(schema) = &request.schema {
+            if has_config && !refused.has(&schema.to_string()) && grammar::takes(schema) {
+                body["output_config"]["format"] = json!({"type": "json_schema", "schema": schema});
+            } else if !refused.has("tools") {
+                body["tools"] =
+                    json!([{"name": TOOL, "description": "Takes the result.", "input_schema": input(schema)}]);
+                body["tool_choice"] = json!({"type": "tool", "name": TOOL, "disable_parallel_tool_use": true});
+            }
+        }
+        if !refused.has("stream") {
+            body["stream"] = true.into();
+        }
+        body
+    }
+
+    fn refusal(&self, sent: &Value, reply: &Reply) -> Option<Refusal> {
+        let body: Option<Value> = serde_json::from_slice(&reply.body).ok();
+        let message = body.as_ref().and_then(|body| body.pointer("/error/message")).and_then(Value::as_str);
+        let message = message.unwrap_or_default().to_ascii_lowercase();
+        if let Some(most) = most_output(sent, reply, &message) {
+            return Some(Refusal::Output(most));
+        }
+        if !matches!(reply.status, 400 | 422 | 501) {
+            return None;
+        }
+        let has_word = |name: &str| message.split(|c: char| !c.is_ascii_alphanumeric() && c != '_').any(|w| w == name);
+        let part = |name: &str| Some(Refusal::Part(name.to_owned()));
+        let param = PARAMS.iter().find(|(_, theirs)| sent.get(*theirs).is_some() && has_word(theirs));
+        if let Some((_, theirs)) = param {
+            return part(theirs);
+        }
+        if sent.pointer("/output_config/effort").is_some() && has_word("effort") {
+            return part("effort");
+        }
+        if let Some(schema) = sent.pointer("/output_config/format/schema") {
+            // What one schema is refused for, another may not be.
+            let of_schema = message.replace("json_schema", "");
+            if ["schema", "grammar", "compil"].iter().any(|word| of_schema.contains(word)) {
+                return Some(Refusal::Part(schema.to_string()));
+            }
+            if ["output format", "structured output", "output_format"].iter().any(|words| message.contains(words)) {
+                return part("output_config");
+            }
+        }
+        if sent.get("output_config").is_some() && (has_word("output_config") || has_word("json_schema")) {
+            return part("output_config");
+        }
+        if sent.pointer("/system/0/cache_control").is_some() && has_word("cache_control") {
+            return part("cache_control");
+        }
+        if sent.get("tools").is_some() && ["tools", "tool_choice", "input_schema"].iter().any(|name| has_word(name)) {
+            return part("tools");
+        }
+        let is_stream = sent.get("stream").is_some() && (has_word("stream") || has_word("streaming"));
+        if is_stream { part("stream") } else { None }
+    }
+
+    fn answer(&self, sent: &Value, reply: &Reply) -> Result<Answer, Failure> {
+        let body: Option<Value> = serde_json::from_slice(&reply.body).ok();
+        let request_id = request_id(reply, body.as_ref());
+        // A body with a good status can be an error, too.
+        let error = body.as_ref().and_then(|body| body.get("error")).filter(|error| !error.is_null());
+        if !(200..300).contains(&reply.status) || error.is_some() {
+            return Err(failure(reply, error, request_id));
+        }
+        let mut usage = Usage::default();
+        count(&mut usage, body.as_ref().and_then(|body| body.get("usage")));
+        let Some(blocks) = body.as_ref().and_then(|body| body.get("content")).and_then(Value::as_array) else {
+            return Ok(Answer { text: String::new(), stop: Stop::Garbled(wire::garbled(reply)), usage, request_id });
+        };
+        let field = |name: &str| body.as_ref().and_then(|body| body.get(name));
+        let stop = stop(field("stop_reason").and_then(Value::as_str), field("stop_details"));
+        let of_kind = |kind: &'static str| blocks.iter().filter(move |block| block["type"] == kind);
+        let input = is_by_tool(sent).then(|| of_kind("tool_use").find_map(|block| block.get("input"))).flatten();
+        let text = match input {
+            // What was cut was closed on the way: which of it is whole cannot be told.
+            Some(_) if stop == Stop::Length => String::new(),
+            Some(input) => input.to_string(),
+            None => of_kind("text").filter_map(|block| block["text"].as_str()).collect(),
+        };
+        Ok(Answer { text, stop, usage, request_id })
+    }
+
+    fn pieces(&self, sent: &Value) -> Box<dyn Pieces> {
+        Box::new(Blocks::new(is_by_tool(sent)))
+    }
+}
+
+/// What is said: the system's part as blocks of text, of which the last is the end of what the provider is to keep, and the others'
+/// messages. Empty texts are refused, and so is a conversation in which nobody else speaks.
+fn said(request: &Request, refused: &Refused) -> (Vec<Value>, Vec<Value>) {
+    let spoken: Vec<&Message> = request.messages.iter().filter(|message| !message.text.trim().is_empty()).collect();
+    let message = |role: &str, text: &str| json!({"role": role, "content": text});
+    if spoken.iter().all(|message| message.role == Role::System) {
+        return (Vec::new(), spoken.iter().map(|spoken| message("user", &spoken.text)).collect());
+    }
+    let (mut system, mut messages) = (Vec::new(), Vec::new());
+    for spoken in spoken {
+        match spoken.role {
+            Role::System => system.push(json!({"type": "text", "text": spoken.text})),
+            Role::User => messages.push(message("user", &spoken.text)),
+            Role::Model => messages.push(message("assistant", &spoken.text)),
+        }
+    }
+    if let Some(last) = system.last_mut().filter(|_| request.keeps_prefix && !refused.has("cache_control")) {
+        last["cache_control"] = json!({"type": "ephemeral"});
+    }
+    (system, messages)
+}
+
+/// A schema for a tool: it may not be a choice at its root. The result is held against the whole schema here.
+fn input(schema: &Value) -> Value {
+    let mut input: Map<String, Value> = schema.as_object().cloned().unwrap_or_default();
+    input.retain(|key, _| !matches!(key.as_str(), "anyOf" | "oneOf" | "allOf"));
+    input.into()
+}
+
+fn is_by_tool(sent: &Value) -> bool {
+    sent.get("tools").is_some()
+}
+
+/// How many tokens an answer may have, where a reply says that those asked for are too many: for the model (`max_tokens: 64000 >
+/// 8192, which is …`), or for what the account may have in a minute, however long one waits.
+fn most_output(sent: &Value, reply: &Reply, message: &str) -> Option<u64> {
+    let asked = sent.get("max_tokens").and_then(Value::as_u64)?;
+    let most = match reply.status {
+        400 => {
+            let (_, rest) = message.split_once(&format!("max_tokens: {asked} > "))?;
+            rest.split(|c: char| !c.is_ascii_digit()).next()?.parse().ok()
+        }
+        429 => reply.header("anthropic-ratelimit-output-tokens-limit")?.parse().ok(),
+        _ => None,
+    };
+    most.filter(|most| (1..asked).contains(most))
+}
+
+/// The provider's name for a request.
+pub(super) fn request_id(reply: &Reply, body: Option<&Value>) -> Option<String> {
+    let in_body = || body?.get("request_id")?.as_str();
+    reply.header("request-id").or_else(in_body).map(str::to_owned)
+}
+
+/// Why an answer ended.
+pub(super) fn stop(reason: Option<&str>, details: Option<&Value>) -> Stop {
+    let detail = |name: &str| details.and_then(|details| details.get(name)).and_then(Value::as_str);
+    match reason {
+        Some("max_tokens" | "model_context_window_exceeded") => Stop::Length,
+        Some("refusal") => Stop::Refused(match (detail("explanation"), detail("category")) {
+            (Some(why), _) => why.to_owned(),
+            (None, Some(category)) => format!("the provider's safeguards stopped the answer ({category})"),
+            (None, None) => "the provider's safeguards stopped the answer".to_owned(),
+        }),
+        Some("pause_turn") => Stop::Garbled("the model paused before its answer was at its end".to_owned()),
+        _ => Stop::End,
+    }
+}
+
+/// Takes in what a `usage` says, of which several may come: each counts all until then.
+pub(super) fn count(tokens: &mut Usage, usage: Option<&Value>) {
+    let of = |name: &str| wire::tokens(usage.and_then(|usage| usage.get(name)));
+    let plain = tokens.input - tokens.cached - tokens.cache_write;
+    let plain = plain.max(of("input_tokens").unwrap_or(0));
+    tokens.cached = tokens.cached.max(of("cache_read_input_tokens").unwrap_or(0));
+    tokens.cache_write = tokens.cache_write.max(of("cache_creation_input_tokens").unwrap_or(0));
+    tokens.input = plain + tokens.cached + tokens.cache_write;
+    tokens.output = of("output_tokens").unwrap_or(tokens.output);
+}
+
+/// What is wrong, from the status and the provider's words.
+pub(super) fn failure(reply: &Reply, error: Option<&Value>, request_id: Option<String>) -> Failure {
+    let text = |name: &str| error.and_then(|error| error.get(name)).and_then(Value::as_str);
+    let status = match reply.status {
+        status @ 200..300 => {
+            let named = STATUSES.iter().find(|(kind, _)| text("type") == Some(kind));
+            named.map_or(status, |(_, status)| *status)
+        }
+        status => status,
+    };
+    let message = text("message").map_or_else(|| wire::unsaid(reply), str::to_owned);
+    let lower = message.to_ascii_lowercase();
+    let kind = match (wire::kind(status), reply.header("x-should-retry")) {
+        _ if OUT_OF_MONEY.iter().any(|words| lower.contains(words)) => FailureKind::Refused,
+        (FailureKind::Limited, Some("false")) => FailureKind::Refused,
+        (FailureKind::Server, Some("false")) => FailureKind::Rejected,
+        (FailureKind::Rejected, Some("true")) => FailureKind::Server,
+        (kind, _) => kind,
+    };
+    Failure { kind, status: Some(reply.status), message, request_id, retry_after: wire::retry_after(reply) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::provider::wire::tests::{refused, reply};
+    use std::time::Duration;
+
+    fn request() -> Request {
+        let message = |role, text: &str| Message { role, text: text.into() };
+        Request {
+            model: "m".into(),
+            params: Map::new(),
+            max_output_tokens: Some(9),
+            most_output: Some(64_000),
+            keeps_prefix: false,
+            messages: vec![message(Role::System, "s"), message(Role::User, "u")],
+            schema: None,
+            paths: vec![],
+        }
+    }
+
+    fn closed() -> Value {
+        json!({"type": "object", "additionalProperties": false, "required": ["a"], "properties": {"a": {"type": "string"}}})
+    }
+
+    fn body(request: &Request, parts: &[&str]) -> Value {
+        Anthropic.body(request, &refused(parts))
+    }
+
+    fn answer(body: &Value) -> Answer {
+        Anthropic.answer(&json!({}), &reply(200, &body.to_string(), &[])).unwrap()
+    }
+
+    fn fails(status: u16, kind: &str, message: &str, headers: &[(&'static str, &'static str)]) -> Failure {
+        let body = json!({"type": "error", "error": {"type": kind, "message": message}, "request_id": "req_1"});
+        Anthropic.answer(&json!({}), &reply(status, &body.to_string(), headers)).unwrap_err()
+    }
+
+    #[test]
+    fn a_request_on_the_wire() {
+        let mut request = request();
+        request.messages.push(Message { role: Role::Model, text: "a".into() });
+        request.messages.push(Message { role: Role::User, text: "again".into() });
+        request.messages.push(Message { role: Role::User, text: " \n".into() });
+        request.schema = Some(closed());
+        let want = json!({
+            "model": "m", "max_tokens": 9,
+            "system": [{"type": "text", "text": "s"}],
+            "messages": [
+                {"role": "user", "content": "u"}, {"role": "assistant", "content": "a"}, {"role": "user", "content": "again"},
+            ],
+            "output_config": {"format": {"type": "json_schema", "schema": closed()}},
+            "stream": true,
+        });
+        assert_eq!(body(&request, &[]), want);
+        assert_eq!(Anthropic.path(&request), "/messages");
+        let version = ("anthropic-version", "2023-06-01".to_owned());
+        assert_eq!(Anthropic.headers(Some("k")), [("x-api-key", "k".to_owned()), version.clone()]);
+        assert_eq!(Anthropic.headers(None), [version]);
+        // Somebody must speak to the model.
+        request.messages.truncate(1);
+        assert_eq!(body(&request, &[])["messages"], json!([{"role": "user", "content": "s"}]));
+        assert_eq!(body(&request, &[]).get("system"), None);
+        assert_eq!(body(&request, &["stream"]).get("stream"), None);
+    }
+
+    #[test]
+    fn a_limit_of_output_is_always_said() {
+        let mut request = request();
+        request.max_output_tokens = None;
+        assert_eq!(body(&request, &[])["max_tokens"], 64_000);
+        let mut known = Refused::default();
+        known.note(Refusal::Output(8000));
+        assert_eq!(Anthropic.body(&request, &known)["max_tokens"], 8000);
+        request.most_output = None;
+        assert_eq!(body(&request, &[])["max_tokens"], MOST_OUTPUT);
+        request.max_output_tokens = Some(100);
+        assert_eq!(Anthropic.body(&request, &known)["max_tokens"], 100);
+    }
+
+    #[test]
+    fn parameters_by_its_own_names() {
+        let mut request = request();
+        let params = json!({"temperature": 0, "top_p": 0.5, "top_k": 3, "stop": "x", "seed": 1, "frequency_penalty": 1,
+            "presence_penalty": 1, "reasoning_effort": "low"});
+        request.params = params.as_object().unwrap().clone();
+        let sent = body(&request, &[]);
+        assert_eq!((&sent["temperature"], &sent["top_p"], &sent["top_k"]), (&json!(0), &json!(0.5), &json!(3)));
+        assert_eq!((&sent["stop_sequences"], &sent["output_config"]), (&json!(["x"]), &json!({"effort": "low"})));
+        assert!(
+            ["seed", "frequency_penalty", "presence_penalty", "reasoning_effort", "stop"]
+                .iter()
+                .all(|n| sent.get(n).is_none())
+        );
+        let bare = body(&request, &["temperature", "top_p", "top_k", "stop_sequences", "effort"]);
+        let keys: Vec<&String> = bare.as_object().unwrap().keys().collect();
+        assert_eq!(keys, ["model", "max_tokens", "system", "messages", "stream"]);
+        request.params = json!({"stop": ["x", "y"]}).as_object().unwrap().clone();
+        assert_eq!(body(&request, &[])["stop_sequences"], json!(["x", "y"]));
+    }
+
+    #[test]
+    fn what_is_kept_is_marked() {
+        let mut request = request();
+        request.messages.insert(1, Message { role: Role::System, text: "more".into() });
+        let marks = |body: &Value| body.to_string().matches("cache_control").count();
+        assert_eq!(marks(&body(&request, &[])), 0);
+        request.keeps_prefix = true;
+        let sent = body(&request, &[]);
+        assert_eq!((&sent["system"][1]["cache_control"], marks(&sent)), (&json!({"type": "ephemeral"}), 1));
+        assert_eq!(marks(&body(&request, &["cache_control"])), 0);
+    }
+
+    #[test]
+    fn what_structured_outputs_do_not_take_is_the_input_of_a_tool() {
+        let mut request = request();
+        let by_tool = |request: &Request, parts: &[&str]| {
+            let sent = body(request, parts);
+            assert_eq!(sent.get("tools").is_some(), sent.pointer("/output_config/format").is_none());
+            sent.get("tools").is_some()
+        };
+        request.schema = Some(closed());
+        assert!(!by_tool(&request, &[]));
+        assert!(by_tool(&request, &["output_config"]));
+        // Another schema may be taken.
+        assert!(by_tool(&request, &[&closed().to_string()]) && !by_tool(&request, &["{}"]));
+        let mut bounded = closed();
+        bounded["properties"]["a"]["minLength"] = 1.into();
+        bounded["anyOf"] = json!([{"required": ["a"]}, {}]);
+        request.schema = Some(bounded.clone());
+        assert!(by_tool(&request, &[]));
+        let sent = body(&request, &[]);
+        assert_eq!(sent["tool_choice"], json!({"type": "tool", "name": "result", "disable_parallel_tool_use": true}));
+        assert_eq!(sent["tools"][0]["name"], "result");
+        // A root that is a choice is refused in tools.
+        bounded.as_object_mut().unwrap().remove("anyOf");
+        assert_eq!(sent["tools"][0]["input_schema"], bounded);
+        let plain = body(&request, &["tools"]);
+        assert_eq!((plain.get("tools"), plain.get("tool_choice"), plain.get("output_config")), (None, None, None));
+    }
+
+    #[test]
+    fn what_a_server_refuses_is_left_out() {
+        let mut request = request();
+        let params = json!({"temperature": 0, "top_p": 0.5, "stop": "x", "reasoning_effort": "minimal"});
+        request.params = params.as_object().unwrap().clone();
+        request.schema = Some(closed());
+        request.keeps_prefix = true;
+        let says = |sent: &Value, status, message: &str| {
+            let body = json!({"type": "error", "error": {"type": "invalid_request_error", "message": message}});
+            Anthropic.refusal(sent, &reply(status, &body.to_string(), &[]))
+        };
+        let part = |name: &str| Some(Refusal::Part(name.to_owned()));
+        let sent = body(&request, &[]);
+        let schema = closed().to_string();
+        for (message, want) in [
+            ("`temperature` is deprecated for this model.", part("temperature")),
+            ("`temperature` and `top_p` cannot both be specified for this model.", part("top_p")),
+            ("output_config.effort: Input should be 'low', 'medium' or 'high'", part("effort")),
+            ("output_config.format.schema: For 'object' type, 'additionalProperties' must be false", part(&schema)),
+            ("Schema is too complex for compilation.", part(&schema)),
+            ("The compiled grammar is too large", part(&schema)),
+            ("output_config: Extra inputs are not permitted", part("output_config")),
+            ("'claude-old' does not support output format.", part("output_config")),
+            ("output_config.format.type: json_schema is not supported", part("output_config")),
+            ("system.0.cache_control: Extra inputs are not permitted", part("cache_control")),
+            ("Streaming is not supported.", part("stream")),
+            ("max_tokens: 9 > 8, which is the maximum allowed number of output tokens for m", Some(Refusal::Output(8))),
+            ("prompt is too long: 200001 tokens > 200000 maximum", None),
+            ("input length and `max_tokens` exceed context limit: 199995 + 9 > 200000", None),
+            ("top_k: Input should be at least 0", None),
+        ] {
+            assert_eq!(says(&sent, 400, message), want, "{message}");
+        }
+        assert_eq!(says(&sent, 500, "temperature"), None);
+        let by_tool = body(&request, &["output_config"]);
+        assert_eq!(says(&by_tool, 400, "tools.0.input_schema: JSON schema is invalid"), part("tools"));
+        assert_eq!(says(&json!({"max_tokens": 9}), 400, "`temperature` is deprecated"), None);
+        // No wait makes room for more than the account may have in a minute.
+        let limited = |limit: &'static str| {
+            Anthropic.refusal(&sent, &reply(429, "{}", &[("anthropic-ratelimit-output-tokens-limit", limit)]))
+        };
+        assert_eq!((limited("4"), limited("9"), limited("0")), (Some(Refusal::Output(4)), None, None));
+    }
+
+    #[test]
+    fn answers_and_why_they_ended() {
+        let text = json!([{"type": "thinking", "thinking": "hm", "signature": "x"}, {"type": "text", "text": "h"},
+            {"type": "text", "text": "i"}]);
+        let ended = |reason: &str, details: Value| {
+            answer(&json!({"type": "message", "content": text, "stop_reason": reason, "stop_details": details})).stop
+        };
+        let usage = json!({"input_tokens": 10, "cache_creation_input_tokens": 4563, "cache_read_input_tokens": 100,
+            "cache_creation": {"ephemeral_5m_input_tokens": 19, "ephemeral_1h_input_tokens": 4544}, "output_tokens": 7});
+        let body = json!({"content": text, "stop_reason": "end_turn", "usage": usage});
+        let good = Anthropic.answer(&json!({}), &reply(200, &body.to_string(), &[("request-id", "req_1")])).unwrap();
+        assert_eq!((good.text.as_str(), good.stop, good.request_id.as_deref()), ("hi", Stop::End, Some("req_1")));
+        assert_eq!(good.usage, Usage { input: 4673, cached: 100, cache_write: 4563, output: 7 });
+        let absurd = json!({"content": text, "usage": {"input_tokens": u64::MAX, "output_tokens": 7}});
+        assert_eq!(answer(&absurd).usage, Usage { output: 7, ..Usage::default() });
+        assert_eq!(ended("stop_sequence", Value::Null), Stop::End);
+        assert_eq!(ended("max_tokens", Value::Null), Stop::Length);
+        assert_eq!(ended("model_context_window_exceeded", Value::Null), Stop::Length);
+        assert!(matches!(ended("pause_turn", Value::Null), Stop::Garbled(_)));
+        let why = |details: Value| match ended("refusal", details) {
+            Stop::Refused(why) => why,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(why(json!({"type": "refusal", "category": "cyber", "explanation": "no"})), "no");
+        assert!(why(json!({"type": "refusal", "category": "cyber", "explanation": null})).contains("cyber"));
+        assert!(why(Value::Null).contains("safeguards"));
+        assert_eq!(answer(&json!({"content": [], "stop_reason": "max_tokens"})).text, "");
+        let garbled = |body: &str| {
+            Anthropic.answer(&json!({}), &reply(200, body, &[("content-type", "text/html")])).unwrap().stop
+        };
+        assert!(matches!(garbled("<html>"), Stop::Garbled(what) if what.contains("text/html")));
+        assert!(matches!(garbled(r#"{"content": [{"ty"#), Stop::Garbled(_)));
+    }
+
+    #[test]
+    fn the_input_of_a_tool_is_the_answer() {
+        let sent = json!({"tools": []});
+        let ended = |reason: &str| {
+            let body = json!({"content": [{"type": "text", "text": "So:"}, {"type": "tool_use", "name": "result", "input": {"b": 1, "a": 2}}],
+                "stop_reason": reason});
+            Anthropic.answer(&sent, &reply(200, &body.to_string(), &[])).unwrap()
+        };
+        let good = ended("tool_use");
+        assert_eq!((good.text.as_str(), good.stop), (r#"{"b":1,"a":2}"#, Stop::End));
+        assert_eq!(ended("max_tokens").text, "");
+        let text = json!({"content": [{"type": "text", "text": "{}"}], "stop_reason": "end_turn"});
+        assert_eq!(Anthropic.answer(&sent, &reply(200, &text.to_string(), &[])).unwrap().text, "{}");
+    }
+
+    #[test]
+    fn failures_by_what_can_be_done() {
+        for (status, name, kind) in [
+            (400, "invalid_request_error", FailureKind::Rejected),
+            (401, "authentication_error", FailureKind::Refused),
+            (402, "billing_error", FailureKind::Refused),
+            (403, "permission_error", FailureKind::Refused),
+            (404, "not_found_error", FailureKind::Refused),
+            (413, "request_too_large", FailureKind::Rejected),
+            (429, "rate_limit_error", FailureKind::Limited),
+            (500, "api_error", FailureKind::Server),
+            (504, "timeout_error", FailureKind::Server),
+            (529, "overloaded_error", FailureKind::Server),
+        ] {
+            let failure = fails(status, name, "words", &[]);
+            assert_eq!((failure.kind, failure.message.as_str(), failure.status), (kind, "words", Some(status)));
+            assert_eq!(failure.request_id.as_deref(), Some("req_1"));
+            // With a good status its name says the same.
+            let in_body = fails(200, name, "words", &[]);
+            assert_eq!((in_body.kind, in_body.status), (kind, Some(200)), "{name}");
+        }
+        assert_eq!(fails(408, "x", "", &[]).kind, FailureKind::Limited);
+        assert_eq!(fails(409, "x", "", &[]).kind, FailureKind::Limited);
+        assert_eq!(fails(200, "new_error", "", &[]).kind, FailureKind::Server);
+        let broke = "Your credit balance is too low to access the Anthropic API.";
+        assert_eq!(fails(400, "invalid_request_error", broke, &[]).kind, FailureKind::Refused);
+        let page = Anthropic.answer(&json!({}), &reply(502, "<html>bad gateway", &[])).unwrap_err();
+        assert!(page.message.contains("bad gateway") && page.kind == FailureKind::Server);
+    }
+
+    #[test]
+    fn patience_as_asked() {
+        let limited = |headers: &[(&'static str, &'static str)]| fails(429, "rate_limit_error", "", headers);
+        assert_eq!(limited(&[("retry-after", "2")]).retry_after, Some(Duration::from_secs(2)));
+        assert_eq!(
+            limited(&[("retry-after-ms", "1500"), ("retry-after", "1")]).retry_after,
+            Some(Duration::from_millis(1500))
+        );
+        let retried = |status, word: &'static str| fails(status, "x", "", &[("x-should-retry", word)]).kind;
+        assert_eq!((retried(429, "true"), retried(429, "false")), (FailureKind::Limited, FailureKind::Refused));
+        assert_eq!((retried(529, "true"), retried(529, "false")), (FailureKind::Server, FailureKind::Rejected));
+        assert_eq!((retried(400, "true"), retried(400, "false")), (FailureKind::Server, FailureKind::Rejected));
+        assert_eq!(retried(401, "true"), FailureKind::Refused);
+    }
+}

@@ -1,0 +1,171 @@
+//! Which schemas Anthropic's structured outputs take. Pure.
+//!
+//! From Anthropic's guide and from requests that were refused: no object may have other properties than those named, at most 24 may
+//! be left out, at most 16 places may have one of several types, nothing refers to itself, and there are no bounds of numbers,
+//! lengths and lists. A schema that is none of these is asked for as the input of a tool, and the result is judged here.
+
+use serde_json::{Map, Value};
+
+const KEYWORDS: &[&str] = &[
+    "$defs",
+    "$ref",
+    "additionalProperties",
+    "anyOf",
+    "const",
+    "default",
+    "description",
+    "enum",
+    "format",
+    "items",
+    "properties",
+    "required",
+    "title",
+    "type",
+];
+
+const FORMATS: &[&str] = &["date-time", "time", "date", "duration", "email", "hostname", "uri", "ipv4", "ipv6", "uuid"];
+
+const MOST_OPTIONAL: usize = 24;
+const MOST_UNIONS: usize = 16;
+/// What is larger, with all that it refers to, is surely too complex.
+const MOST_PLACES: usize = 2_000;
+
+/// Whether structured outputs take this schema.
+pub(super) fn takes(schema: &Value) -> bool {
+    let mut walk = Walk { root: schema, optional: 0, unions: 0, places: 0, within: Vec::new() };
+    schema.get("type").is_some_and(|kind| kind == "object")
+        && walk.takes(schema)
+        && walk.optional <= MOST_OPTIONAL
+        && walk.unions <= MOST_UNIONS
+}
+
+struct Walk<'a> {
+    root: &'a Value,
+    optional: usize,
+    unions: usize,
+    places: usize,
+    /// What is being followed.
+    within: Vec<&'a str>,
+}
+
+impl<'a> Walk<'a> {
+    fn takes(&mut self, schema: &'a Value) -> bool {
+        let Value::Object(schema) = schema else { return false };
+        self.places += 1;
+        if self.places > MOST_PLACES || schema.keys().any(|key| !KEYWORDS.contains(&key.as_str())) {
+            return false;
+        }
+        self.unions += usize::from(schema.contains_key("anyOf") || schema.get("type").is_some_and(Value::is_array));
+        let is_scalar = |value: &Value| !value.is_object() && !value.is_array();
+        let values = |key: &str| schema.get(key).and_then(Value::as_array).into_iter().flatten();
+        let format = schema.get("format").is_none_or(|format| FORMATS.iter().any(|known| format == known));
+        let says_something = ["type", "anyOf", "$ref", "enum", "const"].iter().any(|key| schema.contains_key(*key));
+        says_something
+            && format
+            && values("enum").chain(schema.get("const")).all(is_scalar)
+            && (!is_object(schema) || self.closed(schema))
+            && schema.get("$ref").is_none_or(|name| self.follows(name))
+            && ["properties", "$defs"].iter().all(|key| {
+                let of = schema.get(*key).and_then(Value::as_object);
+                of.into_iter().flat_map(Map::values).all(|schema| self.takes(schema))
+            })
+            && values("anyOf").chain(schema.get("items")).all(|schema| self.takes(schema))
+    }
+
+    /// What a reference names, if it does not lead back to itself.
+    fn follows(&mut self, name: &'a Value) -> bool {
+        let Some(pointer) = name.as_str().and_then(|name| name.strip_prefix('#')) else { return false };
+        let Some(named) = self.root.pointer(pointer).filter(|_| !self.within.contains(&pointer)) else { return false };
+        self.within.push(pointer);
+        let takes = !pointer.is_empty() && self.takes(named);
+        self.within.pop();
+        takes
+    }
+
+    /// No properties but those named; counts those that can be left out.
+    fn closed(&mut self, schema: &Map<String, Value>) -> bool {
+        let names = schema.get("properties").and_then(Value::as_object).into_iter().flat_map(Map::keys);
+        let required = schema.get("required").and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
+        self.optional += names.filter(|name| !required.iter().any(|required| required == *name)).count();
+        schema.get("additionalProperties") == Some(&Value::Bool(false))
+    }
+}
+
+fn is_object(schema: &Map<String, Value>) -> bool {
+    schema.contains_key("properties")
+        || match schema.get("type") {
+            Some(Value::Array(kinds)) => kinds.iter().any(|kind| kind == "object"),
+            Some(kind) => kind == "object",
+            None => false,
+        }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    /// A closed object with these properties, of which the first so many are required.
+    fn object(properties: Vec<Value>, required: usize) -> Value {
+        let properties: Map<String, Value> =
+            properties.into_iter().enumerate().map(|(i, property)| (format!("p{i}"), property)).collect();
+        let required: Vec<&String> = properties.keys().take(required).collect();
+        json!({"type": "object", "additionalProperties": false, "required": required, "properties": properties})
+    }
+
+    #[test]
+    fn what_is_taken() {
+        let text = json!({"type": "string", "format": "date", "description": "a day"});
+        assert!(takes(&object(vec![text.clone(), json!({"enum": ["a", 1, null]}), json!({"const": 2})], 3)));
+        assert!(takes(&object(vec![json!({"type": "array", "items": object(vec![text], 1)})], 1)));
+        assert!(takes(&object(vec![], 0)));
+    }
+
+    #[test]
+    fn what_was_refused() {
+        let of = |property: Value| takes(&object(vec![property], 1));
+        for property in [
+            json!({"type": "object", "properties": {}}),
+            json!({"type": "object", "additionalProperties": true}),
+            json!({"type": "string", "minLength": 1}),
+            json!({"type": "string", "format": "regex"}),
+            json!({"type": "string", "pattern": "a"}),
+            json!({"type": "integer", "minimum": 1}),
+            json!({"type": "array", "items": {"type": "string"}, "maxItems": 3}),
+            json!({"enum": [["a"]]}),
+            json!({"oneOf": [{"type": "string"}]}),
+            json!({"$ref": "other.json"}),
+            json!({}),
+            json!(true),
+        ] {
+            assert!(!of(property.clone()), "{property}");
+        }
+        assert!(!takes(&json!({"type": "array", "items": {"type": "string"}})));
+        assert!(!takes(&json!({"type": "object", "properties": {"a": {"type": "string"}}, "required": ["a"]})));
+    }
+
+    #[test]
+    fn so_many_may_be_left_out_or_of_several_types() {
+        let text = || json!({"type": "string"});
+        assert!(takes(&object(vec![text(); 30], 6)));
+        assert!(!takes(&object(vec![text(); 30], 5)));
+        let either = || json!({"type": ["string", "null"]});
+        let any = || json!({"anyOf": [{"type": "string"}, {"type": "null"}]});
+        assert!(takes(&object([vec![either(); 8], vec![any(); 8]].concat(), 16)));
+        assert!(!takes(&object([vec![either(); 9], vec![any(); 8]].concat(), 17)));
+    }
+
+    #[test]
+    fn references_are_followed_unless_they_come_back() {
+        let with = |def: Value| {
+            let mut schema = object(vec![json!({"$ref": "#/$defs/d"}), json!({"$ref": "#/$defs/d"})], 2);
+            schema["$defs"] = json!({"d": def});
+            takes(&schema)
+        };
+        assert!(with(object(vec![json!({"type": "string"})], 1)));
+        assert!(!with(object(vec![json!({"$ref": "#/$defs/d"})], 1)));
+        assert!(!with(json!({"$ref": "#"})));
+        assert!(!with(json!({"type": "string", "minLength": 1})));
+        assert!(!takes(&object(vec![json!({"$ref": "#/$defs/none"})], 1)));
+    }
+}
