@@ -180,16 +180,15 @@ impl Batcher {
     /// Whether the provider is to keep the prefix of a batch that is sent now: where that is long enough, and in its cache already,
     /// or on nobody's way there and wanted by another. `is_awaited` says of one beyond these that it begins alike.
     pub fn keeps_prefix(&mut self, batch: &Batch, is_awaited: bool) -> bool {
-        if !self.shapes.get(&batch.shape).is_some_and(|past| past.is_cached) {
-            return false;
-        }
+        let Some(past) = self.shapes.get(&batch.shape).filter(|past| past.is_cached) else { return false };
         let form = (batch.shape, batch.tasks.len());
         match self.kept.get(&form) {
             Some(Kept::Readable) => true,
             Some(Kept::Written) => false,
             None => {
-                let held = self.shapes.get(&batch.shape).into_iter().flat_map(|past| &past.held);
-                let packed = held.chain(&self.ready).map(|packed| &packed.batch);
+                // All that is ready is looked through only where something of the shape is in it.
+                let ready = self.ready.iter().filter(|_| past.to_come > 0);
+                let packed = past.held.iter().chain(ready).map(|packed| &packed.batch);
                 let is_wanted = is_awaited || packed.chain(&self.again).any(|other| other.begins_like(batch));
                 if is_wanted {
                     self.kept.insert(form, Kept::Written);
