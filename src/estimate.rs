@@ -5,7 +5,7 @@
 use serde_json::Value;
 
 use crate::ledger::{Expected, Ledger};
-use crate::llm::{self, Ask, Request};
+use crate::llm::{self, Request};
 use crate::models::{Model, Tokens};
 use crate::prompt::{Message, Role};
 use crate::tokens::{self, Counter};
@@ -17,9 +17,9 @@ pub struct Means<'a> {
     pub model: Model,
     /// What earlier requests took.
     pub ledger: &'a Ledger,
-    /// Whether the model is on this machine. Such models are of many makers with words of their own: their tokens are estimated by
-    /// length and by what the ledger knows, and nothing is read in for them.
-    pub is_local: bool,
+    /// What its tokens are counted by. Models on this machine are of many makers with words of their own: their tokens are estimated
+    /// by length and by what the ledger knows, and nothing is read in for them.
+    pub counter: Counter,
 }
 
 /// What a request will take.
@@ -54,35 +54,26 @@ const OF_A_MESSAGE: u64 = 4;
 const OF_AN_ANSWER: u64 = 3;
 
 impl Means<'_> {
-    /// What its tokens are counted by.
-    pub fn counter(&self) -> Counter {
-        if self.is_local { Counter::Length } else { Counter::Words }
-    }
-
     /// A text's tokens, as the model's maker will probably count them.
     pub fn tokens(&self, model: &str, text: &str) -> u64 {
-        self.corrected(model, self.counter().count(text))
+        self.corrected(model, self.counter.count(text))
     }
 
     fn corrected(&self, model: &str, tokens: u64) -> u64 {
-        (tokens as f64 * self.ledger.ratio(model, self.counter().name())).round() as u64
+        (tokens as f64 * self.ledger.ratio(model, self.counter.name())).round() as u64
     }
 
-    /// What a request for these tasks will take; `rules` are theirs, one for each.
-    pub fn of(&self, request: &Request, asks: &[&Ask], rules: &[&str]) -> Estimate {
-        let expected = || {
-            let cap = |ask: &Ask| ask.limit().into_iter().chain(self.model.max_output).min();
-            asks.iter().zip(rules).map(move |(ask, rule)| self.ledger.expected_output(rule, cap(ask)))
+    /// What a request will take that brings these results.
+    pub fn of(&self, request: &Request, expected: &[Expected]) -> Estimate {
+        let in_answer = |one: &Expected| match expected {
+            [_] => one.usual,
+            _ => llm::framed(one.usual, 1),
         };
-        let in_answer = |expected: Expected| match asks {
-            [_] => expected.usual,
-            _ => llm::framed(expected.usual, 1),
-        };
-        let output = expected().map(in_answer).sum();
-        let guess = expected().map(|expected| expected.most.max(4 * in_answer(expected))).sum();
+        let output = expected.iter().map(in_answer).sum();
+        let guess = expected.iter().map(|one| one.most.max(4 * in_answer(one))).sum();
         let most = request.max_output_tokens.or(self.model.max_output).unwrap_or(guess);
         Estimate {
-            input: self.corrected(&request.model, sent(request, self.counter())),
+            input: self.corrected(&request.model, sent(request, self.counter)),
             output,
             most_output: most.max(output),
             is_bounded: request.max_output_tokens.is_some(),
@@ -100,7 +91,7 @@ impl Means<'_> {
         if is_ample(self.corrected(&request.model, most) + answer, window) {
             return Room::Enough;
         }
-        let taken = self.corrected(&request.model, sent(request, self.counter())) + answer;
+        let taken = self.corrected(&request.model, sent(request, self.counter)) + answer;
         match taken {
             _ if taken > window => Room::TooLong(taken, window),
             _ if is_ample(taken, window) => Room::Enough,
@@ -166,6 +157,7 @@ impl Estimate {
 mod tests {
     use super::*;
     use crate::graph::Output;
+    use crate::llm::Ask;
     use crate::models::Price;
     use crate::path::RelPath;
     use serde_json::{Map, json};
@@ -184,7 +176,8 @@ mod tests {
     }
 
     fn estimate(model: Model, ledger: &Ledger, ask: &Ask) -> Estimate {
-        Means { model, ledger, is_local: true }.of(&Request::new(&[ask]), &[ask], &["r"])
+        let expected = ledger.expected_output("r", ask.limit()).unwrap_or_else(|| Expected::guessed(ask.limit()));
+        Means { model, ledger, counter: Counter::Length }.of(&Request::new(&[ask]), &[expected])
     }
 
     #[test]
@@ -200,8 +193,6 @@ mod tests {
         assert_eq!(of(none, &ledger, &ask(&text, Some(80))), (100, 27, 80, true));
         let known = Model { max_output: Some(9000), ..none };
         assert_eq!(of(known, &ledger, &ask(&text, None)), (100, 500, 9000, false));
-        let short = Model { max_output: Some(60), ..none };
-        assert_eq!(of(short, &ledger, &ask(&text, None)), (100, 20, 60, false));
         ledger.note_result("r", 100, 30);
         ledger.note_prompt("m", "length", 100, 150);
         assert_eq!(of(known, &ledger, &ask(&text, None)), (150, 30, 9000, false));
@@ -222,7 +213,7 @@ mod tests {
     fn a_window_is_ample_tight_or_too_small() {
         let room = |letters: usize, cap, window, ledger: &Ledger| {
             let model = Model { context: window, ..Model::default() };
-            Means { model, ledger, is_local: true }.room(&Request::new(&[&ask(&"a".repeat(letters), cap)]))
+            Means { model, ledger, counter: Counter::Length }.room(&Request::new(&[&ask(&"a".repeat(letters), cap)]))
         };
         let mut ledger = Ledger::default();
         assert_eq!(room(4000, None, None, &ledger), Room::Enough);
@@ -238,9 +229,8 @@ mod tests {
     #[test]
     #[cfg(feature = "tokenizer")]
     fn models_elsewhere_are_counted_by_words() {
-        let means = |is_local| {
-            Means { model: Model::default(), ledger: &Ledger::default(), is_local }.tokens("m", "hello world")
-        };
-        assert_eq!((means(true), means(false)), (3, 2));
+        let ledger = Ledger::default();
+        let tokens = |counter| Means { model: Model::default(), ledger: &ledger, counter }.tokens("m", "hello world");
+        assert_eq!([Counter::Length, Counter::Words].map(tokens), [3, 2]);
     }
 }

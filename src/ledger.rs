@@ -13,9 +13,6 @@ pub struct Ledger {
     models: BTreeMap<String, Counted>,
     /// By rule.
     rules: BTreeMap<String, Results>,
-    /// Of rules without results in the ledger what of theirs stands in the tree; never kept.
-    #[serde(skip)]
-    standing: BTreeMap<String, Results>,
 }
 
 /// Tokens of prompts, twice counted.
@@ -72,23 +69,11 @@ impl Ledger {
         }
     }
 
-    /// Whether results of a rule are known.
-    pub fn knows(&self, rule: &str) -> bool {
-        self.rules.get(rule).is_some_and(|of| of.results > 0)
-    }
-
-    /// The tokens that one result of a rule will have of its own: as its results before had, or else as those have that stand in the tree. Of a
-    /// rule without results a third of what its `max_output_tokens` allows, since people leave room, and no more than 500.
-    pub fn expected_output(&self, rule: &str, max_output_tokens: Option<u64>) -> Expected {
-        let cap = max_output_tokens.unwrap_or(u64::MAX);
-        let of = if self.knows(rule) { self.rules.get(rule) } else { self.standing.get(rule) };
-        match of {
-            Some(of) => {
-                let usual = of.output.div_ceil(of.results).min(cap);
-                Expected { usual, most: of.longest.clamp(usual, cap.max(usual)) }
-            }
-            None => Expected { usual: UNKNOWN.min(cap.div_ceil(3)), most: (UNKNOWN * 4).min(cap) },
-        }
+    /// The tokens that one result of a rule will have of its own, as its results before had; none without any. No result has more
+    /// than its `max_output_tokens`.
+    pub fn expected_output(&self, rule: &str, max_output_tokens: Option<u64>) -> Option<Expected> {
+        let of = self.rules.get(rule).filter(|of| of.results > 0)?;
+        Some(Expected::bounded(of.output.div_ceil(of.results), of.longest, max_output_tokens))
     }
 
     /// The tokens that were sent for one result of a rule, as its results before took.
@@ -118,12 +103,26 @@ impl Ledger {
             self.rules.entry(rule.to_owned()).or_default().note(input, output);
         }
     }
+}
 
-    /// Notes a result of a rule that stands in the tree, of so many tokens.
-    pub fn note_standing(&mut self, rule: &str, output: u64) {
-        if output > 0 {
-            self.standing.entry(rule.to_owned()).or_default().note(0, output);
-        }
+impl Expected {
+    /// As these results, in tokens; none without any.
+    pub fn like(results: &[u64], max_output_tokens: Option<u64>) -> Option<Expected> {
+        let longest = results.iter().copied().max()?;
+        let usual = results.iter().sum::<u64>().div_ceil(results.len() as u64);
+        Some(Expected::bounded(usual, longest, max_output_tokens))
+    }
+
+    /// Where no result is known: a third of what `max_output_tokens` allows, since people leave room, and no more than 500.
+    pub fn guessed(max_output_tokens: Option<u64>) -> Expected {
+        let cap = max_output_tokens.unwrap_or(u64::MAX);
+        Expected { usual: UNKNOWN.min(cap.div_ceil(3)), most: (UNKNOWN * 4).min(cap) }
+    }
+
+    fn bounded(usual: u64, longest: u64, max_output_tokens: Option<u64>) -> Expected {
+        let cap = max_output_tokens.unwrap_or(u64::MAX);
+        let usual = usual.min(cap);
+        Expected { usual, most: longest.clamp(usual, cap) }
     }
 }
 
@@ -169,22 +168,20 @@ mod tests {
     #[test]
     fn results_are_expected_as_they_were() {
         let mut ledger = Ledger::default();
-        let expected = |ledger: &Ledger, cap| {
-            let expected = ledger.expected_output("r", cap);
-            (expected.usual, expected.most)
-        };
-        assert_eq!(expected(&ledger, None), (500, 2000));
-        assert_eq!(expected(&ledger, Some(100)), (34, 100));
-        assert_eq!(expected(&ledger, Some(8000)), (500, 2000));
-        // What stands there says more than a guess, and less than what was counted.
-        [90, 0, 30].into_iter().for_each(|output| ledger.note_standing("r", output));
-        assert_eq!(expected(&ledger, None), (60, 90));
-        assert_eq!(expected(&ledger, Some(70)), (60, 70));
-        assert!(!ledger.knows("r"));
+        let both = |expected: Expected| (expected.usual, expected.most);
+        let expected = |ledger: &Ledger, cap| ledger.expected_output("r", cap).map(both);
+        assert_eq!(expected(&ledger, None), None);
         [100, 300, 200].into_iter().for_each(|output| ledger.note_result("r", 40, output));
         ledger.note_result("r", 40, 0);
-        assert_eq!(expected(&ledger, None), (200, 300));
-        assert_eq!(expected(&ledger, Some(150)), (150, 150));
+        assert_eq!(expected(&ledger, None), Some((200, 300)));
+        assert_eq!(expected(&ledger, Some(150)), Some((150, 150)));
+        assert_eq!(
+            [None, Some(100), Some(8000)].map(|cap| both(Expected::guessed(cap))),
+            [(500, 2000), (34, 100), (500, 2000)]
+        );
+        let like = |results: &[u64], cap| Expected::like(results, cap).map(both);
+        assert_eq!(like(&[90, 30], None), Some((60, 90)));
+        assert_eq!((like(&[90, 30], Some(70)), like(&[], None)), (Some((60, 70)), None));
         assert_eq!(ledger.usual_input("r"), Some(40));
         assert_eq!(ledger.usual_input("s"), None);
     }
@@ -196,6 +193,6 @@ mod tests {
         (0..120).for_each(|_| ledger.note_prompt("m", "a", 1_000_000, 2_000_000));
         assert!(ledger.ratio("m", "a") > 1.7);
         (0..600).for_each(|_| ledger.note_result("r", 1, 200_000));
-        assert!((200_000..201_000).contains(&ledger.expected_output("r", None).usual));
+        assert!((200_000..201_000).contains(&ledger.expected_output("r", None).unwrap().usual));
     }
 }

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
 use crate::digest::Digest;
-use crate::engine::{self, Env, Options, PartOf, Shared};
+use crate::engine::{self, Env, Options, PartOf, Shared, Standing};
 use crate::error::{Code, Error, Errors};
 use crate::estimate::Estimate;
 use crate::event::Event;
@@ -343,6 +343,7 @@ impl Project {
             lists: Lists::default(),
             models: plan::Models::default(),
             ledger: OnceLock::new(),
+            standing: Standing::default(),
             memory: self.memory,
             lock: self.lock,
             lock_text: self.lock_text,
@@ -457,8 +458,8 @@ impl Planned {
         let is_paid = |task: &TaskId| graph.rule(*task).is_prompt() && !self.shared.is_local(*task);
         for task in (0..graph.tasks.len()).filter(waits).filter(is_paid) {
             let (rule, ledger) = (graph.rule(task).name.as_str(), self.shared.ledger());
-            let known = ledger.usual_input(rule).map(|input| input + ledger.expected_output(rule, None).usual);
-            tokens += known.unwrap_or(usual);
+            let known = ledger.usual_input(rule).zip(ledger.expected_output(rule, None));
+            tokens += known.map_or(usual, |(input, output)| input + output.usual);
             tasks += 1;
         }
         Ok((tokens, tasks))

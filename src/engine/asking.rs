@@ -18,7 +18,7 @@ use crate::models::{Model, Price};
 use crate::plan::bug;
 use crate::provider::{Failure, FailureKind, Heard, Notice, Provider};
 use crate::store::Store;
-use crate::tokens::{self, Counter};
+use crate::tokens;
 use crate::wording;
 
 /// A request to send.
@@ -173,7 +173,7 @@ impl Job {
             Ok(conclude(&self.shared, *task, schema, contents).map_err(|unfit| (texts, unfit)))
         });
         let results = results.collect();
-        let counter = if self.provider.is_local() { Counter::Length } else { Counter::Words };
+        let counter = self.shared.counter(self.batch.tasks[0]);
         let sent = (counter.name(), estimate::sent(&request, counter));
         let (usage, id) = (answer.usage, answer.request_id);
         Ok(Answered { results, strays, why, usage, price, sent, id, model: request.model })

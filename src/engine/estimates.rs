@@ -1,14 +1,11 @@
 //! What requests will take, by what is known of their models and of results before.
 
-use std::collections::HashMap;
-
 use super::Shared;
-use crate::digest::Digest;
 use crate::error::{Code, Error};
 use crate::estimate::{Estimate, Means, Room};
 use crate::files::Files;
 use crate::graph::TaskId;
-use crate::ledger::Ledger;
+use crate::ledger::{Expected, Ledger};
 use crate::llm::{Ask, Request};
 use crate::models::Model;
 use crate::path::RelPath;
@@ -18,9 +15,6 @@ use crate::provider::is_loopback;
 use crate::store;
 use crate::tokens::Counter;
 
-/// So many results of a rule say how long the others are.
-const ENOUGH: usize = 16;
-
 impl plan::Experience for Shared {
     /// A list of prices that is none is said where the request is estimated.
     fn model(&self, id: TaskId, name: &str) -> Model {
@@ -28,39 +22,22 @@ impl plan::Experience for Shared {
     }
 
     fn expected_output(&self, id: TaskId, ask: &Ask) -> u64 {
-        let cap = ask.limit().into_iter().chain(plan::Experience::model(self, id, &ask.model).max_output).min();
-        self.ledger().expected_output(&self.graph.rule(id).name, cap).usual
+        self.expected(id, ask, &plan::Experience::model(self, id, &ask.model)).usual
     }
 }
 
 impl Shared {
-    /// What requests took in earlier runs, read when it is first wanted. Of rules that it knows nothing of, as in a fresh clone, it
-    /// learns from some of their results that stand in the tree.
+    /// What requests took in earlier runs, read when it is first wanted.
     pub fn ledger(&self) -> &Ledger {
-        self.ledger.get_or_init(|| {
-            let mut ledger = store::read_ledger(&self.root.join(store::FOLDER));
-            let mut read: HashMap<usize, usize> = HashMap::new();
-            for (id, task) in self.graph.tasks.iter().enumerate() {
-                let rule = self.graph.rule(id);
-                let read = read.entry(task.rule).or_default();
-                if *read == ENOUGH || !rule.is_prompt() || ledger.knows(&rule.name) {
-                    continue;
-                }
-                let counter = if self.is_local(id) { Counter::Length } else { Counter::Words };
-                let tokens = task.outputs.iter().filter_map(|output| self.standing(&output.path));
-                let tokens: u64 = tokens.map(|text| counter.count(&text)).sum();
-                *read += usize::from(tokens > 0);
-                ledger.note_standing(&rule.name, tokens);
-            }
-            ledger
-        })
+        self.ledger.get_or_init(|| store::read_ledger(&self.root.join(store::FOLDER)))
     }
 
-    /// What was generated at a path and stands there.
-    fn standing(&self, path: &RelPath) -> Option<String> {
-        let bytes = self.files.read(path).ok()??;
-        self.lock.get(path, Some(Digest::of(&bytes)))?;
-        String::from_utf8(bytes.to_vec()).ok()
+    /// How long a task's result will be: as those before it were, or else as those of its rule are that stand there.
+    fn expected(&self, task: TaskId, ask: &Ask, model: &Model) -> Expected {
+        let cap = ask.limit().into_iter().chain(model.max_output).min();
+        let known = self.ledger().expected_output(&self.graph.rule(task).name, cap);
+        let like_standing = || Expected::like(&self.standing(task), cap);
+        known.or_else(like_standing).unwrap_or_else(|| Expected::guessed(cap))
     }
 
     /// Whether a task's provider is on this machine.
@@ -78,9 +55,14 @@ impl Shared {
         self.models.of(provider, name, self.is_local(task), &self.files)
     }
 
+    /// What the tokens of a task's model are counted by.
+    pub(super) fn counter(&self, task: TaskId) -> Counter {
+        if self.is_local(task) { Counter::Length } else { Counter::Words }
+    }
+
     fn means(&self, task: TaskId, model: &str) -> Result<Means<'_>, Error> {
         let model = self.model(task, model)?;
-        Ok(Means { model, ledger: self.ledger(), is_local: self.is_local(task) })
+        Ok(Means { model, ledger: self.ledger(), counter: self.counter(task) })
     }
 
     /// What a request for these tasks will take.
@@ -92,8 +74,9 @@ impl Shared {
             return Err(bug("an estimate of a request for nothing"));
         };
         let request = Request::new(asks);
-        let rules: Vec<&str> = tasks.iter().map(|task| self.graph.rule(*task).name.as_str()).collect();
-        Ok(self.means(first, &request.model)?.of(&request, asks, &rules))
+        let means = self.means(first, &request.model)?;
+        let expected = tasks.iter().zip(asks).map(|(task, ask)| self.expected(*task, ask, &means.model));
+        Ok(means.of(&request, &expected.collect::<Vec<_>>()))
     }
 
     /// How a request for these tasks fits its model. Without a window that is known, and where it surely fits, nothing is counted.

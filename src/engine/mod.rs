@@ -13,6 +13,7 @@ mod local;
 mod making;
 mod running;
 mod settle;
+mod standing;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::path::PathBuf;
@@ -50,6 +51,7 @@ use asking::{Asked, Told};
 use making::{Made, Ready};
 
 pub use settle::PartOf;
+pub use standing::Standing;
 
 /// Reads the environment.
 pub type Env = Arc<dyn Fn(&str) -> Option<String> + Send + Sync>;
@@ -109,6 +111,8 @@ pub struct Shared {
     pub models: plan::Models,
     /// What requests took in earlier runs.
     pub ledger: OnceLock<Ledger>,
+    /// How long results are that stand in the tree.
+    pub standing: Standing,
     /// What is remembered from before this run.
     pub memory: Memory,
     /// The lock as it was before this run.

@@ -49,11 +49,6 @@ impl Provider {
         Err(Failure::new(FailureKind::Refused, "built without the `net` feature"))
     }
 
-    /// There is none anywhere.
-    pub fn is_local(&self) -> bool {
-        false
-    }
-
     /// Nothing was brought up.
     pub fn take_down(&self) {}
 }

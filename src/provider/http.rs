@@ -75,11 +75,6 @@ impl Http {
         Http { agent: config.build().into(), base_url: base_url.to_owned(), key }
     }
 
-    /// Whether the address is on this machine.
-    pub fn is_local(&self) -> bool {
-        is_loopback(&self.base_url)
-    }
-
     /// The status with which the address answers, if anything does.
     pub fn answers(&self) -> Option<u16> {
         let request = self.agent.get(&self.base_url).config().timeout_global(Some(Duration::from_secs(2))).build();

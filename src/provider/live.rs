@@ -187,11 +187,6 @@ impl Provider {
         }
     }
 
-    /// Whether it is on this machine.
-    pub fn is_local(&self) -> bool {
-        self.http.is_local()
-    }
-
     /// Ends what `start:` brought up.
     pub fn take_down(&self) {
         drop(self.server.lock().unwrap_or_else(PoisonError::into_inner).take());
