@@ -178,8 +178,9 @@ impl Batcher {
     }
 
     /// Whether the provider is to keep the prefix of a batch that is sent now: where that is long enough, and in its cache already,
-    /// or on nobody's way there and wanted by another. `is_awaited` says of one beyond these that it begins alike.
-    pub fn keeps_prefix(&mut self, batch: &Batch, is_awaited: bool) -> bool {
+    /// or on nobody's way there and wanted by another. `is_awaited` says of one beyond these whether it begins alike; it is asked
+    /// only where that matters.
+    pub fn keeps_prefix(&mut self, batch: &Batch, is_awaited: &dyn Fn() -> bool) -> bool {
         let Some(past) = self.shapes.get(&batch.shape).filter(|past| past.is_cached) else { return false };
         let form = (batch.shape, batch.tasks.len());
         match self.kept.get(&form) {
@@ -189,7 +190,7 @@ impl Batcher {
                 // All that is ready is looked through only where something of the shape is in it.
                 let ready = self.ready.iter().filter(|_| past.to_come > 0);
                 let packed = past.held.iter().chain(ready).map(|packed| &packed.batch);
-                let is_wanted = is_awaited || packed.chain(&self.again).any(|other| other.begins_like(batch));
+                let is_wanted = is_awaited() || packed.chain(&self.again).any(|other| other.begins_like(batch));
                 if is_wanted {
                     self.kept.insert(form, Kept::Written);
                 }
@@ -442,18 +443,18 @@ mod tests {
         let of = |tasks: &[TaskId]| sent.iter().find(|batch| batch.tasks == tasks).unwrap();
         let (first, second, last) = (of(&[0, 1]), of(&[2, 3]), of(&[4]));
         // Nobody else begins with a short one's, nor with one for another number of tasks.
-        assert!(!batcher.keeps_prefix(of(&[5, 6]), true));
-        assert!(!batcher.keeps_prefix(last, false));
+        assert!(!batcher.keeps_prefix(of(&[5, 6]), &|| true));
+        assert!(!batcher.keeps_prefix(last, &|| false));
         // One writes it, and who is sent meanwhile writes it not again.
-        assert!(batcher.keeps_prefix(first, true));
-        assert!(!batcher.keeps_prefix(second, true));
+        assert!(batcher.keeps_prefix(first, &|| true));
+        assert!(!batcher.keeps_prefix(second, &|| true));
         batcher.prefix_is_kept(first.shape, 2, false);
-        assert!(!batcher.keeps_prefix(second, false));
+        assert!(!batcher.keeps_prefix(second, &|| false));
         batcher.missing(second, vec![2, 3], &malformed());
-        assert!(batcher.keeps_prefix(second, false), "it will be asked again");
+        assert!(batcher.keeps_prefix(second, &|| false), "it will be asked again");
         batcher.prefix_is_kept(second.shape, 2, true);
         batcher.drain();
-        assert!(batcher.keeps_prefix(first, false), "it is there to read");
+        assert!(batcher.keeps_prefix(first, &|| false), "it is there to read");
     }
 
     #[test]

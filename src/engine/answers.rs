@@ -79,8 +79,8 @@ impl Run<'_> {
             // Its tokens will be counted by words: they are read while it is under way.
             self.cpu.spawn(tokens::warm_up);
         }
-        let is_awaited = pooled.waiting.iter().any(|other| other.begins_like(&batch));
-        let keeps_prefix = self.schedule.keeps_prefix(&batch, is_awaited);
+        let is_awaited = || pooled.waiting.iter().any(|other| other.begins_like(&batch));
+        let keeps_prefix = self.schedule.keeps_prefix(&batch, &is_awaited);
         // An unknown price is said where it matters.
         let model = asks.first().and_then(|ask| self.shared.model(batch.tasks[0], &ask.model).ok());
         let job = asking::Job {

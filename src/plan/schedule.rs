@@ -153,7 +153,7 @@ impl Schedule {
 
     /// Whether a request that is sent now has a prefix that the provider is to keep; `is_awaited` if another that begins alike waits
     /// for a place.
-    pub fn keeps_prefix(&mut self, batch: &Batch, is_awaited: bool) -> bool {
+    pub fn keeps_prefix(&mut self, batch: &Batch, is_awaited: &dyn Fn() -> bool) -> bool {
         self.batcher.keeps_prefix(batch, is_awaited)
     }
 

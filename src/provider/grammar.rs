@@ -6,6 +6,8 @@
 
 use serde_json::{Map, Value};
 
+use super::form;
+
 const KEYWORDS: &[&str] = &[
     "$defs",
     "$ref",
@@ -59,11 +61,10 @@ impl<'a> Walk<'a> {
         let is_scalar = |value: &Value| !value.is_object() && !value.is_array();
         let values = |key: &str| schema.get(key).and_then(Value::as_array).into_iter().flatten();
         let format = schema.get("format").is_none_or(|format| FORMATS.iter().any(|known| format == known));
-        let says_something = ["type", "anyOf", "$ref", "enum", "const"].iter().any(|key| schema.contains_key(*key));
-        says_something
+        form::says_something(schema)
             && format
             && values("enum").chain(schema.get("const")).all(is_scalar)
-            && (!is_object(schema) || self.closed(schema))
+            && (!form::is_object(schema) || self.closed(schema))
             && schema.get("$ref").is_none_or(|name| self.follows(name))
             && ["properties", "$defs"].iter().all(|key| {
                 let of = schema.get(*key).and_then(Value::as_object);
@@ -84,20 +85,10 @@ impl<'a> Walk<'a> {
 
     /// No properties but those named; counts those that can be left out.
     fn closed(&mut self, schema: &Map<String, Value>) -> bool {
-        let names = schema.get("properties").and_then(Value::as_object).into_iter().flat_map(Map::keys);
-        let required = schema.get("required").and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
-        self.optional += names.filter(|name| !required.iter().any(|required| required == *name)).count();
-        schema.get("additionalProperties") == Some(&Value::Bool(false))
+        let closed = form::closed(schema);
+        self.optional += closed.as_ref().map_or(0, |closed| closed.optional);
+        closed.is_some()
     }
-}
-
-fn is_object(schema: &Map<String, Value>) -> bool {
-    schema.contains_key("properties")
-        || match schema.get("type") {
-            Some(Value::Array(kinds)) => kinds.iter().any(|kind| kind == "object"),
-            Some(kind) => kind == "object",
-            None => false,
-        }
 }
 
 #[cfg(test)]

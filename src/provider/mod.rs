@@ -11,6 +11,8 @@ mod blocks;
 #[cfg(feature = "net")]
 mod chunks;
 #[cfg(feature = "net")]
+mod form;
+#[cfg(feature = "net")]
 mod grammar;
 #[cfg(feature = "net")]
 mod http;

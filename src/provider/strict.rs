@@ -6,6 +6,8 @@
 
 use serde_json::{Map, Value};
 
+use super::form;
+
 const KEYWORDS: &[&str] = &[
     "$defs",
     "$ref",
@@ -52,11 +54,9 @@ impl Counts {
         if level > MOST_LEVELS || schema.keys().any(|key| !KEYWORDS.contains(&key.as_str())) {
             return false;
         }
-        // A schema of any value says nothing that could be held to.
-        let says_something = ["type", "anyOf", "$ref", "enum", "const"].iter().any(|key| schema.contains_key(*key));
         self.enum_values += schema.get("enum").and_then(Value::as_array).map_or(0, Vec::len);
-        says_something
-            && (!is_object(schema) || self.closed(schema))
+        form::says_something(schema)
+            && (!form::is_object(schema) || self.closed(schema))
             && self.each(schema.get("properties").into_iter().filter_map(Value::as_object).flat_map(Map::values), level)
             && self.each(schema.get("$defs").into_iter().filter_map(Value::as_object).flat_map(Map::values), level)
             && self.each(schema.get("anyOf").into_iter().filter_map(Value::as_array).flatten(), level)
@@ -69,22 +69,10 @@ impl Counts {
 
     /// All properties required, and no others.
     fn closed(&mut self, schema: &Map<String, Value>) -> bool {
-        let no_names = Map::new();
-        let properties = schema.get("properties").and_then(Value::as_object).unwrap_or(&no_names);
-        let required = schema.get("required").and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
-        self.properties += properties.len();
-        schema.get("additionalProperties") == Some(&Value::Bool(false))
-            && properties.keys().all(|name| required.iter().any(|required| required == name))
+        let closed = form::closed(schema);
+        self.properties += closed.as_ref().map_or(0, |closed| closed.properties);
+        closed.is_some_and(|closed| closed.optional == 0)
     }
-}
-
-fn is_object(schema: &Map<String, Value>) -> bool {
-    schema.contains_key("properties")
-        || match schema.get("type") {
-            Some(Value::Array(kinds)) => kinds.iter().any(|kind| kind == "object"),
-            Some(kind) => kind == "object",
-            None => false,
-        }
 }
 
 #[cfg(test)]
