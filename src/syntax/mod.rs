@@ -12,6 +12,8 @@ mod definitions;
 #[cfg(feature = "syntax")]
 mod grammars;
 #[cfg(feature = "syntax")]
+mod marks;
+#[cfg(feature = "syntax")]
 mod roles;
 
 #[cfg(not(feature = "syntax"))]
