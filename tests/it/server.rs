@@ -1078,17 +1078,9 @@ impl Completion {
         let mut text = ": a comment\n\n".to_owned();
         let mut event = |data: &str| text += &format!("data: {data}\n\n");
         event(&piece(json!({"role": "assistant", "content": ""}), Value::Null).to_string());
-        let content = self.said.content.as_deref().unwrap_or_default();
-        let (keep, ends) = match act {
-            Act::CutAfter { keep } | Act::ErrorAfter { keep, .. } => (Some(*keep), true),
-            Act::HoldAfter { keep, .. } => (Some(*keep), false),
-            _ => (None, false),
-        };
-        let at = keep.map_or(content.len(), |keep| self.said.after(keep));
+        let (content, at, ends) = self.said.up_to(act);
         let deltas = |event: &mut dyn FnMut(&str), content: &str| {
-            let letters: Vec<char> = content.chars().collect();
-            for letters in letters.chunks(PIECE) {
-                let letters: String = letters.iter().collect();
+            for letters in pieces(content) {
                 event(&piece(json!({"content": letters}), Value::Null).to_string());
             }
         };
@@ -1220,17 +1212,9 @@ impl Completion {
             json!({"type": "content_block_start", "index": 1, "content_block": block}),
         ];
         thinking.iter().for_each(|data| event(&mut text, data));
-        let content = self.said.content.as_deref().unwrap_or_default();
-        let (keep, ends) = match act {
-            Act::CutAfter { keep } | Act::ErrorAfter { keep, .. } => (Some(*keep), true),
-            Act::HoldAfter { keep, .. } => (Some(*keep), false),
-            _ => (None, false),
-        };
-        let at = keep.map_or(content.len(), |keep| self.said.after(keep));
+        let (content, at, ends) = self.said.up_to(act);
         let deltas = |text: &mut String, content: &str| {
-            let letters: Vec<char> = content.chars().collect();
-            for letters in letters.chunks(PIECE) {
-                let letters: String = letters.iter().collect();
+            for letters in pieces(content) {
                 event(
                     text,
                     &json!({"type": "content_block_delta", "index": 1, "delta": {"type": delta, key: letters}}),
@@ -1332,9 +1316,26 @@ impl Said {
         if content.starts_with(&cut) { cut.len() } else { content.len() }
     }
 
+    /// The content, where a stream of it is held or broken off, and whether it ends there.
+    fn up_to(&self, act: &Act) -> (&str, usize, bool) {
+        let content = self.content.as_deref().unwrap_or_default();
+        let (keep, ends) = match act {
+            Act::CutAfter { keep } | Act::ErrorAfter { keep, .. } => (Some(*keep), true),
+            Act::HoldAfter { keep, .. } => (Some(*keep), false),
+            _ => (None, false),
+        };
+        (content, keep.map_or(content.len(), |keep| self.after(keep)), ends)
+    }
+
     fn out_of_tokens(content: String) -> Said {
         Said { finish_reason: "length", ..Said::whole(content) }
     }
+}
+
+/// A text in pieces of some letters each.
+fn pieces(content: &str) -> impl Iterator<Item = String> {
+    let letters: Vec<char> = content.chars().collect();
+    letters.chunks(PIECE).map(|letters| letters.iter().collect()).collect::<Vec<String>>().into_iter()
 }
 
 fn say(act: &Act, request: &Recorded, reply: &Reply) -> Said {
