@@ -69,8 +69,12 @@ pub struct Tokens {
     pub cached: u64,
     /// Of the tokens sent, those that went into the cache.
     pub cache_write: u64,
-    /// Tokens that come back.
+    /// Of those that went into the cache, the ones that are kept there for an hour.
+    pub kept_long: u64,
+    /// Tokens that come back, those of thinking among them.
     pub output: u64,
+    /// Of the tokens that come back, those of thinking.
+    pub reasoning: u64,
 }
 
 impl Price {
@@ -299,7 +303,8 @@ mod tests {
     fn a_request_costs_what_its_tokens_do() {
         let cost = |name: &str, tokens| find(name).and_then(|model| model.price).unwrap().cost(tokens);
         let is = |a: f64, b: f64| assert!((a - b).abs() < 1e-9, "{a} is not {b}");
-        let tokens = Tokens { input: 1_000_000, cached: 400_000, cache_write: 100_000, output: 200_000 };
+        let tokens =
+            Tokens { input: 1_000_000, cached: 400_000, cache_write: 100_000, output: 200_000, ..Tokens::default() };
         is(cost("claude-sonnet-4.5", tokens), 1.5 + 0.12 + 0.375 + 3.0);
         // Writes that have no price of their own are tokens like any others.
         is(cost("gpt-4.1", tokens), 1.2 + 0.2 + 1.6);

@@ -177,7 +177,8 @@ impl Summary {
                 llm.tokens_saved.batching += prefix;
                 let spared = Usage { input: prefix, ..Usage::default() };
                 let cost = price.map(|price| price.cost(*usage));
-                let uncached = price.map(|price| price.cost(Usage { cached: 0, cache_write: 0, ..*usage }));
+                let uncached =
+                    price.map(|price| price.cost(Usage { cached: 0, cache_write: 0, kept_long: 0, ..*usage }));
                 add(&mut llm.cost_usd, cost);
                 add(&mut llm.cost_saved_usd, price.map(|price| price.cost(spared)));
                 add(&mut llm.cost_saved_usd, uncached.zip(cost).map(|(without, with)| without - with));

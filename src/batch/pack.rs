@@ -89,7 +89,8 @@ impl Terms {
                 true => (self.prefix, 0),
                 false => (0, 0),
             };
-            price.cost(Tokens { input: self.prefix + load.input(), cached, cache_write, output: load.output() })
+            let input = self.prefix + load.input();
+            price.cost(Tokens { input, cached, cache_write, output: load.output(), ..Tokens::default() })
         };
         loads.enumerate().map(cost).sum()
     }

@@ -434,10 +434,17 @@ fn shares(usage: Usage, results: &[Result<Checked, ()>]) -> Vec<Usage> {
     };
     let (alike, lengths): (Vec<u64>, Vec<u64>) = results.iter().map(|result| (1, length(result))).unzip();
     let (input, cached) = (apportioned(usage.input, &alike), apportioned(usage.cached, &alike));
-    let (cache_write, output) = (apportioned(usage.cache_write, &alike), apportioned(usage.output, &lengths));
-    (0..results.len())
-        .map(|i| Usage { input: input[i], cached: cached[i], cache_write: cache_write[i], output: output[i] })
-        .collect()
+    let (cache_write, kept_long) = (apportioned(usage.cache_write, &alike), apportioned(usage.kept_long, &alike));
+    let (output, reasoning) = (apportioned(usage.output, &lengths), apportioned(usage.reasoning, &lengths));
+    let share = |i: usize| Usage {
+        input: input[i],
+        cached: cached[i],
+        cache_write: cache_write[i],
+        kept_long: kept_long[i],
+        output: output[i],
+        reasoning: reasoning[i],
+    };
+    (0..results.len()).map(share).collect()
 }
 
 /// A number in parts that are to each other as these weights, and add up to it; in equal ones if all weights are 0.
@@ -461,7 +468,9 @@ fn add(a: Usage, b: Usage) -> Usage {
         input: a.input + b.input,
         cached: a.cached + b.cached,
         cache_write: a.cache_write + b.cache_write,
+        kept_long: a.kept_long + b.kept_long,
         output: a.output + b.output,
+        reasoning: a.reasoning + b.reasoning,
     }
 }
 

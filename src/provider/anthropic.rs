@@ -462,7 +462,7 @@ mod tests {
         let body = json!({"content": text, "stop_reason": "end_turn", "usage": usage});
         let good = Anthropic.answer(&json!({}), &reply(200, &body.to_string(), &[("request-id", "req_1")])).unwrap();
         assert_eq!((good.text.as_str(), good.stop, good.request_id.as_deref()), ("hi", Stop::End, Some("req_1")));
-        assert_eq!(good.usage, Usage { input: 4673, cached: 100, cache_write: 4563, output: 7 });
+        assert_eq!(good.usage, Usage { input: 4673, cached: 100, cache_write: 4563, output: 7, ..Usage::default() });
         let absurd = json!({"content": text, "usage": {"input_tokens": u64::MAX, "output_tokens": 7}});
         assert_eq!(answer(&absurd).usage, Usage { output: 7, ..Usage::default() });
         assert_eq!(ended("stop_sequence", Value::Null), Stop::End);

@@ -191,7 +191,7 @@ mod tests {
             text("late"),
         ];
         let (answer, said) = ends(Blocks::new(false), &events);
-        let usage = Usage { input: 43, cached: 40, cache_write: 0, output: 7 };
+        let usage = Usage { input: 43, cached: 40, output: 7, ..Usage::default() };
         let id = Some("req_1".to_owned());
         assert_eq!(said, "héllo");
         assert_eq!(answer.unwrap(), Answer { text: said, stop: Stop::End, usage, request_id: id });

@@ -117,7 +117,7 @@ mod tests {
             r#"{"choices": [{"index": 1, "delta": {"content": "no"}}, {"index": 0, "delta": {"content": "!"}}]}"#;
         let (answer, text) = ends(&[role, &delta("hé"), &delta("llo"), other, STOP, USAGE, DONE, &delta("late")]);
         assert_eq!(text, "héllo!");
-        let usage = Usage { input: 41, cached: 40, cache_write: 0, output: 7 };
+        let usage = Usage { input: 41, cached: 40, output: 7, ..Usage::default() };
         assert_eq!(answer.unwrap(), Answer { text, stop: Stop::End, usage, request_id: None });
         // Without tokens, without `[DONE]`, with the tokens in each piece.
         assert_eq!(ends(&[&delta("a"), STOP]).0.unwrap().usage, Usage::default());

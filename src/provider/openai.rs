@@ -128,7 +128,9 @@ pub(super) fn usage(body: &Value) -> Usage {
     let input = count("/usage/prompt_tokens");
     let cached = count("/usage/prompt_tokens_details/cached_tokens").min(input);
     let cache_write = count("/usage/prompt_tokens_details/cache_write_tokens").min(input - cached);
-    Usage { input, cached, cache_write, output: count("/usage/completion_tokens") }
+    let output = count("/usage/completion_tokens");
+    let reasoning = count("/usage/completion_tokens_details/reasoning_tokens").min(output);
+    Usage { input, cached, cache_write, output, reasoning, ..Usage::default() }
 }
 
 /// What is wrong, from the status and the provider's words.
@@ -236,13 +238,14 @@ mod tests {
         let ended = |message: &str, reason: &str| {
             let body = format!(
                 r#"{{"choices": [{{"message": {message}, "finish_reason": "{reason}"}}], "usage": {{"prompt_tokens": 41,
-                "completion_tokens": 7, "prompt_tokens_details": {{"cached_tokens": 40}}}}}}"#
+                "completion_tokens": 7, "prompt_tokens_details": {{"cached_tokens": 40}},
+                "completion_tokens_details": {{"reasoning_tokens": 5}}}}}}"#
             );
             answer(&reply(200, &body, &[("x-request-id", "req-1")])).unwrap()
         };
         let good = ended(r#"{"content": "hi"}"#, "stop");
         assert_eq!((good.text.as_str(), good.stop, good.request_id.as_deref()), ("hi", Stop::End, Some("req-1")));
-        assert_eq!(good.usage, Usage { input: 41, cached: 40, cache_write: 0, output: 7 });
+        assert_eq!(good.usage, Usage { input: 41, cached: 40, output: 7, reasoning: 5, ..Usage::default() });
         assert_eq!(ended(r#"{"content": "ha"}"#, "length").stop, Stop::Length);
         assert_eq!(ended(r#"{"content": null}"#, "length").stop, Stop::Length);
         assert_eq!(ended(r#"{"content": null, "refusal": "no"}"#, "stop").stop, Stop::Refused("no".into()));
