@@ -5,7 +5,7 @@
 
 #![allow(clippy::print_stdout, clippy::expect_used, reason = "a program that prints, and fails by panic")]
 
-#[path = "../tests/it/server.rs"]
+#[path = "../tests/it/server/mod.rs"]
 mod server;
 
 use std::fmt::Write;
