@@ -133,6 +133,12 @@ codes! {
     Offline = "offline",
     /// A prompt that its model has no room for.
     TooLong = "too_long",
+    /// What a provider's batch API was sent is to bring the result: it is not asked for again.
+    Submitted = "submitted",
+    /// What a provider's batch API was sent brought no good result for a task.
+    NoResult = "no_result",
+    /// What is noted of what a provider's batch API was sent is damaged, or its provider is not declared any more.
+    BadRound = "bad_round",
     /// A request that what the run may spend has no room for.
     Budget = "budget",
     /// A provider refused, failed, or could not be reached.

@@ -163,6 +163,46 @@ pub enum Event {
         /// Whether it was deleted; its bytes are in the store.
         deleted: bool,
     },
+    /// Requests were handed in to a provider's batch API.
+    Submitted {
+        /// The provider.
+        provider: String,
+        /// What it calls them.
+        id: String,
+        /// How many requests.
+        requests: usize,
+        /// How many tasks they are for.
+        tasks: usize,
+        /// What they will cost, as far as that can be said: an estimate in USD.
+        cost: Option<f64>,
+    },
+    /// Requests that a provider's batch API was sent have not come back.
+    Pending {
+        /// The provider.
+        provider: String,
+        /// What it calls them.
+        id: String,
+        /// How many requests.
+        requests: usize,
+        /// How many of them are done, where the provider says so.
+        done: Option<u64>,
+    },
+    /// What a provider's batch API was sent is fetched.
+    Fetched {
+        /// The provider.
+        provider: String,
+        /// What it calls it.
+        id: String,
+        /// How many results came.
+        results: usize,
+        /// How many did not.
+        missing: usize,
+    },
+    /// A task needs a request that this run sends none of.
+    Unasked {
+        /// Its first output.
+        path: RelPath,
+    },
     /// Something failed that is no task's.
     Failed(Error),
 }
@@ -207,6 +247,8 @@ pub enum Status {
     Ran,
     /// It failed, and its rule's default was written.
     Defaulted,
+    /// A provider's batch API was handed the request for it.
+    Submitted,
     /// It came out of the store.
     Restored,
     /// It failed.
@@ -230,6 +272,7 @@ impl Status {
             Status::Generated => "generated",
             Status::Ran => "ran",
             Status::Defaulted => "defaulted",
+            Status::Submitted => "submitted",
             Status::Restored => "restored",
             Status::Failed => "failed",
             Status::Skipped => "skipped",

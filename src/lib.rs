@@ -46,6 +46,7 @@ pub mod project;
 pub mod prompt;
 pub mod provider;
 pub mod report;
+pub mod rounds;
 pub mod schema;
 pub mod secrets;
 pub mod selector;
@@ -78,6 +79,7 @@ impl Default for Options {
             frozen: false,
             offline: false,
             free_only: false,
+            asking: engine::Asking::Now,
             batch: true,
             max_cost: None,
             max_tokens: None,

@@ -5,7 +5,7 @@
 use std::collections::HashMap;
 use std::sync::OnceLock;
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::yaml;
@@ -24,7 +24,7 @@ pub struct Model {
 }
 
 /// What tokens cost, in USD per million.
-#[derive(Debug, Clone, Copy, PartialEq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Price {
     /// Tokens sent.
     pub input: f64,
@@ -39,7 +39,7 @@ pub struct Price {
 }
 
 /// What tokens cost where a prompt is longer than so many.
-#[derive(Debug, Clone, Copy, PartialEq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Tier {
     /// A prompt of more tokens than these.
     pub prompt: u64,
@@ -80,6 +80,26 @@ pub struct Tokens {
 impl Price {
     /// What nothing costs.
     pub const FREE: Price = Price { input: 0.0, output: 0.0, cache_read: None, cache_write: None, above: None };
+
+    /// The same through a batch API: half of it, at every maker whose models ask for USD.
+    #[must_use]
+    pub fn of_batches(self) -> Price {
+        let half = |price: Option<f64>| price.map(|price| price / 2.0);
+        let above = self.above.map(|tier| Tier {
+            prompt: tier.prompt,
+            input: tier.input / 2.0,
+            output: tier.output / 2.0,
+            cache_read: half(tier.cache_read),
+            cache_write: half(tier.cache_write),
+        });
+        Price {
+            input: self.input / 2.0,
+            output: self.output / 2.0,
+            cache_read: half(self.cache_read),
+            cache_write: half(self.cache_write),
+            above,
+        }
+    }
 
     /// What one request costs, in USD. The price of a tier is for all of its tokens.
     pub fn cost(&self, tokens: Tokens) -> f64 {

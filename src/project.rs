@@ -1,5 +1,7 @@
 //! A project, from its folder to a plan and a run: the façade over all stages.
 
+mod rounds;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
@@ -507,14 +509,27 @@ impl Planned {
     /// # Errors
     /// What failed beside tasks; what failed in tasks stands in the summary and was told by events.
     pub fn run(self, options: &Options, events: &mut dyn FnMut(Event)) -> Result<Summary, Errors> {
+        self.run_after(Summary::default(), options, events)
+    }
+
+    /// As [`Planned::run`], as a part of what `before` says already.
+    ///
+    /// # Errors
+    /// As [`Planned::run`].
+    pub fn run_after(
+        self,
+        before: Summary,
+        options: &Options,
+        events: &mut dyn FnMut(Event),
+    ) -> Result<Summary, Errors> {
         let Some(_guard) = &self.guard else {
             let waits = || events(Event::WaitsForOther);
             let project = Project::open_to_run(&self.location, &options.env, waits)?;
             let project = project.assume_changed(self.shared.assumed.iter().cloned());
-            return project.plan_as(&self.targets, options.wish, options.jobs)?.run(options, events);
+            return project.plan_as(&self.targets, options.wish, options.jobs)?.run_after(before, options, events);
         };
         let begun = Instant::now();
-        let mut summary = Summary::default();
+        let mut summary = before;
         let mut emit = |event: Event| {
             summary.note(&event);
             events(event);

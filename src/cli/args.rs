@@ -55,6 +55,10 @@ pub enum Command {
         #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "30d")]
         keep: Duration,
     },
+    /// Hand requests in to providers' batch APIs, at half their price, to be answered within a day
+    Submit(Submit),
+    /// Fetch what was submitted, and put it in its place
+    Collect(Collect),
     /// Print the JSON Schema of a Genfile, for editors
     Schema,
     /// Write a Genfile to start from, with a template, a prompt and a spec, or with rule packs
@@ -93,6 +97,34 @@ pub struct Prompt {
     /// What the prompt file is rendered with: JSON, @FILE, or - for standard input
     #[arg(long, value_name = "JSON", allow_hyphen_values = true)]
     pub data: Option<String>,
+}
+
+/// Arguments of `submit`.
+#[derive(Debug, Args)]
+pub struct Submit {
+    /// A path, a glob, a rule's name or a group's; everything if there is none
+    #[arg(value_name = "TARGET")]
+    pub targets: Vec<String>,
+    /// Wait until it has come back, and go on round after round; ask about it every DURATION
+    #[arg(long, value_name = "DURATION", value_parser = duration, num_args = 0..=1, require_equals = true, default_missing_value = "1m")]
+    pub wait: Option<Duration>,
+}
+
+/// Arguments of `collect`.
+#[derive(Debug, Args)]
+pub struct Collect {
+    /// A path, a glob, a rule's name or a group's; everything if there is none
+    #[arg(value_name = "TARGET")]
+    pub targets: Vec<String>,
+    /// Wait until it has come back; ask about it every DURATION
+    #[arg(long, value_name = "DURATION", value_parser = duration, num_args = 0..=1, require_equals = true, default_missing_value = "1m")]
+    pub wait: Option<Duration>,
+    /// Ask at once, and at the full price, for what brought no good result
+    #[arg(long)]
+    pub retry: bool,
+    /// Have the providers stop; what they have done by then is paid for, and fetched
+    #[arg(long, conflicts_with = "wait")]
+    pub cancel: bool,
 }
 
 /// What holds for every command.

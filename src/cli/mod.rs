@@ -16,6 +16,7 @@ mod prompt_file;
 mod savings;
 mod spending;
 mod starter;
+mod submit;
 mod verdicts;
 mod watch;
 
@@ -120,6 +121,8 @@ impl Context {
                     | Command::Gc { .. }
                     | Command::Diff(_)
                     | Command::Accept(_)
+                    | Command::Submit(_)
+                    | Command::Collect(_)
             )
         );
         if self.options.question && (is_watch || has_own_answer) {
@@ -141,6 +144,13 @@ impl Context {
             Some(Command::Clean { orphans }) => clean::run(self, orphans),
             Some(Command::Gc { keep }) => gc::run(self, keep),
             Some(Command::Watch(_)) => watch::run(self, &targets),
+            Some(Command::Submit(args)) if self.options.dry_run => plan::run(self, &args.targets),
+            Some(Command::Submit(args)) => submit::run(self, &args),
+            Some(Command::Collect(_)) if self.options.dry_run => {
+                let error = Error::new(Code::Usage, "`-n` sends nothing, and what was submitted is at its provider");
+                Err(error.hint("`genmake plan` says what waits for `collect`").into())
+            }
+            Some(Command::Collect(args)) => submit::collect(self, &args),
             Some(Command::Schema) => {
                 ui::out(&format!("{:#}\n", crate::manifest::schema()));
                 Ok(Exit(0))
@@ -208,6 +218,7 @@ impl Context {
             frozen: self.options.frozen,
             offline: self.options.offline,
             free_only: false,
+            asking: crate::engine::Asking::Now,
             batch: !self.options.no_batch,
             max_cost: self.options.max_cost,
             max_tokens: self.options.max_tokens,

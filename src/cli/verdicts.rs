@@ -54,6 +54,7 @@ fn row(
         Ok(judged) => match &judged.verdict {
             Verdict::Fresh => ("fresh", None, &[][..]),
             Verdict::Stale(reasons) if judged.is_replied => ("restorable", Some("restore"), &reasons[..]),
+            Verdict::Stale(reasons) if judged.is_submitted => ("stale", Some("collect"), &reasons[..]),
             Verdict::Stale(reasons) => ("stale", Some(would), &reasons[..]),
             Verdict::Restorable(reasons, _) => ("restorable", Some("restore"), &reasons[..]),
             Verdict::Edited(_) => ("edited", None, &[][..]),

@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering;
 
 use super::asking::{self, Asked, Checked, Failed, NOT_AGAIN, Origin, Told};
 use super::making::{Good, Ready};
+use super::rounds::{Asking, May};
 use super::running::Unfit;
 use super::{Pooled, Run, Underway, budget, pool};
 use crate::batch::Batch;
@@ -14,6 +15,7 @@ use crate::estimate::Room;
 use crate::event::{Event, Status};
 use crate::graph::TaskId;
 use crate::llm::{self, Ask, Complaint, Shortfall, Usage};
+use crate::models::Price;
 use crate::plan::{self, End, bug};
 use crate::provider::{FailureKind, Notice, Provider, is_loopback};
 use crate::tokens;
@@ -35,9 +37,14 @@ impl Run<'_> {
             let error = refuse(Code::NeedsYes, "only those on this machine are asked", "say `--yes` if that is meant");
             return self.fail(task, Status::Failed, error);
         }
-        let Some(ask) = self.underway.get(&task).and_then(|u| u.ask.clone()) else {
+        let Some((ask, key)) = self.underway.get(&task).and_then(|u| Some((u.ask.clone()?, u.key?))) else {
             return self.fail(task, Status::Failed, bug("a task without a request"));
         };
+        match self.may_ask(task, &key) {
+            May::Ask => {}
+            May::Leave => return self.leave(task),
+            May::Not(error) => return self.fail(task, Status::Failed, *error),
+        }
         // What has no room by itself would take it from others.
         match self.shared.fits(task, &ask) {
             Ok(None) => {}
@@ -53,6 +60,9 @@ impl Run<'_> {
 
     /// Sends a request, or lets it wait until its provider has a free place.
     pub(super) fn request(&mut self, batch: Batch) {
+        if self.options.asking == Asking::Later {
+            return self.put_by(batch);
+        }
         let (name, provider) = match self.provider(&batch) {
             Ok(provider) => provider,
             Err(error) => {
@@ -100,7 +110,7 @@ impl Run<'_> {
 
     /// What a request for these tasks says, if its model has room for it and the budget, too. What does not fit together goes in
     /// smaller company; what has to wait for others is held back.
-    fn admitted(&mut self, batch: Batch) -> Option<(Batch, Vec<Ask>)> {
+    pub(super) fn admitted(&mut self, batch: Batch) -> Option<(Batch, Vec<Ask>)> {
         let mut asks = Vec::with_capacity(batch.tasks.len());
         for task in &batch.tasks {
             let Some((ask, follow_up)) = self.underway.get(task).and_then(|u| Some((u.ask.as_ref()?, &u.follow_up)))
@@ -113,7 +123,9 @@ impl Run<'_> {
         }
         let refused = match self.may_send(&batch, &asks) {
             Ok(budget::Verdict::Yes) => return Some((batch, asks)),
-            Ok(budget::Verdict::NotYet) => {
+            // What is handed in to be answered within a day is not waited for.
+            Ok(budget::Verdict::NotYet(error)) if self.options.asking == Asking::Later => *error,
+            Ok(budget::Verdict::NotYet(_)) => {
                 self.held_back.push_back(batch);
                 return None;
             }
@@ -142,7 +154,10 @@ impl Run<'_> {
         if !self.budget.is_set() {
             return Ok(budget::Verdict::Yes);
         }
-        let estimate = self.shared.estimate(&batch.tasks, &asks)?;
+        let mut estimate = self.shared.estimate(&batch.tasks, &asks)?;
+        if self.options.asking == Asking::Later {
+            estimate.model.price = estimate.model.price.map(Price::of_batches);
+        }
         let Some(first) = batch.tasks.first() else { return Err(bug("a request for nothing")) };
         Ok(self.budget.admit(*first, &estimate, self.shared.graph.name(*first)))
     }
@@ -189,7 +204,7 @@ impl Run<'_> {
     }
 
     /// The provider of a batch, made when it is first needed, and its name.
-    fn provider(&mut self, batch: &Batch) -> Result<(String, Arc<Provider>), Error> {
+    pub(super) fn provider(&mut self, batch: &Batch) -> Result<(String, Arc<Provider>), Error> {
         let graph = &self.shared.graph;
         let Some(first) = batch.tasks.first() else { return Err(bug("a request for nothing")) };
         let declared = graph.manifest.provider_of(graph.rule(*first))?;
@@ -250,7 +265,8 @@ impl Run<'_> {
                 return self.request_failed(&batch, &provider, request, failed);
             }
         };
-        let shares = shares(answered.usage, &answered.results);
+        let lengths: Vec<u64> = answered.results.iter().map(length).collect();
+        let shares = shares(answered.usage, &lengths);
         self.note(&batch, &answered, &shares);
         let count = answered.results.iter().filter(|result| matches!(result, Ok(Ok(_)))).count();
         let number = request.unwrap_or_default();
@@ -426,16 +442,11 @@ impl Run<'_> {
 
 /// What each task of a request took of it: of what was sent, which is theirs together, as much as any other; of what came back, by
 /// the length of its result. To the token: the shares add up to the whole.
-fn shares(usage: Usage, results: &[Result<Checked, ()>]) -> Vec<Usage> {
-    let length = |result: &Result<Checked, ()>| match result {
-        Ok(Ok(contents)) => contents.iter().map(|bytes| bytes.len() as u64).sum(),
-        Ok(Err((texts, _))) => texts.iter().map(|text| text.len() as u64).sum(),
-        Err(()) => 0,
-    };
-    let (alike, lengths): (Vec<u64>, Vec<u64>) = results.iter().map(|result| (1, length(result))).unzip();
+pub(super) fn shares(usage: Usage, lengths: &[u64]) -> Vec<Usage> {
+    let alike = vec![1; lengths.len()];
     let (input, cached) = (apportioned(usage.input, &alike), apportioned(usage.cached, &alike));
     let (cache_write, kept_long) = (apportioned(usage.cache_write, &alike), apportioned(usage.kept_long, &alike));
-    let (output, reasoning) = (apportioned(usage.output, &lengths), apportioned(usage.reasoning, &lengths));
+    let (output, reasoning) = (apportioned(usage.output, lengths), apportioned(usage.reasoning, lengths));
     let share = |i: usize| Usage {
         input: input[i],
         cached: cached[i],
@@ -444,7 +455,16 @@ fn shares(usage: Usage, results: &[Result<Checked, ()>]) -> Vec<Usage> {
         output: output[i],
         reasoning: reasoning[i],
     };
-    (0..results.len()).map(share).collect()
+    (0..lengths.len()).map(share).collect()
+}
+
+/// How long what came for a task is, in bytes.
+fn length(result: &Result<Checked, ()>) -> u64 {
+    match result {
+        Ok(Ok(contents)) => contents.iter().map(|bytes| bytes.len() as u64).sum(),
+        Ok(Err((texts, _))) => texts.iter().map(|text| text.len() as u64).sum(),
+        Err(()) => 0,
+    }
 }
 
 /// A number in parts that are to each other as these weights, and add up to it; in equal ones if all weights are 0.

@@ -244,7 +244,7 @@ fn keep(store: &Store, keys: &[Digest], closed: &[(usize, Vec<String>)]) {
 }
 
 /// A failure in words: status, the provider's own words, the request's id.
-fn words(failure: &Failure) -> String {
+pub(super) fn words(failure: &Failure) -> String {
     let status = failure.status.map(|status| format!("status {status}: ")).unwrap_or_default();
     let id = failure.request_id.as_ref().map(|id| format!(" (request {id})")).unwrap_or_default();
     format!("{status}{}{id}", failure.message)

@@ -38,8 +38,8 @@ struct Spent {
 pub(super) enum Verdict {
     /// It may.
     Yes,
-    /// It may, if what is under way comes to less than it can.
-    NotYet,
+    /// It may, if what is under way comes to less than it can; why not now.
+    NotYet(Box<Error>),
     /// It may not.
     No(Box<Error>),
 }
@@ -67,7 +67,7 @@ impl Budget {
             return Verdict::Yes;
         }
         if !self.held.is_empty() && self.has_room(self.spent.and(most)) {
-            return Verdict::NotYet;
+            return Verdict::NotYet(Box::new(self.used_up(most, estimate, what)));
         }
         Verdict::No(Box::new(self.used_up(most, estimate, what)))
     }
@@ -159,7 +159,7 @@ mod tests {
     fn admit(budget: &mut Budget, first: TaskId, estimate: &Estimate) -> Result<bool, Error> {
         match budget.admit(first, estimate, &RelPath::new("a").unwrap()) {
             Verdict::Yes => Ok(true),
-            Verdict::NotYet => Ok(false),
+            Verdict::NotYet(_) => Ok(false),
             Verdict::No(error) => Err(*error),
         }
     }

@@ -9,8 +9,11 @@ mod asking;
 mod budget;
 mod edits;
 mod estimates;
+mod fetching;
 mod local;
 mod making;
+mod options;
+mod rounds;
 mod running;
 mod settle;
 mod standing;
@@ -25,7 +28,6 @@ use std::time::{Duration, Instant};
 use rayon::ThreadPool;
 
 use crate::batch::{Batch, Shape};
-use crate::cancel::Cancel;
 use crate::digest::Digest;
 use crate::error::{Code, Error};
 use crate::event::{Event, Status, TaskEnd};
@@ -50,44 +52,11 @@ pub use local::pool;
 use asking::{Asked, Told};
 use making::{Made, Ready};
 
+pub use fetching::{Fetched, Patience, fetch, find_rounds};
+pub use options::{Env, Options};
+pub use rounds::Asking;
 pub use settle::PartOf;
 pub use standing::Standing;
-
-/// Reads the environment.
-pub type Env = Arc<dyn Fn(&str) -> Option<String> + Send + Sync>;
-
-/// How a run goes.
-#[derive(Clone)]
-pub struct Options {
-    /// How many jobs of local work at once; 0 for as many as there are cores.
-    pub jobs: usize,
-    /// `-k`: go on asking after a failure.
-    pub keep_going: bool,
-    /// What is to be taken for stale, or overwritten.
-    pub wish: Wish,
-    /// `--frozen`: results as the lock names them, or a failure.
-    pub frozen: bool,
-    /// `--offline`: no network at all.
-    pub offline: bool,
-    /// Only models on this machine are asked; what needs another fails.
-    pub free_only: bool,
-    /// Whether tasks may share requests.
-    pub batch: bool,
-    /// `--max-cost`: what a run may cost in USD, in place of what the Genfile says.
-    pub max_cost: Option<f64>,
-    /// `--max-tokens`: the same in tokens.
-    pub max_tokens: Option<u64>,
-    /// `--yes`: what would be asked is answered with yes.
-    pub yes: bool,
-    /// `--keep-orphans`: targets without a rule stay.
-    pub keep_orphans: bool,
-    /// Hosts that a person named, to which a key may go.
-    pub trusted_hosts: Vec<String>,
-    /// Where keys are read from.
-    pub env: Env,
-    /// Interrupts the run.
-    pub cancel: Cancel,
-}
 
 /// What all of a run's threads share; nobody changes it while the run lasts.
 pub struct Shared {
@@ -239,6 +208,8 @@ struct Run<'a> {
     budget: budget::Budget,
     /// Requests that there may be room for in the budget when what is under way came back.
     held_back: VecDeque<Batch>,
+    /// Requests that are to be handed in to batch APIs at the end.
+    put_by: Vec<rounds::PutBy>,
     /// What requests take, for the runs after this one; `None` while none came back.
     ledger: Option<Ledger>,
     /// Providers that no request can succeed with, and why.
@@ -315,6 +286,7 @@ pub fn run(
         providers: BTreeMap::new(),
         budget,
         held_back: VecDeque::new(),
+        put_by: Vec::new(),
         ledger: None,
         dead: HashMap::new(),
         surprises: HashSet::new(),
@@ -351,17 +323,19 @@ impl Run<'_> {
                 Step::Done => break,
             }
         }
-        let ended = |id: &TaskId| needed[*id] && matches!(self.schedule.end_of(*id), None | Some(End::Skipped));
-        let skipped: Vec<TaskId> = (0..self.shared.graph.tasks.len()).filter(ended).collect();
-        for task in skipped {
-            let end = self.task_end(task, Status::Skipped, None);
-            (self.emit)(Event::Ended(end));
-        }
+        let submitted = self.hand_in();
         // Threads that still wait for a network keep their provider; what it brought up is taken down all the same.
         for provider in self.providers.values().filter_map(|pooled| pooled.provider.as_ref().ok()) {
             provider.take_down();
         }
         self.settle(whole)?;
+        let ended = |id: &TaskId| needed[*id] && matches!(self.schedule.end_of(*id), None | Some(End::Skipped));
+        let skipped: Vec<TaskId> = (0..self.shared.graph.tasks.len()).filter(ended).collect();
+        for task in skipped {
+            let status = if submitted.contains(&task) { Status::Submitted } else { Status::Skipped };
+            let end = self.task_end(task, status, None);
+            (self.emit)(Event::Ended(end));
+        }
         Ok(Outcome { written: self.written.len(), interrupted: self.interrupted })
     }
 

@@ -182,6 +182,7 @@ impl Run<'_> {
                 unchecked: false,
                 edits,
                 is_replied: false,
+                is_submitted: false,
             });
             Report::Judged(task, Box::new(judged))
         });

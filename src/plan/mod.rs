@@ -55,6 +55,9 @@ pub trait Stored: Sync {
     /// Whether a model's reply for this action key is held that nobody has found unfit.
     fn has_reply(&self, key: &Digest) -> bool;
 
+    /// Whether a round is under way that is to bring a result for this action key.
+    fn is_submitted(&self, key: &Digest) -> bool;
+
     /// The content that was generated at a path once, wherever it can still be had.
     fn base(&self, path: &RelPath, content: &Digest) -> Option<Arc<[u8]>>;
 }
@@ -123,6 +126,8 @@ pub struct Judged {
     pub edits: Vec<Edit>,
     /// Whether a run that did not come to its end left a model's reply for it: that is used, if it passes the checks.
     pub is_replied: bool,
+    /// Whether a round is under way that is to bring its result: it is not asked for again meanwhile.
+    pub is_submitted: bool,
 }
 
 /// A target in the lock that no rule makes.
@@ -227,6 +232,7 @@ fn waiting(ground: &Ground, id: TaskId, on: Vec<TaskId>) -> Judged {
         unchecked: false,
         edits: facts.iter().filter_map(stale::edit_by_record).collect(),
         is_replied: false,
+        is_submitted: false,
     }
 }
 
@@ -234,7 +240,7 @@ impl Judged {
     /// The request that it would take, if it takes one.
     pub fn ask(&self) -> Option<&Ask> {
         match (&self.verdict, &self.making) {
-            (Verdict::Stale(_), Some(Making::Ask(ask))) if !self.is_replied => Some(ask),
+            (Verdict::Stale(_), Some(Making::Ask(ask))) if !self.is_replied && !self.is_submitted => Some(ask),
             _ => None,
         }
     }
@@ -316,12 +322,13 @@ pub fn judge(ground: &Ground, id: TaskId, files: &dyn Files) -> Result<Judged, E
             }
         }
     }
-    let mut is_replied = false;
+    let (mut is_replied, mut is_submitted) = (false, false);
     if let Verdict::Stale(why) = &verdict {
         render()?;
         // What is wanted anew is asked for anew.
         let is_anew = wish.rebuild || why.iter().any(|why| matches!(why, Reason::CheckFailed(_)));
         is_replied = !is_anew && graph.rule(id).is_prompt() && ground.store.has_reply(&key);
+        is_submitted = !is_replied && graph.rule(id).is_prompt() && ground.store.is_submitted(&key);
         // A check that cannot be held against anything is found out before a result is paid for.
         tests(graph, id, files, ground.recipes).map_err(in_rule)?;
         // So is what nobody should be sent.
@@ -338,6 +345,7 @@ pub fn judge(ground: &Ground, id: TaskId, files: &dyn Files) -> Result<Judged, E
         unchecked: of_checks.unchecked,
         edits,
         is_replied,
+        is_submitted,
     })
 }
 

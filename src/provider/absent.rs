@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use super::round::{Entry, Returned, Sought, Standing};
 use super::{Failure, FailureKind, Heard, Notice};
 use crate::cancel::Cancel;
 use crate::error::{Code, Error};
@@ -46,11 +47,63 @@ impl Provider {
         _: &mut dyn FnMut(Heard<'_>) -> bool,
         _: &dyn Fn(Notice),
     ) -> Result<Answer, Failure> {
-        Err(Failure::new(FailureKind::Refused, "built without the `net` feature"))
+        Err(none())
+    }
+
+    /// Never called, as [`Provider::send`].
+    ///
+    /// # Errors
+    /// Always.
+    pub fn parcels(&self, _: &[Entry]) -> Result<Vec<usize>, Failure> {
+        Err(none())
+    }
+
+    /// Never called, as [`Provider::send`].
+    ///
+    /// # Errors
+    /// Always.
+    pub fn submit(&self, _: &str, _: &[Entry]) -> Result<String, Failure> {
+        Err(none())
+    }
+
+    /// Never called, as [`Provider::send`].
+    ///
+    /// # Errors
+    /// Always.
+    pub fn find_round(&self, _: &Sought<'_>) -> Result<Option<String>, Failure> {
+        Err(none())
+    }
+
+    /// Never called, as [`Provider::send`].
+    ///
+    /// # Errors
+    /// Always.
+    pub fn standing(&self, _: &str) -> Result<Standing, Failure> {
+        Err(none())
+    }
+
+    /// Never called, as [`Provider::send`].
+    ///
+    /// # Errors
+    /// Always.
+    pub fn fetch(&self, _: &str) -> Result<Vec<Returned>, Failure> {
+        Err(none())
+    }
+
+    /// Never called, as [`Provider::send`].
+    ///
+    /// # Errors
+    /// Always.
+    pub fn cancel_round(&self, _: &str) -> Result<(), Failure> {
+        Err(none())
     }
 
     /// Nothing was brought up.
     pub fn take_down(&self) {}
+}
+
+fn none() -> Failure {
+    Failure::new(FailureKind::Refused, "built without the `net` feature")
 }
 
 /// Whether an address is on this machine: nothing is asked at any.

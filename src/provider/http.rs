@@ -6,15 +6,19 @@ use std::time::Duration;
 
 use serde_json::Value;
 use ureq::http::{HeaderMap, Uri};
-use ureq::{Agent, BodyReader};
+use ureq::{Agent, BodyReader, RequestBuilder};
 
 use super::live::Secret;
 use super::mask::Mask;
 use super::wire::Wire;
 use super::{Failure, FailureKind};
+use crate::digest::Digest;
 
 /// The longest answer that is read, in bytes.
 const MAX_BODY: u64 = 64 << 20;
+
+/// The longest results of a round that are read, in bytes.
+const MAX_RESULTS: u64 = 1 << 30;
 
 /// One provider's address, key and connections.
 pub(super) struct Http {
@@ -35,6 +39,41 @@ pub(super) struct Incoming {
     /// Without a body.
     pub head: Reply,
     body: BodyReader<'static>,
+}
+
+/// A call to an address below the provider's, beside its requests.
+pub(super) struct Call {
+    /// Whether it does something there.
+    pub is_post: bool,
+    pub path: String,
+    pub body: Body,
+}
+
+/// What a call says.
+pub(super) enum Body {
+    None,
+    /// Bytes of this content type.
+    Bytes(String, Vec<u8>),
+}
+
+impl Body {
+    pub fn json(value: &Value) -> Body {
+        Body::Bytes("application/json".to_owned(), value.to_string().into_bytes())
+    }
+
+    /// A form with fields and a file, as RFC 7578 has it.
+    pub fn file(fields: &[(&str, &str)], name: &str, content: &str) -> Body {
+        // Nothing in the file can look like the boundary: it is made of what the file holds.
+        let boundary = format!("genmake-{}", Digest::of(content));
+        let disposition = "Content-Disposition: form-data";
+        let mut form = String::with_capacity(content.len() + 500);
+        for (field, value) in fields {
+            form += &format!("--{boundary}\r\n{disposition}; name=\"{field}\"\r\n\r\n{value}\r\n");
+        }
+        form += &format!("--{boundary}\r\n{disposition}; name=\"file\"; filename=\"{name}\"\r\n");
+        form += &format!("Content-Type: application/jsonl\r\n\r\n{content}\r\n--{boundary}--\r\n");
+        Body::Bytes(format!("multipart/form-data; boundary={boundary}"), form.into_bytes())
+    }
 }
 
 impl Incoming {
@@ -103,6 +142,26 @@ impl Http {
         let (head, body) = request.send_json(body).map_err(|e| self.failure(&e))?.into_parts();
         let head = Reply { status: head.status.as_u16(), headers: head.headers, body: Vec::new() };
         Ok(Incoming { head, body: body.into_with_config().limit(MAX_BODY).reader() })
+    }
+
+    /// Makes a call, and waits until the reply begins.
+    pub fn call(&self, wire: &dyn Wire, call: &Call) -> Result<Incoming, Failure> {
+        let address = format!("{}{}", self.base_url, call.path);
+        let headers = wire.headers(self.key.as_ref().map(|Secret(key)| key.as_str()));
+        let with = |request| {
+            headers.iter().fold(request, |request: RequestBuilder<_>, (name, value)| request.header(*name, value))
+        };
+        let sent = match &call.body {
+            _ if !call.is_post => headers
+                .iter()
+                .fold(self.agent.get(&address), |request, (name, value)| request.header(*name, value))
+                .call(),
+            Body::None => with(self.agent.post(&address)).send_empty(),
+            Body::Bytes(kind, bytes) => with(self.agent.post(&address)).content_type(kind).send(bytes),
+        };
+        let (head, body) = sent.map_err(|e| self.failure(&e))?.into_parts();
+        let head = Reply { status: head.status.as_u16(), headers: head.headers, body: Vec::new() };
+        Ok(Incoming { head, body: body.into_with_config().limit(MAX_RESULTS).reader() })
     }
 
     /// The next bytes of a reply, as soon as there are any; none at its end.

@@ -9,6 +9,7 @@ use std::time::Duration;
 use super::anthropic::Anthropic;
 use super::http::{self, Http, Incoming, is_loopback};
 use super::openai::OpenAi;
+use super::rounds::{self, Rounds};
 use super::sse::Events;
 use super::start::{self, Server};
 use super::wire::{Pieces, Refused, Wire};
@@ -30,15 +31,17 @@ impl fmt::Debug for Secret {
 /// A provider, ready to be asked from several threads.
 pub struct Provider {
     name: String,
-    wire: Box<dyn Wire>,
-    http: Http,
+    pub(super) wire: Box<dyn Wire>,
+    pub(super) http: Http,
+    /// Its batch API, where it has one.
+    pub(super) rounds: Option<Box<dyn Rounds>>,
     /// Not asked for before the first request: a run that needs no request starts nothing.
     server: Mutex<Option<Result<Server, Error>>>,
     start: Option<(String, Duration)>,
     /// What the server is known to refuse, by model.
     refused: Mutex<HashMap<String, Refused>>,
     root: PathBuf,
-    cancel: Cancel,
+    pub(super) cancel: Cancel,
 }
 
 /// How much of a stream is read at once.
@@ -73,6 +76,7 @@ impl Provider {
         Ok(Provider {
             name: declared.name.clone(),
             wire: wire(declared),
+            rounds: rounds::of(declared.api),
             http: Http::new(&declared.base_url, key, declared.in_flight, declared.timeout),
             server: Mutex::new(None),
             start: declared.start.clone(),
@@ -103,11 +107,7 @@ impl Provider {
                 Ok(answer) => return Ok(answer),
                 Err(missed) => missed,
             };
-            let failure = Failure {
-                message: self.http.without_key(&failure.message),
-                request_id: failure.request_id.map(|id| self.http.without_key(&id)),
-                ..failure
-            };
+            let failure = self.failure_without_key(failure);
             if goes_otherwise {
                 tell(Notice::Retry(failure, Duration::ZERO));
                 continue;
@@ -121,8 +121,7 @@ impl Provider {
 
     /// Sends a request once.
     fn once(&self, request: &Request, hear: &mut dyn FnMut(Heard<'_>) -> bool) -> Result<Answer, Missed> {
-        let refused = || self.refused.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut known = refused().get(&request.model).cloned().unwrap_or_default();
+        let mut known = self.refused_by(&request.model);
         let body = self.wire.body(request, &known);
         let incoming = self.http.post(&*self.wire, &self.wire.path(request), &body)?;
         if incoming.is_events() {
@@ -133,7 +132,8 @@ impl Provider {
         let refusal = self.wire.refusal(&body, &reply).filter(|refusal| known.note(refusal.clone()));
         let goes_otherwise = refusal.is_some();
         if let Some(refusal) = refusal {
-            refused().entry(request.model.clone()).or_default().note(refusal);
+            let mut refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
+            refused.entry(request.model.clone()).or_default().note(refusal);
         }
         let answer = self.wire.answer(&body, &reply).map_err(|failure| Missed { failure, goes_otherwise })?;
         let answer = self.without_key(answer);
@@ -192,8 +192,22 @@ impl Provider {
         drop(self.server.lock().unwrap_or_else(PoisonError::into_inner).take());
     }
 
+    /// What the server is known to refuse of requests to a model.
+    pub(super) fn refused_by(&self, model: &str) -> Refused {
+        self.refused.lock().unwrap_or_else(PoisonError::into_inner).get(model).cloned().unwrap_or_default()
+    }
+
+    /// A failure without the key, wherever a provider may quote it.
+    pub(super) fn failure_without_key(&self, failure: Failure) -> Failure {
+        Failure {
+            message: self.http.without_key(&failure.message),
+            request_id: failure.request_id.map(|id| self.http.without_key(&id)),
+            ..failure
+        }
+    }
+
     /// An answer without the key, wherever a provider may quote it.
-    fn without_key(&self, answer: Answer) -> Answer {
+    pub(super) fn without_key(&self, answer: Answer) -> Answer {
         let clean = |text: &String| self.http.without_key(text);
         let stop = match &answer.stop {
             Stop::Refused(what) => Stop::Refused(clean(what)),
@@ -255,7 +269,7 @@ fn key(
 }
 
 /// A number from 0 to 1 that differs from process to process and from call to call.
-fn random() -> f64 {
+pub(super) fn random() -> f64 {
     use std::hash::{BuildHasher, Hasher};
     let bits = std::hash::RandomState::new().build_hasher().finish();
     (bits >> 11) as f64 / (1u64 << 53) as f64

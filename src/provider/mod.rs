@@ -24,6 +24,9 @@ mod mask;
 mod openai;
 #[cfg(feature = "net")]
 mod retry;
+mod round;
+#[cfg(feature = "net")]
+mod rounds;
 #[cfg(feature = "net")]
 mod sse;
 #[cfg(feature = "net")]
@@ -41,6 +44,7 @@ pub use absent::{Provider, is_loopback};
 pub use http::is_loopback;
 #[cfg(feature = "net")]
 pub use live::Provider;
+pub use round::{Entry, Returned, Sought, Standing};
 
 /// Why a request brought no answer.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -1,9 +1,9 @@
 //! The content-addressed store: blobs by sha256, results by action key, raw replies by action key and attempt.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::SystemTime;
 
 use super::begun::{Begun, Over};
@@ -62,6 +62,8 @@ pub struct Store {
     root: Option<PathBuf>,
     /// What was sought there.
     sought: Mutex<HashMap<(RelPath, Digest), Sought>>,
+    /// The action keys of what is under way in rounds.
+    pub(super) submitted: OnceLock<Result<HashSet<Digest>, Error>>,
 }
 
 /// What git's history has of a content: `None` if nothing.
@@ -70,7 +72,7 @@ type Sought = Option<Arc<[u8]>>;
 impl Store {
     /// The store below `folder`; nothing is made before something is put.
     pub fn new(folder: PathBuf) -> Store {
-        Store { folder, root: None, sought: Mutex::default() }
+        Store { folder, root: None, sought: Mutex::default(), submitted: OnceLock::new() }
     }
 
     /// Where it lacks what an edit was made on, git's history of the tree at `root` is asked.
@@ -212,7 +214,7 @@ impl Store {
 
     /// Writes files into the store, and is done when they and their names are durable. Several threads may write the same one, so
     /// each goes by a temporary file of its own.
-    fn write(&self, files: &[(PathBuf, &[u8])]) -> Result<(), Error> {
+    pub(super) fn write(&self, files: &[(PathBuf, &[u8])]) -> Result<(), Error> {
         static NEXT: AtomicU64 = AtomicU64::new(0);
         if files.is_empty() {
             return Ok(());
@@ -243,7 +245,7 @@ impl Store {
 }
 
 /// JSON below the sha256 of itself: no name says what its bytes should be.
-fn seal<T: serde::Serialize + ?Sized>(value: &T) -> Vec<u8> {
+pub(super) fn seal<T: serde::Serialize + ?Sized>(value: &T) -> Vec<u8> {
     let text = serde_json::to_vec(value).unwrap_or_default();
     let mut bytes = format!("{}\n", Digest::of(&text)).into_bytes();
     bytes.extend(text);
@@ -251,7 +253,7 @@ fn seal<T: serde::Serialize + ?Sized>(value: &T) -> Vec<u8> {
 }
 
 /// What was sealed; `None` if it is not as it was.
-fn unseal<T: serde::de::DeserializeOwned>(bytes: &[u8]) -> Option<T> {
+pub(super) fn unseal<T: serde::de::DeserializeOwned>(bytes: &[u8]) -> Option<T> {
     let at = bytes.iter().position(|byte| *byte == b'\n')?;
     let (seal, text) = (std::str::from_utf8(&bytes[..at]).ok()?, &bytes[at + 1..]);
     if Digest::parse(seal)? != Digest::of(text) {
@@ -277,6 +279,11 @@ impl Stored for Store {
 
     fn has_reply(&self, key: &Digest) -> bool {
         self.folder.join(REPLIES).join(format!("{key}.1")).exists()
+    }
+
+    /// Where that cannot be read it is said by who would ask.
+    fn is_submitted(&self, key: &Digest) -> bool {
+        self.submitted().is_ok_and(|submitted| submitted.contains(key))
     }
 
     fn base(&self, path: &RelPath, content: &Digest) -> Option<Arc<[u8]>> {

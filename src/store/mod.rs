@@ -16,6 +16,7 @@ mod observed;
 mod outputs;
 mod read;
 mod replace;
+mod rounds;
 mod snapshot;
 mod state;
 mod syncing;

@@ -127,6 +127,25 @@ impl Display {
                 // Also where little is said: somebody may miss the file.
                 self.always(verb, &format!("{}: {what}", orphan.path));
             }
+            Event::Submitted { provider, id, requests, tasks, cost } => {
+                let cost = match cost {
+                    None => ", unpriced".to_owned(),
+                    Some(0.0) => String::new(),
+                    Some(cost) => format!(", about {} USD", wording::usd(*cost)),
+                };
+                let (requests, results) = (count(*requests, "request"), count(*tasks, "result"));
+                self.line("submit", &format!("{provider}: {requests} for {results}, as {id}{cost}"));
+            }
+            Event::Pending { provider, id, requests, done } => {
+                let done = done.map(|done| format!(", {done} done")).unwrap_or_default();
+                self.line("pending", &format!("{provider}: {}, as {id}{done}", count(*requests, "request")));
+            }
+            Event::Fetched { provider, id, results, missing } => {
+                let missing = if *missing > 0 { format!(", {missing} missing") } else { String::new() };
+                self.line("fetch", &format!("{provider}: {} of {id}{missing}", count(*results, "result")));
+            }
+            Event::Unasked { path } if self.verbose => self.line("leave", path.as_str()),
+            Event::Unasked { .. } => {}
             Event::Failed(error) => self.error(error),
         }
         self.status();
@@ -149,6 +168,7 @@ impl Display {
             Status::Accepted => self.line("accept", &names),
             Status::Merged => self.line("merge", &(names + &why)),
             Status::Restored => self.line("restore", &(names + &why)),
+            Status::Submitted => self.line("submit", &names),
             Status::Skipped => self.line("skip", &names),
             Status::Failed => self.line("fail", &names),
             Status::Edited => self.line("edited", &names),
@@ -237,6 +257,7 @@ fn closing(summary: &Summary) -> String {
         (Status::Fresh, "fresh"),
         (Status::Edited, "edited by hand"),
         (Status::Failed, "failed"),
+        (Status::Submitted, "submitted"),
         (Status::Skipped, "skipped"),
     ] {
         if ended(status) > 0 {

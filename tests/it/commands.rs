@@ -1179,6 +1179,7 @@ fn the_report_has_every_field_with_the_right_numbers() {
           "ran": 0,
           "embedded": 0,
           "failed": 0,
+          "submitted": 0,
           "skipped": 0,
           "edited": 1,
           "accepted": 0,

@@ -351,7 +351,8 @@ fn every_command_and_option_of_the_help_is_documented() {
         }
         let own = project.shell(&format!("genmake {command} --help"));
         for line in own.lines().chain(help.lines()).map(str::trim_start).filter(|line| line.starts_with('-')) {
-            let named = line.split([' ', ',']).filter(|word| word.starts_with('-') && word.len() > 1 && *word != "-");
+            let named =
+                line.split([' ', ',', '[']).filter(|word| word.starts_with('-') && word.len() > 1 && *word != "-");
             missing.extend(named.filter(|option| !is_there(option)).map(|option| format!("`{option}` of `{command}`")));
         }
     }

@@ -55,6 +55,9 @@ cases! {
     frozen => Frozen,
     offline => Offline,
     too_long => TooLong,
+    submitted => Submitted,
+    no_result => NoResult,
+    bad_round => BadRound,
     budget => Budget,
     provider => Provider,
     truncated => Truncated,
@@ -908,6 +911,62 @@ fn too_long() -> String {
     );
     assert_eq!(server.count(), 0);
     shown
+}
+
+fn submitted() -> String {
+    let server = Server::start();
+    let p = asking(&server, "");
+    p.run(["submit"]).exits(0);
+    shows(
+        &p,
+        &[],
+        expect![[r#"
+             fail  docs/order.md
+        genmake::submitted
+
+          x the result for `docs/order.md` was asked for by `genmake submit`, and is on its way
+          help: `genmake collect` fetches it; with `--cancel` it is given up
+        failed: 1 failed in [TIME]
+    "#]],
+    )
+}
+
+fn no_result() -> String {
+    let server = Server::start();
+    let p = asking(&server, "");
+    server.always(Act::LengthEmpty);
+    p.run(["submit"]).exits(0);
+    shows(
+        &p,
+        &["collect"],
+        expect![[r#"
+          warning  no result for docs/order.md: the answer was cut at the limit of output tokens
+            fetch  local: 0 results of batch_1, 1 missing
+             fail  docs/order.md
+        genmake::no_result
+
+          x the round brought no good result for `docs/order.md`
+          help: `genmake` asks for it at once, `genmake submit` with the next round
+        failed: 1 failed in [TIME] · 1 request, 3 tokens in, 0 out
+    "#]],
+    )
+}
+
+fn bad_round() -> String {
+    let server = Server::start();
+    let p = asking(&server, "");
+    p.run(["submit"]).exits(0);
+    let genfile = p.read("Genfile").replace("local", "other");
+    shows(
+        p.edit("Genfile", &genfile),
+        &["collect"],
+        expect![[r#"
+            genmake::bad_round
+
+              x 1 request was submitted to provider `local`, which is not declared any more
+              help: declare it again, so that what was paid for can be fetched
+        "#]],
+    )
 }
 
 fn budget() -> String {

@@ -146,7 +146,7 @@ rules:
 }
 
 /// The points that a test takes of so many: all that there may be where that is asked for, else `sample` of them.
-fn chosen(points: usize, sample: usize) -> Vec<usize> {
+pub fn chosen(points: usize, sample: usize) -> Vec<usize> {
     if all() {
         return (0..points).collect();
     }

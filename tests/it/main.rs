@@ -37,6 +37,8 @@ mod prompts;
 mod providers;
 #[cfg(unix)]
 mod random;
+#[cfg(unix)]
+mod rounds;
 mod running;
 mod safety;
 mod secrets;

@@ -23,6 +23,7 @@
 
 mod chat;
 mod messages;
+mod rounds;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
@@ -578,6 +579,7 @@ struct State {
     /// The texts of tasks whose results have gone out whole.
     delivered: BTreeSet<String>,
     asked_twice: Vec<String>,
+    rounds: rounds::Rounds,
 }
 
 impl Default for State {
@@ -603,6 +605,7 @@ impl Default for State {
             told: Told::default(),
             delivered: BTreeSet::new(),
             asked_twice: Vec::new(),
+            rounds: rounds::Rounds::default(),
         }
     }
 }
@@ -791,6 +794,7 @@ impl Connection {
             let is_last =
                 find_header(&request.headers, "connection").is_some_and(|value| value.eq_ignore_ascii_case("close"));
             let then = match (request.method.as_str(), Format::of(&request.path)) {
+                _ if rounds::is_call(&request.path) => self.call(&request)?,
                 ("POST", Some(format)) => self.answer(request, format)?,
                 ("GET", _) => {
                     let nothing = json!({"object": "list", "data": []});

@@ -1,0 +1,324 @@
+//! Requests that are not waited for: put by while a run does all else that it can, then handed in to batch APIs.
+//!
+//! A round is noted before it is handed in, and what the provider calls it as soon as it has said so. A run that is killed in
+//! between leaves a round of which nobody knows whether the provider has it: the next asks the provider before anything is handed
+//! in again.
+
+use std::collections::{BTreeMap, HashSet};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use super::asking::words;
+use super::{Env, Run};
+use crate::batch::Batch;
+use crate::cancel::Cancel;
+use crate::digest::{Digest, Framed};
+use crate::error::{Code, Error};
+use crate::estimate;
+use crate::event::Event;
+use crate::graph::TaskId;
+use crate::llm::{self, Ask, Request};
+use crate::manifest::Manifest;
+use crate::models::{Model, Price};
+use crate::plan::End;
+use crate::provider::{Entry, Failure, FailureKind, Provider, Sought};
+use crate::rounds::{Posted, Round, Wanted};
+use crate::store::Store;
+use crate::tokens;
+
+/// Which requests a run sends, and how.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Asking {
+    /// All that are needed; their answers are waited for.
+    Now,
+    /// All that are needed, when nothing else is left to do, through batch APIs: their answers are not waited for.
+    Later,
+    /// After rounds for these action keys were fetched: none, or only what they brought no good result for.
+    Fetched(Arc<HashSet<Digest>>, Retry),
+}
+
+/// Whether what a round brought no good result for is asked for at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Retry {
+    /// It is.
+    Yes,
+    /// It fails.
+    No,
+}
+
+/// Whether a task may ask.
+pub(super) enum May {
+    Ask,
+    /// It is left for another round.
+    Leave,
+    Not(Box<Error>),
+}
+
+/// A request that is to be handed in.
+pub(super) struct PutBy {
+    tasks: Vec<TaskId>,
+    provider: String,
+    entry: Entry,
+    posted: Posted,
+    price: Option<Price>,
+    /// What it will cost, in USD.
+    cost: Option<f64>,
+}
+
+impl Run<'_> {
+    /// Whether a task may ask for what an action key stands for.
+    pub(super) fn may_ask(&self, task: TaskId, key: &Digest) -> May {
+        let name = self.shared.graph.name(task);
+        let submitted = match self.shared.store.submitted() {
+            Ok(submitted) => submitted,
+            Err(error) => return May::Not(Box::new(error)),
+        };
+        match &self.options.asking {
+            _ if submitted.contains(key) => match self.options.asking {
+                Asking::Now => {
+                    let what = format!("the result for `{name}` was asked for by `genmake submit`, and is on its way");
+                    let error = Error::new(Code::Submitted, what);
+                    May::Not(Box::new(error.hint("`genmake collect` fetches it; with `--cancel` it is given up")))
+                }
+                _ => May::Leave,
+            },
+            Asking::Now | Asking::Later | Asking::Fetched(_, Retry::Yes) if self.is_asked(key) => May::Ask,
+            Asking::Fetched(keys, Retry::No) if keys.contains(key) => {
+                let what = format!("the round brought no good result for `{name}`");
+                let error = Error::new(Code::NoResult, what);
+                May::Not(Box::new(error.hint("`genmake` asks for it at once, `genmake submit` with the next round")))
+            }
+            _ => May::Leave,
+        }
+    }
+
+    fn is_asked(&self, key: &Digest) -> bool {
+        match &self.options.asking {
+            Asking::Now | Asking::Later => true,
+            Asking::Fetched(keys, _) => keys.contains(key),
+        }
+    }
+
+    /// A task that waits for another round.
+    pub(super) fn leave(&mut self, task: TaskId) {
+        (self.emit)(Event::Unasked { path: self.shared.graph.name(task).clone() });
+        self.schedule.ended(task, End::Skipped);
+    }
+
+    /// Puts a request by, for the end.
+    pub(super) fn put_by(&mut self, batch: Batch) {
+        let shape = batch.shape;
+        let name = match self.provider(&batch) {
+            Ok((name, _)) => name,
+            Err(error) => return self.none_for(batch, &error),
+        };
+        if let Some((batch, asks)) = self.admitted(batch) {
+            match self.posted(&batch, &asks) {
+                Ok((entry, posted, model, cost)) => {
+                    let price = model.price.map(Price::of_batches);
+                    self.put_by.push(PutBy { tasks: batch.tasks.clone(), provider: name, entry, posted, price, cost });
+                    self.schedule.returned(shape);
+                    batch.tasks.iter().for_each(|task| self.schedule.ended(*task, End::Skipped));
+                }
+                Err(error) => return self.none_for(batch, &error),
+            }
+        }
+        self.schedule.is_answering(shape);
+    }
+
+    fn none_for(&mut self, batch: Batch, error: &Error) {
+        self.schedule.returned(batch.shape);
+        for task in batch.tasks {
+            let error = error.clone().in_rule(&self.shared.graph.rule(task).name);
+            self.fail(task, crate::event::Status::Failed, error);
+        }
+    }
+
+    /// A request as it is handed in, what is noted of it, its model, and what it will cost.
+    fn posted(&self, batch: &Batch, asks: &[Ask]) -> Result<(Entry, Posted, Model, Option<f64>), Error> {
+        let asks: Vec<&Ask> = asks.iter().collect();
+        let mut estimate = self.shared.estimate(&batch.tasks, &asks)?;
+        estimate.model.price = estimate.model.price.map(Price::of_batches);
+        let model = self.shared.model(batch.tasks[0], &asks[0].model)?;
+        let request = Request { most_output: model.max_output, ..Request::new(&asks) };
+        let key = |task: &TaskId| self.underway.get(task).and_then(|underway| underway.key);
+        let keys: Vec<Digest> = batch.tasks.iter().filter_map(key).collect();
+        let id = match keys.as_slice() {
+            [only] => only.to_string(),
+            several => several
+                .iter()
+                .fold(Framed::new("round"), |framed, key| framed.field(key.to_string()))
+                .finish()
+                .to_string(),
+        };
+        let wanted = batch.tasks.iter().zip(&asks).zip(&keys).map(|((task, ask), key)| Wanted {
+            key: *key,
+            rule: self.shared.graph.rule(*task).name.clone(),
+            outputs: ask.outputs.iter().map(|output| (output.name.clone(), output.path.to_string())).collect(),
+            user: ask.messages.last().map(|message| message.text.clone()).unwrap_or_default(),
+            schema: ask.schema.as_ref().map(|schema| schema.value().clone()),
+        });
+        let counter = self.shared.counter(batch.tasks[0]);
+        let prefix = tokens::estimate(asks[0].system());
+        let posted = Posted {
+            id: id.clone(),
+            counter: counter.name().to_owned(),
+            tokens: estimate::sent(&request, counter),
+            prefix_saved: prefix * (asks.len() as u64).saturating_sub(1),
+            context_saved: llm::context_saved(&asks),
+            tasks: wanted.collect(),
+        };
+        Ok((Entry { id, request }, posted, model, estimate.cost()))
+    }
+
+    /// Hands in what was put by, for each provider and model what fits into a round: the tasks that this is for.
+    pub(super) fn hand_in(&mut self) -> HashSet<TaskId> {
+        let mut done = HashSet::new();
+        let mut groups: BTreeMap<(String, String), Vec<PutBy>> = BTreeMap::new();
+        for put_by in std::mem::take(&mut self.put_by) {
+            let of = (put_by.provider.clone(), put_by.entry.request.model.clone());
+            groups.entry(of).or_default().push(put_by);
+        }
+        for ((name, model), mut put_by) in groups {
+            let provider = self.providers.get(&name).and_then(|pooled| pooled.provider.clone().ok());
+            let Some(provider) = provider else { continue };
+            let entries: Vec<Entry> = put_by.iter().map(|put_by| put_by.entry.clone()).collect();
+            let begins = match provider.parcels(&entries) {
+                Ok(begins) => begins,
+                Err(failure) => {
+                    (self.emit)(Event::Failed(not_submitted(&name, &failure)));
+                    continue;
+                }
+            };
+            for begin in begins.into_iter().rev() {
+                let parcel = put_by.split_off(begin);
+                if self.interrupted || self.options.cancel.is_cancelled() {
+                    return done;
+                }
+                let tasks: Vec<TaskId> = parcel.iter().flat_map(|put_by| put_by.tasks.clone()).collect();
+                let submitted = submit(&self.shared.store, &provider, &name, &model, parcel);
+                if submitted.is_ok() {
+                    done.extend(tasks);
+                }
+                (self.emit)(submitted.unwrap_or_else(Event::Failed));
+            }
+        }
+        done
+    }
+}
+
+/// Hands one round in.
+fn submit(store: &Store, provider: &Provider, name: &str, model: &str, parcel: Vec<PutBy>) -> Result<Event, Error> {
+    let begun = SystemTime::now();
+    let price = parcel.first().and_then(|put_by| put_by.price);
+    let cost = parcel.iter().map(|put_by| put_by.cost).sum::<Option<f64>>();
+    let (entries, requests): (Vec<Entry>, Vec<Posted>) =
+        parcel.into_iter().map(|put_by| (put_by.entry, put_by.posted)).unzip();
+    let mut round = Round {
+        name: round_name(&requests, begun),
+        provider: name.to_owned(),
+        model: model.to_owned(),
+        id: None,
+        not: Vec::new(),
+        begun: seconds(begun),
+        price,
+        requests,
+    };
+    store.put_round(&round)?;
+    match provider.submit(&round.name, &entries) {
+        Ok(id) => round.id = Some(id),
+        Err(failure) => {
+            // What was surely not taken is forgotten; of what may have been the next run asks.
+            if !may_be_there(&failure) {
+                store.forget_round(&round)?;
+            }
+            return Err(not_submitted(name, &failure));
+        }
+    }
+    store.put_round(&round)?;
+    let (requests, tasks) = (round.requests.len(), round.tasks());
+    Ok(Event::Submitted { provider: name.to_owned(), id: round.id.unwrap_or_default(), requests, tasks, cost })
+}
+
+/// A name that no other round has.
+fn round_name(requests: &[Posted], begun: SystemTime) -> String {
+    let since = begun.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    let framed = Framed::new("round").field(format!("{since:?} {}", std::process::id()));
+    requests.iter().fold(framed, |framed, posted| framed.field(&posted.id)).finish().to_string()
+}
+
+fn seconds(time: SystemTime) -> u64 {
+    time.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs())
+}
+
+/// Whether the provider may have taken a round although it did not say so.
+fn may_be_there(failure: &Failure) -> bool {
+    failure.may_have_cost() || matches!(failure.kind, FailureKind::Server | FailureKind::Cancelled)
+}
+
+fn not_submitted(provider: &str, failure: &Failure) -> Error {
+    let error = Error::new(Code::Provider, format!("provider `{provider}`: nothing was submitted: {}", words(failure)));
+    match failure.kind {
+        _ if may_be_there(failure) => {
+            error.hint("whether it came to the provider is not known: run `genmake submit` again, which asks first")
+        }
+        FailureKind::Refused if failure.status.is_none() => {
+            error.hint("`genmake` asks it without; OpenAI, Anthropic and Gemini have one")
+        }
+        _ => error.hint("run `genmake submit` again; `genmake` asks at once"),
+    }
+}
+
+/// How rounds are spoken of with their providers.
+pub(super) struct Means<'a> {
+    pub manifest: &'a Manifest,
+    pub root: &'a std::path::Path,
+    pub env: &'a Env,
+    pub trusted_hosts: &'a [String],
+    pub cancel: &'a Cancel,
+}
+
+impl Means<'_> {
+    /// The provider of a round.
+    pub fn provider(&self, round: &Round) -> Result<Provider, Error> {
+        let Some(declared) = self.manifest.providers.get(&round.provider) else {
+            let (count, provider) = (round.requests.len(), &round.provider);
+            let requests = if count == 1 { "1 request was".to_owned() } else { format!("{count} requests were") };
+            let what = format!("{requests} submitted to provider `{provider}`, which is not declared any more");
+            return Err(
+                Error::new(Code::BadRound, what).hint("declare it again, so that what was paid for can be fetched")
+            );
+        };
+        Provider::new(declared, self.root, &**self.env, self.trusted_hosts, self.cancel.clone())
+    }
+}
+
+/// Finds out of rounds that a run was killed over whether their providers have them: what is noted of each is brought to that.
+///
+/// # Errors
+/// A round cannot be read, or its provider not be asked.
+pub(super) fn find(store: &Store, means: &Means<'_>) -> Result<(), Error> {
+    let rounds = store.rounds()?;
+    for round in rounds.iter().filter(|round| round.id.is_none()) {
+        let known = rounds.iter().filter(|other| other.provider == round.provider).filter_map(|other| other.id.clone());
+        let not: Vec<String> = known.chain(round.not.iter().cloned()).collect();
+        let sought = Sought {
+            name: &round.name,
+            entries: round.requests.len() as u64,
+            since: SystemTime::UNIX_EPOCH + Duration::from_secs(round.begun),
+            not: &not,
+        };
+        match means.provider(round)?.find_round(&sought).map_err(|failure| unasked(round, &failure))? {
+            Some(id) => store.put_round(&Round { id: Some(id), ..round.clone() })?,
+            None => store.forget_round(round)?,
+        }
+    }
+    Ok(())
+}
+
+/// A round that its provider could not be asked about.
+pub(super) fn unasked(round: &Round, failure: &Failure) -> Error {
+    let what =
+        format!("provider `{}` cannot be asked about what was submitted to it: {}", round.provider, words(failure));
+    Error::new(Code::Provider, what).hint("nothing is lost: run `genmake collect` again later")
+}

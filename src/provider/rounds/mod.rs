@@ -1,0 +1,281 @@
+//! Batch APIs: a round of requests is handed in, asked about, and fetched. One file for each provider's; what is the same for all
+//! is here.
+//!
+//! A round is handed in once. Where it is not known whether that came to pass, it is looked for before it is done again.
+
+mod anthropic;
+mod openai;
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use super::http::{Body, Call, Reply};
+use super::live::{Provider, random};
+use super::round::{Entry, Returned, Sought, Standing};
+use super::wire::{self, Refusal, Wire};
+use super::{Failure, FailureKind, retry};
+use crate::llm::Answer;
+use crate::manifest::Api;
+
+/// A provider's batch API. Pure but for its calls, which others make.
+pub(super) trait Rounds: Send + Sync {
+    /// How many requests a round may have, and how many bytes.
+    fn most(&self) -> (usize, u64);
+
+    /// A request of a round, from its name, where it would go by itself, and its body.
+    fn entry(&self, id: &str, path: &str, body: Value) -> Value;
+
+    /// Hands a round in: what the provider calls it.
+    ///
+    /// # Errors
+    /// It was not taken, or nobody knows.
+    fn submit(&self, round: &Outgoing<'_>, calls: &Calls<'_>) -> Result<String, Failure>;
+
+    /// Looks for a round that may have been handed in.
+    ///
+    /// # Errors
+    /// The provider cannot be asked.
+    fn find(&self, sought: &Sought<'_>, calls: &Calls<'_>) -> Result<Option<String>, Failure>;
+
+    /// How far a round is.
+    ///
+    /// # Errors
+    /// The provider cannot be asked.
+    fn standing(&self, id: &str, calls: &Calls<'_>) -> Result<Standing, Failure>;
+
+    /// Fetches what a round brought that has ended: by name, a reply as if the request had gone by itself, and whether a tool was to
+    /// take the answer; or why there is none.
+    ///
+    /// # Errors
+    /// The provider cannot be asked, or it says something else.
+    fn fetch(&self, id: &str, calls: &Calls<'_>) -> Result<Vec<Fetched>, Failure>;
+
+    /// Asks the provider to stop. What is done by then can be fetched, and is paid for.
+    ///
+    /// # Errors
+    /// The provider cannot be asked.
+    fn cancel(&self, id: &str, calls: &Calls<'_>) -> Result<(), Failure>;
+}
+
+/// A round on its way out.
+pub(super) struct Outgoing<'a> {
+    /// What genmake calls it.
+    name: &'a str,
+    /// Where each of its requests would go by itself.
+    path: &'a str,
+    /// The requests, as [`Rounds::entry`] made them.
+    entries: Vec<Value>,
+}
+
+/// What came for a request of a round.
+pub(super) struct Fetched {
+    id: String,
+    /// What had been sent, as far as it says how the reply is to be read.
+    sent: Value,
+    reply: Result<Reply, Failure>,
+}
+
+/// The calls that a batch API is spoken to by.
+pub(super) struct Calls<'a> {
+    provider: &'a Provider,
+}
+
+impl Calls<'_> {
+    /// What a call brings that changes nothing when it is made again.
+    fn get(&self, path: &str) -> Result<Reply, Failure> {
+        self.made(&Call { is_post: false, path: path.to_owned(), body: Body::None }, true)
+    }
+
+    /// The same as JSON.
+    fn get_json(&self, path: &str) -> Result<Value, Failure> {
+        let reply = self.get(path)?;
+        json_of(&reply)
+    }
+
+    /// What a call brings that does something. It is made again only where it surely did nothing.
+    fn post(&self, path: &str, body: Body) -> Result<Value, Failure> {
+        let reply = self.made(&Call { is_post: true, path: path.to_owned(), body }, false)?;
+        json_of(&reply)
+    }
+
+    /// The same for a call that may be made twice.
+    fn post_again(&self, path: &str, body: Body) -> Result<Value, Failure> {
+        let reply = self.made(&Call { is_post: true, path: path.to_owned(), body }, true)?;
+        json_of(&reply)
+    }
+
+    fn made(&self, call: &Call, may_be_made_again: bool) -> Result<Reply, Failure> {
+        let Provider { http, wire, cancel, .. } = self.provider;
+        let mut attempt = 0;
+        loop {
+            if cancel.is_cancelled() {
+                return Err(Failure::new(FailureKind::Cancelled, "interrupted"));
+            }
+            let reply = http.call(&**wire, call).and_then(|incoming| http.whole(incoming));
+            let failure = match reply.and_then(|reply| good(&**wire, reply)) {
+                Ok(reply) => return Ok(reply),
+                Err(failure) => failure,
+            };
+            let did_nothing = matches!(failure.kind, FailureKind::Unreachable | FailureKind::Limited);
+            let delay = retry::delay(attempt, &failure, random()).filter(|_| may_be_made_again || did_nothing);
+            let Some(delay) = delay else { return Err(failure) };
+            attempt += 1;
+            cancel.wait(delay);
+        }
+    }
+}
+
+/// A reply with a good status; else what is wrong, as the provider's other replies say it.
+fn good(wire: &dyn Wire, reply: Reply) -> Result<Reply, Failure> {
+    if (200..300).contains(&reply.status) {
+        return Ok(reply);
+    }
+    let failure = wire.answer(&Value::Null, &reply).err();
+    Err(failure.unwrap_or_else(|| Failure::new(wire::kind(reply.status), wire::unsaid(&reply))))
+}
+
+fn json_of(reply: &Reply) -> Result<Value, Failure> {
+    serde_json::from_slice(&reply.body).map_err(|_| Failure::new(FailureKind::Server, wire::garbled(reply)))
+}
+
+/// The values of a body that has one in each line.
+fn lines(reply: &Reply) -> Result<Vec<Value>, Failure> {
+    let lines = reply.body.split(|byte| *byte == b'\n').filter(|line| !line.trim_ascii().is_empty());
+    let value = |line: &[u8]| {
+        let start = || String::from_utf8_lossy(line).chars().take(60).collect::<String>();
+        serde_json::from_slice(line)
+            .map_err(|_| Failure::new(FailureKind::Server, format!("a line of the results is no JSON: {:?}", start())))
+    };
+    lines.map(value).collect()
+}
+
+fn said<'v>(value: &'v Value, name: &str) -> Option<&'v str> {
+    value.get(name).and_then(Value::as_str)
+}
+
+/// What a provider calls a round that it took.
+fn id_of(value: &Value, name: &str) -> Result<String, Failure> {
+    let unnamed = || Failure::new(FailureKind::Server, "the provider took the batch and did not say its name");
+    said(value, name).filter(|id| is_id(id)).map(str::to_owned).ok_or_else(unnamed)
+}
+
+/// Whether it can stand in a path.
+fn is_id(id: &str) -> bool {
+    let is_good = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+    !id.is_empty() && id.len() <= 200 && id.split('/').all(|part| !part.is_empty() && part.chars().all(is_good))
+}
+
+/// A body as it would have come by itself.
+fn reply(status: u16, body: &Value) -> Reply {
+    Reply { status, headers: ureq::http::HeaderMap::new(), body: body.to_string().into_bytes() }
+}
+
+/// A provider that has forgotten a round.
+fn gone_if_unknown(failure: Failure) -> Result<Standing, Failure> {
+    match failure.status {
+        Some(404 | 410) => Ok(Standing::Gone(failure.message)),
+        _ => Err(failure),
+    }
+}
+
+/// The batch API of a format, where it has one.
+pub(super) fn of(api: Api) -> Option<Box<dyn Rounds>> {
+    match api {
+        Api::OpenAi => Some(Box::new(openai::Batches)),
+        Api::Anthropic => Some(Box::new(anthropic::Batches)),
+    }
+}
+
+impl Provider {
+    fn rounds(&self) -> Result<&dyn Rounds, Failure> {
+        let none = || Failure::new(FailureKind::Refused, "it has no batch API");
+        self.rounds.as_deref().ok_or_else(none)
+    }
+
+    /// Into how many rounds these requests go, for one model: the first of each.
+    ///
+    /// # Errors
+    /// The provider has no batch API.
+    pub fn parcels(&self, entries: &[Entry]) -> Result<Vec<usize>, Failure> {
+        let (most, most_bytes) = self.rounds()?.most();
+        let mut begins = Vec::new();
+        let (mut count, mut bytes) = (usize::MAX, 0);
+        for (at, entry) in entries.iter().enumerate() {
+            let size = self.line(entry).to_string().len() as u64 + 1;
+            if count >= most || bytes + size > most_bytes {
+                begins.push(at);
+                (count, bytes) = (0, 0);
+            }
+            (count, bytes) = (count + 1, bytes + size);
+        }
+        Ok(begins)
+    }
+
+    /// A request as it stands in a round: whole answers, not pieces.
+    fn line(&self, entry: &Entry) -> Value {
+        let mut refused = self.refused_by(&entry.request.model);
+        refused.note(Refusal::Part("stream".to_owned()));
+        let body = self.wire.body(&entry.request, &refused);
+        match self.rounds() {
+            Ok(rounds) => rounds.entry(&entry.id, &self.wire.path(&entry.request), body),
+            Err(_) => json!({}),
+        }
+    }
+
+    /// Hands a round in for one model: what the provider calls it.
+    ///
+    /// # Errors
+    /// It was not taken; or, where the failure may have cost something, nobody knows.
+    pub fn submit(&self, name: &str, entries: &[Entry]) -> Result<String, Failure> {
+        let path = entries.first().map(|entry| self.wire.path(&entry.request)).unwrap_or_default();
+        let outgoing = Outgoing { name, path: &path, entries: entries.iter().map(|entry| self.line(entry)).collect() };
+        self.clean(self.rounds()?.submit(&outgoing, &Calls { provider: self }))
+    }
+
+    /// Looks for a round that may have been handed in, before it is done again.
+    ///
+    /// # Errors
+    /// The provider cannot be asked.
+    pub fn find_round(&self, sought: &Sought<'_>) -> Result<Option<String>, Failure> {
+        self.clean(self.rounds()?.find(sought, &Calls { provider: self }))
+    }
+
+    /// How far a round is.
+    ///
+    /// # Errors
+    /// The provider cannot be asked.
+    pub fn standing(&self, id: &str) -> Result<Standing, Failure> {
+        self.clean(self.rounds()?.standing(id, &Calls { provider: self }).or_else(gone_if_unknown))
+    }
+
+    /// Fetches what a round brought that has ended.
+    ///
+    /// # Errors
+    /// The provider cannot be asked.
+    pub fn fetch(&self, id: &str) -> Result<Vec<Returned>, Failure> {
+        let fetched = self.clean(self.rounds()?.fetch(id, &Calls { provider: self }))?;
+        let returned = |Fetched { id, sent, reply }: Fetched| {
+            let answer = reply.and_then(|reply| self.wire.answer(&sent, &reply));
+            let answer: Result<Answer, Failure> = answer.map(|answer| self.without_key(answer));
+            Returned { id, outcome: self.clean(answer) }
+        };
+        Ok(fetched.into_iter().map(returned).collect())
+    }
+
+    /// Asks the provider to stop a round. What is done by then can be fetched, and is paid for.
+    ///
+    /// # Errors
+    /// The provider cannot be asked.
+    pub fn cancel_round(&self, id: &str) -> Result<(), Failure> {
+        self.clean(self.rounds()?.cancel(id, &Calls { provider: self }))
+    }
+
+    /// Without the key, wherever a provider may quote it.
+    fn clean<T>(&self, result: Result<T, Failure>) -> Result<T, Failure> {
+        result.map_err(|failure| self.failure_without_key(failure))
+    }
+}
+
+/// How far this machine's clock may be from a provider's.
+const CLOCKS_DIFFER: Duration = Duration::from_secs(900);
