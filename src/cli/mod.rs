@@ -144,7 +144,9 @@ impl Context {
             Some(Command::Clean { orphans }) => clean::run(self, orphans),
             Some(Command::Gc { keep }) => gc::run(self, keep),
             Some(Command::Watch(_)) => watch::run(self, &targets),
-            Some(Command::Submit(args)) if self.options.dry_run => plan::run(self, &args.targets),
+            Some(Command::Submit(args)) if self.options.dry_run => {
+                plan::run_at(self, &args.targets, crate::models::Price::of_batches)
+            }
             Some(Command::Submit(args)) => submit::run(self, &args),
             Some(Command::Collect(_)) if self.options.dry_run => {
                 let error = Error::new(Code::Usage, "`-n` sends nothing, and what was submitted is at its provider");

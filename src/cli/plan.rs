@@ -11,11 +11,17 @@ use crate::batch::Batch;
 use crate::error::{Error, Errors};
 use crate::graph::TaskId;
 use crate::llm::Ask;
+use crate::models::Price;
 use crate::project::{Planned, Project};
 use crate::ui;
 use crate::wording::usd;
 
 pub(super) fn run(context: &Context, names: &[String]) -> Result<Exit, Errors> {
+    run_at(context, names, |price| price)
+}
+
+/// As [`run`], for requests that cost otherwise.
+pub(super) fn run_at(context: &Context, names: &[String], priced: fn(Price) -> Price) -> Result<Exit, Errors> {
     let location = context.location()?;
     let targets = targets(names, &location)?;
     let project = context.assume(Project::open_at(&location, &context.env)?, &location)?;
@@ -27,7 +33,7 @@ pub(super) fn run(context: &Context, names: &[String]) -> Result<Exit, Errors> {
         planned.plan.batches = planned.plan.batches.iter().flat_map(alone).collect();
     }
     let mut warnings = without_room(&mut planned);
-    let requests = planned.plan.batches.iter().map(|batch| estimate(&planned, batch));
+    let requests = planned.plan.batches.iter().map(|batch| estimate(&planned, batch, priced));
     let costs = Costs {
         requests: requests.collect::<Result<_, _>>()?,
         without_genmake: without_genmake(&planned, &planned.plan.batches)?,
@@ -109,11 +115,12 @@ struct Estimate {
     cost: Option<f64>,
 }
 
-fn estimate(planned: &Planned, batch: &Batch) -> Result<Estimate, Error> {
+fn estimate(planned: &Planned, batch: &Batch, priced: fn(Price) -> Price) -> Result<Estimate, Error> {
     let graph = planned.graph();
     let asks: Vec<&Ask> = batch.tasks.iter().filter_map(|task| planned.ask(*task)).collect();
     let provider = batch.tasks.first().and_then(|task| graph.manifest.provider_of(graph.rule(*task)).ok());
-    let estimate = planned.estimate(&batch.tasks, &asks)?;
+    let mut estimate = planned.estimate(&batch.tasks, &asks)?;
+    estimate.model.price = estimate.model.price.map(priced);
     Ok(Estimate {
         paths: batch.tasks.iter().map(|task| graph.name(*task).to_string()).collect(),
         alike: batch.tasks.iter().map(|task| planned.plan.scores.get(task).copied().unwrap_or(1.0)).collect(),

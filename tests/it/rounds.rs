@@ -417,6 +417,15 @@ fn frozen_and_dry_runs_hand_nothing_in() {
     let p = shop("openai", &server, "", "");
     p.run(["submit", "--frozen"]).stderr_has("asks nobody").exits(2);
     p.run(["submit", "-n"]).stdout_has("generate  docs/e1.md").exits(0);
+    // At the price of a round.
+    let cost = |args: &[&str]| {
+        let priced = p.copy();
+        priced
+            .edit("Genfile", &p.read("Genfile").replace("model: m,", "model: m, prices: {input: 1000, output: 1000},"));
+        let plan = priced.run(args.iter().copied().chain(["--format", "json"])).stdout_json();
+        plan["cost_usd"].as_f64().expect("a cost")
+    };
+    assert!((cost(&["plan"]) - 2.0 * cost(&["submit", "-n"])).abs() < 1e-6);
     p.run(["submit", "-q"]).stderr_has("`-q`").exits(2);
     p.run(["collect", "-n"]).stderr_has("`-n` sends nothing").exits(2);
     p.run(["submit", "--offline"]).stderr_has("genmake::offline").exits(2);
