@@ -104,8 +104,11 @@ mod tests {
 
     #[test]
     fn an_address_that_is_left_out_is_that_of_the_formats_maker() {
-        for (api, base_url) in [("openai", "https://api.openai.com/v1"), ("anthropic", "https://api.anthropic.com/v1")]
-        {
+        for (api, base_url) in [
+            ("openai", "https://api.openai.com/v1"),
+            ("openai-responses", "https://api.openai.com/v1"),
+            ("anthropic", "https://api.anthropic.com/v1"),
+        ] {
             let text = format!("version: 1\nproviders: {{p: {{api: {api}}}}}\nrules: {{}}\n");
             let (manifest, found) = load("Genfile", &text, &HashMap::new()).unwrap();
             assert_eq!((manifest.providers["p"].base_url.as_str(), found.len()), (base_url, 0));
@@ -146,7 +149,7 @@ rules:
                 genmake::bad_value: Genfile:7:41: `timeout` is a duration, and `soon` is not: expected number at 0 (write it as `120s`, `2m` or `1h 30m`)
                 genmake::bad_value: Genfile:7:58: `in_flight` is a whole number from 1 to 1000, not 0
                 genmake::bad_value: Genfile:8:30: `base_url` is an address that starts with `http://` or `https://`
-                genmake::unsupported: Genfile:9:12: `api: gemini` is not supported by this version of genmake (leave it out, or use a newer genmake; it knows `openai`, `anthropic`)
+                genmake::unsupported: Genfile:9:12: `api: gemini` is not supported by this version of genmake (leave it out, or use a newer genmake; it knows `openai`, `anthropic`, `openai-responses`)
                 genmake::bad_value: Genfile:10:28: `max_batch_size` is `auto`, not `many` (or it is a whole number from 1 to 1000)
                 genmake::bad_value: Genfile:10:56: `similarity_threshold` is a number from 0 to 1, not 2
                 genmake::unsupported: Genfile:11:1: `cache` of the Genfile is not supported by this version of genmake (leave it out, or use a newer genmake)

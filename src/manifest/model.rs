@@ -203,6 +203,8 @@ pub struct Budget {
 pub enum Api {
     /// OpenAI's chat completions, and every server that speaks them.
     OpenAi,
+    /// OpenAI's responses.
+    OpenAiResponses,
     /// Anthropic's Messages API.
     Anthropic,
 }
@@ -212,6 +214,7 @@ impl Api {
     pub(super) fn named(name: &str) -> Option<Api> {
         match name {
             "openai" => Some(Api::OpenAi),
+            "openai-responses" => Some(Api::OpenAiResponses),
             "anthropic" => Some(Api::Anthropic),
             _ => None,
         }
@@ -220,7 +223,7 @@ impl Api {
     /// The address of whoever made it.
     pub(super) fn base_url(self) -> &'static str {
         match self {
-            Api::OpenAi => "https://api.openai.com/v1",
+            Api::OpenAi | Api::OpenAiResponses => "https://api.openai.com/v1",
             Api::Anthropic => "https://api.anthropic.com/v1",
         }
     }
@@ -228,7 +231,7 @@ impl Api {
     /// The host of whoever made it, which gets keys without being named by a person.
     pub fn host(self) -> &'static str {
         match self {
-            Api::OpenAi => "api.openai.com",
+            Api::OpenAi | Api::OpenAiResponses => "api.openai.com",
             Api::Anthropic => "api.anthropic.com",
         }
     }

@@ -20,6 +20,7 @@ pub(super) struct Chunks {
     refusal: String,
     reason: Option<String>,
     usage: Usage,
+    has_thought: bool,
     error: Option<Value>,
     /// Something that is no piece of an answer.
     garbled: Option<String>,
@@ -64,6 +65,7 @@ impl Pieces for Chunks {
         }
         let delta = choice.get("delta").or_else(|| choice.get("message"))?;
         let text = |name: &str| delta.get(name).and_then(Value::as_str).filter(|text| !text.is_empty());
+        self.has_thought |= openai::thought(delta).is_some();
         self.refusal.push_str(text("refusal").unwrap_or_default());
         text("content").map(str::to_owned)
     }
@@ -83,7 +85,9 @@ impl Pieces for Chunks {
         }
         let refusal = Some(self.refusal.as_str()).filter(|refusal| !refusal.is_empty());
         let stop = openai::stop(refusal, self.reason.as_deref());
-        Ok(Answer { text: text.to_owned(), stop, usage: self.usage, request_id })
+        let mut usage = self.usage;
+        openai::only_thought(&mut usage, text, self.has_thought);
+        Ok(Answer { text: text.to_owned(), stop, usage, request_id })
     }
 }
 
@@ -132,6 +136,10 @@ mod tests {
         let ended = |piece: &str| ends(&[&delta("a"), piece, DONE]).0.unwrap().stop;
         assert_eq!(ended(&STOP.replace("stop", "length")), Stop::Length);
         assert!(matches!(ended(&STOP.replace("stop", "content_filter")), Stop::Refused(_)));
+        let thought = r#"{"choices": [{"delta": {"reasoning_content": "hm", "content": null}}]}"#;
+        let (answer, text) = ends(&[thought, &thought.replace("_content", ""), &STOP.replace("stop", "length"), USAGE]);
+        let Answer { stop, usage, .. } = answer.unwrap();
+        assert_eq!((stop, usage.reasoning, text.as_str()), (Stop::Length, 7, ""));
         let refusal = |text: &str| format!(r#"{{"choices": [{{"delta": {{"refusal": "{text}"}}}}]}}"#);
         assert_eq!(ends(&[&refusal("I "), &refusal("won't"), STOP]).0.unwrap().stop, Stop::Refused("I won't".into()));
     }

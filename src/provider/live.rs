@@ -9,10 +9,11 @@ use std::time::Duration;
 use super::anthropic::Anthropic;
 use super::http::{self, Http, Incoming, is_loopback};
 use super::openai::OpenAi;
+use super::responses::Responses;
 use super::rounds::{self, Rounds};
 use super::sse::Events;
 use super::start::{self, Server};
-use super::wire::{Pieces, Refused, Wire};
+use super::wire::{Pieces, Refusal, Refused, Wire};
 use super::{Failure, FailureKind, Heard, Notice, retry};
 use crate::cancel::Cancel;
 use crate::error::{Code, Error};
@@ -98,12 +99,13 @@ impl Provider {
         tell: &dyn Fn(Notice),
     ) -> Result<Answer, Failure> {
         let mut attempt = 0;
+        let mut room = None;
         loop {
             if self.cancel.is_cancelled() {
                 return Err(Failure::new(FailureKind::Cancelled, "interrupted"));
             }
             hear(Heard::Begins);
-            let Missed { failure, goes_otherwise } = match self.once(request, hear) {
+            let Missed { failure, goes_otherwise } = match self.once(request, &mut room, hear) {
                 Ok(answer) => return Ok(answer),
                 Err(missed) => missed,
             };
@@ -119,9 +121,17 @@ impl Provider {
         }
     }
 
-    /// Sends a request once.
-    fn once(&self, request: &Request, hear: &mut dyn FnMut(Heard<'_>) -> bool) -> Result<Answer, Missed> {
+    /// Sends a request once. `room` is what was found out of this one alone.
+    fn once(
+        &self,
+        request: &Request,
+        room: &mut Option<Refusal>,
+        hear: &mut dyn FnMut(Heard<'_>) -> bool,
+    ) -> Result<Answer, Missed> {
         let mut known = self.refused_by(&request.model);
+        if let Some(room) = room {
+            known.note(room.clone());
+        }
         let body = self.wire.body(request, &known);
         let incoming = self.http.post(&*self.wire, &self.wire.path(request), &body)?;
         if incoming.is_events() {
@@ -131,7 +141,9 @@ impl Provider {
         // Another request may have found it out meanwhile: what counts is that this one was sent with it.
         let refusal = self.wire.refusal(&body, &reply).filter(|refusal| known.note(refusal.clone()));
         let goes_otherwise = refusal.is_some();
-        if let Some(refusal) = refusal {
+        if let Some(refusal @ Refusal::Room(_)) = refusal {
+            *room = Some(refusal);
+        } else if let Some(refusal) = refusal {
             let mut refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
             refused.entry(request.model.clone()).or_default().note(refusal);
         }
@@ -242,6 +254,7 @@ impl Provider {
 fn wire(declared: &manifest::Provider) -> Box<dyn Wire> {
     match declared.api {
         Api::OpenAi => Box::new(OpenAi::new(&declared.base_url)),
+        Api::OpenAiResponses => Box::new(Responses::new(&declared.base_url)),
         Api::Anthropic => Box::new(Anthropic),
     }
 }

@@ -23,6 +23,10 @@ mod mask;
 #[cfg(feature = "net")]
 mod openai;
 #[cfg(feature = "net")]
+mod outputs;
+#[cfg(feature = "net")]
+mod responses;
+#[cfg(feature = "net")]
 mod retry;
 mod round;
 #[cfg(feature = "net")]
@@ -33,6 +37,8 @@ mod sse;
 mod start;
 #[cfg(feature = "net")]
 mod strict;
+#[cfg(feature = "net")]
+mod unsupported;
 #[cfg(feature = "net")]
 mod wire;
 

@@ -7,13 +7,45 @@ use serde_json::{Value, json};
 
 use super::chunks::Chunks;
 use super::http::{self, Reply};
+use super::unsupported::{self, Parts, SCHEMA};
 use super::wire::{self, Pieces, Refusal, Refused, Wire, garbled, unsaid};
 use super::{Failure, FailureKind, strict};
+use crate::digest::Framed;
 use crate::llm::{Answer, Request, Stop, Usage};
-use crate::prompt::Role;
+use crate::prompt::{Message, Role};
 
 /// 429s that waiting does not cure.
 const OUT_OF_MONEY: &[&str] = &["insufficient_quota", "credit_balance_exhausted", "billing_hard_limit_reached"];
+
+/// What its requests can go without.
+const PARTS: Parts = Parts {
+    fields: &[
+        "temperature",
+        "top_p",
+        "top_k",
+        "seed",
+        "stop",
+        "frequency_penalty",
+        "presence_penalty",
+        "reasoning_effort",
+        "prompt_cache_key",
+        "max_tokens",
+        "max_completion_tokens",
+    ],
+    schema: ("/response_format/json_schema", &["response_format", "json_schema"]),
+    limits: &["max_tokens", "max_completion_tokens"],
+};
+
+/// What an error of a name has for a status, where it comes with a good one.
+const STATUSES: &[(&str, u16)] = &[
+    ("invalid_api_key", 401),
+    ("model_not_found", 404),
+    ("context_length_exceeded", 400),
+    ("invalid_prompt", 400),
+    ("invalid_request_error", 400),
+    ("rate_limit_exceeded", 429),
+    ("server_error", 500),
+];
 
 /// OpenAI's chat completions.
 pub(super) struct OpenAi {
@@ -23,7 +55,7 @@ pub(super) struct OpenAi {
 
 impl OpenAi {
     pub fn new(base_url: &str) -> OpenAi {
-        OpenAi { is_official: http::host(base_url) == "api.openai.com" }
+        OpenAi { is_official: is_official(base_url) }
     }
 }
 
@@ -33,11 +65,12 @@ impl Wire for OpenAi {
     }
 
     fn headers(&self, key: Option<&str>) -> Vec<(&'static str, String)> {
-        key.map(|key| ("authorization", format!("Bearer {key}"))).into_iter().collect()
+        headers(key)
     }
 
     fn body(&self, request: &Request, refused: &Refused) -> Value {
-        let messages = request.messages.iter().map(|message| {
+        let schema = request.schema.as_ref().and_then(|schema| format(schema, refused));
+        let messages = said(request, schema.is_some()).map(|message| {
             let role = match message.role {
                 Role::System => "system",
                 Role::User => "user",
@@ -46,15 +79,26 @@ impl Wire for OpenAi {
             json!({"role": role, "content": message.text})
         });
         let mut body = json!({"model": request.model, "messages": messages.collect::<Vec<_>>()});
-        for (name, value) in &request.params {
-            body[name] = value.clone();
+        for (name, value) in request.params.iter().filter(|(name, _)| !refused.has(name)) {
+            // What OpenAI never knew is not worth a request that it refuses.
+            if !(self.is_official && name == "top_k") {
+                body[name] = value.clone();
+            }
         }
-        if let Some(limit) = request.max_output_tokens {
-            body[if self.is_official { "max_completion_tokens" } else { "max_tokens" }] = limit.into();
+        let mut names = ["max_tokens", "max_completion_tokens"];
+        if self.is_official {
+            names.reverse();
         }
-        if let Some(schema) = &request.schema {
-            let schema = json!({"name": "result", "strict": strict::takes(schema), "schema": schema});
-            body["response_format"] = json!({"type": "json_schema", "json_schema": schema});
+        let name = names.into_iter().find(|name| !refused.has(name));
+        if let (Some(limit), Some(name)) = (request.max_output_tokens, name) {
+            body[name] = refused.most_output(limit).into();
+        }
+        if let Some(schema) = schema {
+            body["response_format"] = response_format(&schema);
+        }
+        // Others do without: some refuse what they do not know, and none is known to need it.
+        if let Some(key) = cache_key(request).filter(|_| self.is_official && !refused.has("prompt_cache_key")) {
+            body["prompt_cache_key"] = key.into();
         }
         if !refused.has("stream") {
             body["stream"] = true.into();
@@ -66,16 +110,7 @@ impl Wire for OpenAi {
     }
 
     fn refusal(&self, sent: &Value, reply: &Reply) -> Option<Refusal> {
-        if !matches!(reply.status, 400 | 422 | 501) || sent.get("stream").is_none() {
-            return None;
-        }
-        let body = String::from_utf8_lossy(&reply.body).to_ascii_lowercase();
-        if sent.get("stream_options").is_some() && body.contains("stream_options") {
-            return Some(Refusal::Part("stream_options".to_owned()));
-        }
-        // By whole words: what an upstream server says is another matter.
-        let mut words = body.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
-        words.any(|word| word.starts_with("stream")).then(|| Refusal::Part("stream".to_owned()))
+        unsupported::refusal(&PARTS, sent, reply)
     }
 
     fn answer(&self, _: &Value, reply: &Reply) -> Result<Answer, Failure> {
@@ -85,6 +120,47 @@ impl Wire for OpenAi {
     fn pieces(&self, _: &Value) -> Box<dyn Pieces> {
         Box::<Chunks>::default()
     }
+}
+
+/// Whether this is OpenAI itself, and not one of the many that speak its language.
+pub(super) fn is_official(base_url: &str) -> bool {
+    http::host(base_url) == "api.openai.com"
+}
+
+/// Where the chat has a schema.
+pub(super) fn response_format(schema: &Value) -> Value {
+    json!({"type": "json_schema", "json_schema": schema})
+}
+
+/// What is said beside a body.
+pub(super) fn headers(key: Option<&str>) -> Vec<(&'static str, String)> {
+    key.map(|key| ("authorization", format!("Bearer {key}"))).into_iter().collect()
+}
+
+/// A schema as both formats ask for it, unless the server takes none, or not this one.
+pub(super) fn format(schema: &Value, refused: &Refused) -> Option<Value> {
+    if refused.has(SCHEMA) || refused.has(&schema.to_string()) {
+        return None;
+    }
+    let is_strict = strict::takes(schema) && !refused.has(&unsupported::strict(schema));
+    Some(json!({"name": "result", "strict": is_strict, "schema": schema}))
+}
+
+/// What is said; where the answer is to have a form and the server holds it to none, that form, too.
+pub(super) fn said(request: &Request, is_held: bool) -> impl Iterator<Item = Message> {
+    let mut messages = request.messages.clone();
+    if let (Some(schema), Some(last), false) = (&request.schema, messages.last_mut(), is_held) {
+        last.text += &format!("\n\nAnswer with JSON of this schema and nothing else: {schema}\n");
+    }
+    messages.into_iter()
+}
+
+/// The name under which a provider keeps what requests begin with: the same for all that begin alike, and nothing of their text.
+pub(super) fn cache_key(request: &Request) -> Option<String> {
+    let system = request.messages.iter().take_while(|message| message.role == Role::System);
+    let has_system = request.messages.first().is_some_and(|message| message.role == Role::System);
+    let of_model = Framed::new("prompt-cache-1").field(&request.model);
+    has_system.then(|| system.fold(of_model, |framed, message| framed.field(&message.text)).finish().short())
 }
 
 /// The provider's name for a request.
@@ -105,21 +181,37 @@ pub(super) fn stop(refusal: Option<&str>, reason: Option<&str>) -> Stop {
 fn answer(reply: &Reply) -> Result<Answer, Failure> {
     let body: Option<Value> = serde_json::from_slice(&reply.body).ok();
     let request_id = request_id(reply);
-    // Some gateways send an error with status 200.
-    let error = body.as_ref().and_then(|body| body.get("error")).filter(|error| !error.is_null());
+    // Some gateways send an error with status 200, and some beside the choice that it ended.
+    let error = body.as_ref().and_then(|body| body.get("error").or_else(|| body.pointer("/choices/0/error")));
+    let error = error.filter(|error| !error.is_null());
     if !(200..300).contains(&reply.status) || error.is_some() {
-        return Err(failure(reply, error, request_id));
+        // Some say what is wrong without a name for it.
+        return Err(failure(reply, error.or(body.as_ref()), request_id));
     }
-    let usage = body.as_ref().map(usage).unwrap_or_default();
+    let mut usage = body.as_ref().map(usage).unwrap_or_default();
     let message = body.as_ref().and_then(|body| body.pointer("/choices/0/message"));
     let Some(message) = message else {
         let stop = Stop::Garbled(garbled(reply));
         return Ok(Answer { text: String::new(), stop, usage, request_id });
     };
     let text = message.get("content").and_then(Value::as_str).unwrap_or_default().to_owned();
+    only_thought(&mut usage, &text, thought(message).is_some());
     let refusal = message.get("refusal").and_then(Value::as_str);
     let reason = body.as_ref().and_then(|body| body.pointer("/choices/0/finish_reason")).and_then(Value::as_str);
     Ok(Answer { text, stop: stop(refusal, reason), usage, request_id })
+}
+
+/// What a model thought, under whichever name: it is no part of the text.
+pub(super) fn thought(message: &Value) -> Option<&str> {
+    let text = |name: &str| message.get(name).and_then(Value::as_str).filter(|text| !text.is_empty());
+    text("reasoning_content").or_else(|| text("reasoning"))
+}
+
+/// Many servers do not count the tokens of thinking apart; where there is nothing else, all are.
+pub(super) fn only_thought(usage: &mut Usage, text: &str, has_thought: bool) {
+    if usage.reasoning == 0 && has_thought && text.is_empty() {
+        usage.reasoning = usage.output;
+    }
 }
 
 /// The tokens that a body, or a piece of one, says.
@@ -140,17 +232,43 @@ pub(super) fn failure(reply: &Reply, error: Option<&Value>, request_id: Option<S
     let out_of_money = OUT_OF_MONEY.contains(&code) || text("type").is_some_and(|kind| OUT_OF_MONEY.contains(&kind));
     // Where the status is a good one, the error may name the true one.
     let named = error.and_then(|error| error.get("code")).and_then(Value::as_u64).and_then(|code| code.try_into().ok());
+    let of_name = || STATUSES.iter().find(|(name, _)| *name == code).map(|(_, status)| *status);
+    let named = named.or_else(of_name);
     let status = match reply.status {
         200..300 => named.filter(|code| (400..600).contains(code)).unwrap_or(reply.status),
         status => status,
     };
+    // What a gateway's own filter stops is this request's trouble.
+    let is_filtered = error.is_some_and(|error| error.pointer("/metadata/reasons").is_some());
     let kind = match status {
         _ if out_of_money => FailureKind::Refused,
+        403 if is_filtered => FailureKind::Rejected,
         status => wire::kind(status),
     };
-    let said = text("message").or_else(|| error.and_then(Value::as_str)).map(str::to_owned);
-    let message = said.unwrap_or_else(|| unsaid(reply));
+    let message = error.and_then(words).unwrap_or_else(|| unsaid(reply));
     Failure { kind, status: Some(reply.status), message, request_id, retry_after: wire::retry_after(reply) }
+}
+
+/// How much is shown of what stands behind an error.
+const MOST_RAW: usize = 400;
+
+/// What an error says: in its message; behind a gateway's, what the provider said; and the numbers that a server has apart.
+pub(super) fn words(error: &Value) -> Option<String> {
+    let text = |name: &str| error.get(name).and_then(Value::as_str);
+    let mut said = text("message").or_else(|| text("detail")).or(error.as_str())?.to_owned();
+    if let Some(raw) = error.pointer("/metadata/raw").and_then(Value::as_str) {
+        let inner: Option<Value> = serde_json::from_str(raw).ok();
+        let inner = inner.as_ref().map(|inner| inner.get("error").unwrap_or(inner)).and_then(words);
+        let raw: String = inner.unwrap_or_else(|| raw.to_owned()).chars().take(MOST_RAW).collect();
+        said += &format!(": {raw}");
+    }
+    let number = |name: &str| error.get(name).and_then(Value::as_u64);
+    if let (Some(prompt), Some(window)) = (number("n_prompt_tokens"), number("n_ctx"))
+        && !said.contains(&prompt.to_string())
+    {
+        said += &format!(" (the prompt has {prompt} tokens, the context {window})");
+    }
+    Some(said)
 }
 
 #[cfg(test)]
@@ -200,6 +318,105 @@ mod tests {
         assert_eq!((bare.get("stream"), bare.get("stream_options")), (Some(&json!(true)), None));
         let body = official.body(&request, &whole);
         assert_eq!((body.get("max_tokens"), &body["max_completion_tokens"]), (None, &json!(9)));
+        assert_eq!(
+            (body.get("prompt_cache_key"), others.body(&request, &whole).get("prompt_cache_key")),
+            (cache_key(&request).map(Value::from).as_ref(), None)
+        );
+        let mut with_k = request.clone();
+        with_k.params.insert("top_k".into(), json!(3));
+        assert_eq!(
+            (official.body(&with_k, &whole).get("top_k"), &others.body(&with_k, &whole)["top_k"]),
+            (None, &json!(3))
+        );
+        // The other name, then none.
+        let limits = |wire: &OpenAi, parts: &[&str]| {
+            let body = wire.body(&request, &refused(parts));
+            (body.get("max_tokens").is_some(), body.get("max_completion_tokens").is_some())
+        };
+        assert_eq!([limits(&others, &[]), limits(&others, &["max_tokens"])], [(true, false), (false, true)]);
+        assert_eq!(
+            [limits(&official, &["max_completion_tokens"]), limits(&others, &["max_tokens", "max_completion_tokens"])],
+            [(true, false), (false, false)]
+        );
+    }
+
+    #[test]
+    fn a_schema_strictly_loosely_or_in_words() {
+        let schema = json!({"type": "object", "additionalProperties": false});
+        let wire = OpenAi { is_official: false };
+        let request = Request { schema: Some(schema.clone()), ..plain() };
+        let place = "/response_format/json_schema/strict";
+        assert_eq!(wire.body(&request, &refused(&[])).pointer(place), Some(&json!(true)));
+        let loose = unsupported::strict(&schema);
+        assert_eq!(wire.body(&request, &refused(&[&loose])).pointer(place), Some(&json!(false)));
+        for parts in [&[SCHEMA][..], &[&schema.to_string()]] {
+            let body = wire.body(&request, &refused(parts));
+            assert_eq!(body.get("response_format"), None);
+            let said = body["messages"][1]["content"].as_str().unwrap();
+            assert_eq!(said, format!("u\n\nAnswer with JSON of this schema and nothing else: {schema}\n"));
+        }
+    }
+
+    #[test]
+    fn what_begins_alike_has_one_key_that_says_nothing() {
+        let key = cache_key(&plain()).unwrap();
+        assert!(key.len() == 12 && key.chars().all(|c| c.is_ascii_hexdigit()), "{key}");
+        let mut other = plain();
+        other.messages[1].text = "another".into();
+        assert_eq!(cache_key(&other).as_ref(), Some(&key));
+        other.messages[0].text = "t".into();
+        assert_ne!(cache_key(&other).as_ref(), Some(&key));
+        assert_ne!(cache_key(&Request { model: "n".into(), ..plain() }), Some(key));
+        other.messages.remove(0);
+        assert_eq!(cache_key(&other), None);
+    }
+
+    fn plain() -> Request {
+        let message = |role, text: &str| Message { role, text: text.into() };
+        Request {
+            model: "m".into(),
+            params: serde_json::Map::new(),
+            max_output_tokens: None,
+            most_output: None,
+            keeps_prefix: false,
+            messages: vec![message(Role::System, "s"), message(Role::User, "u")],
+            schema: None,
+            paths: vec![],
+        }
+    }
+
+    #[test]
+    fn errors_of_those_who_pass_on_are_said_with_what_is_behind_them() {
+        let says = |status, body: Value| fails(status, &body.to_string(), &[]);
+        let of = |code: u16, metadata: Value| json!({"error": {"message": "Provider returned error", "code": code, "metadata": metadata}});
+        let busy =
+            says(429, of(429, json!({"raw": "glm is temporarily rate-limited upstream.", "provider_name": "X"})));
+        assert_eq!(
+            (busy.kind, busy.message.as_str()),
+            (FailureKind::Limited, "Provider returned error: glm is temporarily rate-limited upstream.")
+        );
+        let raw = r#"{"error": {"type": "invalid_request_error", "message": "at most 1 image"}}"#;
+        assert_eq!(says(400, of(400, json!({"raw": raw}))).message, "Provider returned error: at most 1 image");
+        let filtered = of(403, json!({"reasons": ["violence"], "flagged_input": "x"}));
+        assert_eq!(
+            (says(403, filtered).kind, says(403, of(403, json!({}))).kind),
+            (FailureKind::Rejected, FailureKind::Refused)
+        );
+        let choice = json!({"choices": [{"finish_reason": "error", "error": {"code": 502, "message": "gone"}, "message": {"content": ""}}]});
+        assert_eq!((says(200, choice.clone()).kind, says(200, choice).message.as_str()), (FailureKind::Server, "gone"));
+        // As llama.cpp, vLLM and FastAPI have them.
+        let numbers = |message: &str| {
+            says(
+                400,
+                json!({"error": {"code": 400, "message": message,
+            "type": "exceed_context_size_error", "n_prompt_tokens": 9031, "n_ctx": 4096}}),
+            )
+        };
+        let known = "request (9031 tokens) exceeds the available context size (4096 tokens)";
+        assert_eq!((numbers(known).message.as_str(), numbers(known).kind), (known, FailureKind::Rejected));
+        assert_eq!(numbers("too long").message, "too long (the prompt has 9031 tokens, the context 4096)");
+        assert_eq!(says(400, json!({"object": "error", "message": "too long", "code": 400})).message, "too long");
+        assert_eq!(says(400, json!({"detail": "no"})).message, "no");
     }
 
     #[test]
@@ -208,29 +425,6 @@ mod tests {
         assert!(wire.is_official && !OpenAi::new("http://127.0.0.1/v1").is_official);
         assert_eq!(wire.headers(Some("k")), [("authorization", "Bearer k".to_owned())]);
         assert_eq!(wire.headers(None), []);
-    }
-
-    #[test]
-    fn what_a_server_refuses_is_left_out() {
-        let says = |parts: &[&str], status, text: &str| {
-            let wire = OpenAi { is_official: false };
-            let sent: Value = parts.iter().map(|part| ((*part).to_owned(), json!(true))).collect();
-            wire.refusal(&sent, &reply(status, text, &[])).map(|refusal| match refusal {
-                Refusal::Part(part) => part,
-                other => panic!("{other:?}"),
-            })
-        };
-        let (options, stream) = (Some("stream_options".to_owned()), Some("stream".to_owned()));
-        let text = r#"{"error": {"message": "Unknown parameter: 'stream_options'."}}"#;
-        let both = &["stream", "stream_options"];
-        assert_eq!(says(both, 400, text), options);
-        assert_eq!(says(&["stream"], 400, text), stream);
-        assert_eq!(says(both, 422, r#"{"detail": [{"loc": ["body", "stream"]}]}"#), stream);
-        assert_eq!(says(&["stream"], 501, "Streaming is not supported."), stream);
-        assert_eq!(says(both, 400, "the upstream server refused the request"), None);
-        assert_eq!(says(&[], 400, text), None);
-        assert_eq!(says(both, 400, "too long"), None);
-        assert_eq!(says(both, 500, "stream"), None);
     }
 
     #[test]

@@ -56,6 +56,8 @@ pub(super) struct Refused {
     parts: BTreeSet<String>,
     /// The most tokens that an answer may have.
     most_output: Option<u64>,
+    /// The same of one request alone.
+    room: Option<u64>,
 }
 
 /// Something that a server refuses.
@@ -65,6 +67,8 @@ pub(super) enum Refusal {
     Part(String),
     /// An answer of more tokens than these.
     Output(u64),
+    /// An answer of more tokens than these to this very request: there is no more room beside its prompt.
+    Room(u64),
 }
 
 impl Refused {
@@ -75,21 +79,21 @@ impl Refused {
 
     /// Notes a refusal; whether it is news.
     pub fn note(&mut self, refusal: Refusal) -> bool {
+        let lowers = |known: &mut Option<u64>, most: u64| {
+            let is_less = known.is_none_or(|known| most < known);
+            *known = if is_less { Some(most) } else { *known };
+            is_less
+        };
         match refusal {
             Refusal::Part(part) => self.parts.insert(part),
-            Refusal::Output(most) => {
-                let is_less = self.most_output.is_none_or(|known| most < known);
-                if is_less {
-                    self.most_output = Some(most);
-                }
-                is_less
-            }
+            Refusal::Output(most) => lowers(&mut self.most_output, most),
+            Refusal::Room(most) => lowers(&mut self.room, most),
         }
     }
 
     /// How many tokens an answer may have, where so many are wanted.
     pub fn most_output(&self, wanted: u64) -> u64 {
-        self.most_output.map_or(wanted, |most| most.min(wanted))
+        [self.most_output, self.room].into_iter().flatten().fold(wanted, u64::min)
     }
 }
 
@@ -165,7 +169,7 @@ pub(super) mod tests {
 
     /// A server that refuses these parts.
     pub fn refused(parts: &[&str]) -> Refused {
-        Refused { parts: parts.iter().map(|part| (*part).to_owned()).collect(), most_output: None }
+        Refused { parts: parts.iter().map(|part| (*part).to_owned()).collect(), ..Refused::default() }
     }
 
     #[test]
@@ -177,6 +181,8 @@ pub(super) mod tests {
         assert!(refused.note(Refusal::Output(50)) && refused.note(Refusal::Output(20)));
         assert!(!refused.note(Refusal::Output(20)) && !refused.note(Refusal::Output(90)));
         assert_eq!((refused.most_output(100), refused.most_output(10)), (20, 10));
+        assert!(refused.note(Refusal::Room(15)) && !refused.note(Refusal::Room(15)));
+        assert_eq!((refused.most_output(100), refused.most_output(10)), (15, 10));
     }
 
     #[test]

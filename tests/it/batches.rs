@@ -505,9 +505,11 @@ fn knows_no_key(p: &Project, run: &Run) {
 
 #[test]
 fn the_key_goes_to_the_provider_and_nowhere_else() {
-    for (api, header, value) in
-        [("openai", "authorization", format!("Bearer {KEY}")), ("anthropic", "x-api-key", KEY.to_owned())]
-    {
+    for (api, header, value) in [
+        ("openai", "authorization", format!("Bearer {KEY}")),
+        ("openai-responses", "authorization", format!("Bearer {KEY}")),
+        ("anthropic", "x-api-key", KEY.to_owned()),
+    ] {
         let server = Server::start();
         let p = with_key(api, &server);
         let run = p.run(["-v", "--report", "report.json"]);

@@ -431,7 +431,12 @@ fn providers() {
 fn api() {
     let genfile = "version: 1\nprovider: p\nproviders: {p: {KEY, model: m, base_url: \"{base_url}\"}}\nrules: {a: {output: a, prompt: p.prompt}}\n";
     key("providers.*.api", genfile).shows(
-        &[("openai", "made".into()), ("anthropic", "made".into()), ("gemini", "unsupported".into())],
+        &[
+            ("openai", "made".into()),
+            ("openai-responses", "made".into()),
+            ("anthropic", "made".into()),
+            ("gemini", "unsupported".into()),
+        ],
         Seen::outcome,
     );
     let version = |seen: &Seen| seen.server.requests()[0].header("anthropic-version").map(str::to_owned);

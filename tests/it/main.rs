@@ -37,6 +37,7 @@ mod prompts;
 mod providers;
 #[cfg(unix)]
 mod random;
+mod responses;
 #[cfg(unix)]
 mod rounds;
 mod running;

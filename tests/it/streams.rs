@@ -14,7 +14,7 @@ const ALL: &str = "e1 e2 e3 e4 e5";
 /// The request for five pages meets `act`: what was sent after it, everything is made, and nothing was asked for again that had
 /// arrived. Whatever the provider speaks.
 #[track_caller]
-fn once(act: Act, then: &[&str]) -> [(Server, Project); 2] {
+fn once(act: Act, then: &[&str]) -> [(Server, Project); APIS.len()] {
     APIS.map(|api| {
         let server = Server::start();
         let p = shop_of(api, &server, 5, "in_flight: 1, timeout: 2s", "");

@@ -182,7 +182,7 @@ fn gone_if_unknown(failure: Failure) -> Result<Standing, Failure> {
 /// The batch API of a format, where it has one.
 pub(super) fn of(api: Api) -> Option<Box<dyn Rounds>> {
     match api {
-        Api::OpenAi => Some(Box::new(openai::Batches)),
+        Api::OpenAi | Api::OpenAiResponses => Some(Box::new(openai::Batches)),
         Api::Anthropic => Some(Box::new(anthropic::Batches)),
     }
 }

@@ -1,5 +1,5 @@
 //! A provider on this machine: a small HTTP server that speaks OpenAI's chat
-//! completions and Anthropic's messages, for tests and benchmarks.
+//! completions and responses, and Anthropic's messages, for tests and benchmarks.
 //!
 //! It answers well until it is told to misbehave ([`Act`]), in events where a
 //! stream is asked for, and it keeps every request that it was sent
@@ -23,6 +23,7 @@
 
 mod chat;
 mod messages;
+mod responses;
 mod rounds;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -390,6 +391,8 @@ pub enum Format {
     Chat,
     /// Anthropic's messages.
     Messages,
+    /// OpenAI's responses.
+    Responses,
 }
 
 impl Format {
@@ -399,6 +402,7 @@ impl Format {
         match () {
             () if is("/chat/completions") => Some(Format::Chat),
             () if is("/v1/messages") => Some(Format::Messages),
+            () if is("/responses") => Some(Format::Responses),
             () => None,
         }
     }
@@ -406,7 +410,7 @@ impl Format {
     /// The header with the name of a request.
     fn id_header(self) -> &'static str {
         match self {
-            Format::Chat => "x-request-id",
+            Format::Chat | Format::Responses => "x-request-id",
             Format::Messages => "request-id",
         }
     }
@@ -414,7 +418,7 @@ impl Format {
     /// An act that is an error, as it looks in this format.
     fn error(self, act: &Act) -> Act {
         match self {
-            Format::Chat => act.clone(),
+            Format::Chat | Format::Responses => act.clone(),
             Format::Messages => messages::error(act),
         }
     }
@@ -469,7 +473,7 @@ impl Recorded {
 
     /// What the system messages say.
     pub fn system_text(&self) -> String {
-        match self.body.get("system") {
+        match self.body.get("system").or_else(|| self.body.get("instructions")) {
             Some(system) => content_text(system),
             None => self.text_of(&["system", "developer"]),
         }
@@ -482,7 +486,12 @@ impl Recorded {
 
     /// The schema that the answer must keep to.
     pub fn schema(&self) -> Option<&Value> {
-        let places = ["/response_format/json_schema/schema", "/output_config/format/schema", "/tools/0/input_schema"];
+        let places = [
+            "/response_format/json_schema/schema",
+            "/output_config/format/schema",
+            "/tools/0/input_schema",
+            "/text/format/schema",
+        ];
         places.iter().find_map(|place| self.body.pointer(place))
     }
 
@@ -508,17 +517,20 @@ impl Recorded {
         self.body["stream"] == true
     }
 
+    fn messages(&self) -> impl Iterator<Item = &Value> {
+        ["messages", "input"].into_iter().filter_map(|name| self.body[name].as_array()).flatten()
+    }
+
     fn text_of(&self, roles: &[&str]) -> String {
-        let messages = self.body["messages"].as_array().into_iter().flatten();
-        let spoken = messages.filter(|m| roles.iter().any(|role| m["role"] == *role));
+        let spoken = self.messages().filter(|m| roles.iter().any(|role| m["role"] == *role));
         let texts: Vec<String> = spoken.map(|m| content_text(&m["content"])).collect();
         texts.join("\n")
     }
 
     fn prompt_tokens(&self) -> usize {
-        let messages = self.body["messages"].as_array().into_iter().flatten();
-        let said = messages.map(|m| content_text(&m["content"]).chars().count());
-        tokens(said.chain([content_text(&self.body["system"]).chars().count()]).sum())
+        let said = self.messages().map(|m| content_text(&m["content"]).chars().count());
+        let apart = ["system", "instructions"].map(|name| content_text(&self.body[name]).chars().count());
+        tokens(said.chain(apart).sum())
     }
 }
 
@@ -667,7 +679,7 @@ impl Shared {
             (Format::Messages, None) => (0, 0),
             (Format::Messages, Some(marked)) if state.prefixes.contains(&marked) => (prefix, 0),
             (Format::Messages, Some(_)) => (0, prefix),
-            (Format::Chat, _) => (if state.prefixes.insert(system) { 0 } else { prefix }, 0),
+            (Format::Chat | Format::Responses, _) => (if state.prefixes.insert(system) { 0 } else { prefix }, 0),
         };
         let is_stream = request.wants_stream() && !state.ignores_streams;
         let scripted = state.script.pop_front();
@@ -1083,6 +1095,7 @@ impl Completion {
     fn whole(&self, request: &Recorded) -> Value {
         match request.format {
             Format::Chat => self.chat(),
+            Format::Responses => self.response(),
             Format::Messages => self.message(request),
         }
     }
@@ -1091,6 +1104,7 @@ impl Completion {
     fn events(&self, act: &Act, request: &Recorded) -> Response {
         match request.format {
             Format::Chat => self.chat_events(act, request),
+            Format::Responses => self.response_events(act),
             Format::Messages => self.message_events(act, request),
         }
     }
@@ -1106,10 +1120,14 @@ impl Shared {
         let datas = || body.split("\n\n").filter_map(data);
         let (content, usage): (String, bool) = match (is_events, serde_json::from_str::<Value>(body)) {
             (true, _) => {
-                let pieces = ["/choices/0/delta/content", "/delta/text", "/delta/partial_json"];
+                let pieces = ["/choices/0/delta/content", "/delta/text", "/delta/partial_json", "/delta"];
                 let piece = |d: Value| Some(pieces.iter().find_map(|at| d.pointer(at))?.as_str()?.to_owned());
-                let counts = |d: Value| d["usage"].is_object() && d["type"] != "message_start";
-                (datas().filter_map(piece).collect(), datas().any(counts))
+                let counts = |d: Value| {
+                    d["usage"].is_object() && d["type"] != "message_start" || d["response"]["usage"].is_object()
+                };
+                // What was thought is no part of it.
+                let is_said = |d: &Value| d["type"] != "response.reasoning_summary_text.delta";
+                (datas().filter(is_said).filter_map(piece).collect(), datas().any(counts))
             }
             (false, Ok(body)) => match body["content"].as_array() {
                 Some(blocks) => {
@@ -1117,6 +1135,7 @@ impl Shared {
                     let texts = blocks.iter().filter_map(|block| block["text"].as_str().map(str::to_owned));
                     (texts.chain(inputs.map(|block| block["input"].to_string())).collect(), true)
                 }
+                None if body["output"].is_array() => (content_text(&body["output"][1]["content"]), true),
                 None => (content_text(&body["choices"][0]["message"]["content"]), true),
             },
             (false, Err(_)) => (String::new(), false),

@@ -198,7 +198,9 @@ impl Connection {
 
     /// What becomes of one request of a round, and whether that is good.
     fn result(&self, http: &HttpRequest, format: Format, line: &Value) -> (Value, bool) {
-        let body = if format == Format::Messages { &line["params"] } else { &line["body"] };
+        let is_messages = format == Format::Messages;
+        let body = if is_messages { &line["params"] } else { &line["body"] };
+        let format = line["url"].as_str().and_then(Format::of).unwrap_or(format);
         let recorded = Recorded { body: body.clone(), headers: http.headers.clone(), connection: self.number, format };
         let Job { number, request, act, reply, flight, .. } = self.shared.admit(recorded);
         drop(flight);
@@ -206,7 +208,6 @@ impl Connection {
             Act::Status { code, body, .. } => Some((code, serde_json::from_str(&body).unwrap_or(Value::Null))),
             _ => None,
         };
-        let is_messages = format == Format::Messages;
         match (failed, &act) {
             (Some((_, error)), _) if is_messages => (json!({"result": {"type": "errored", "error": error}}), false),
             (Some((code, error)), _) => (json!({"response": {"status_code": code, "body": error}}), false),
