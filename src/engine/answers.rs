@@ -270,7 +270,7 @@ impl Run<'_> {
         self.note(&batch, &answered, &shares);
         let count = answered.results.iter().filter(|result| matches!(result, Ok(Ok(_)))).count();
         let number = request.unwrap_or_default();
-        let from = Origin { provider: provider.clone(), id: answered.id };
+        let from = Origin { provider: provider.clone(), id: answered.id, usage: answered.usage };
         let (usage, price) = (answered.usage, answered.price);
         (self.emit)(Event::Answered { request: number, provider, tasks: together, good: count, usage, price, took });
         let cost = price.map_or(0.0, |price| price.cost(usage));
@@ -417,7 +417,8 @@ impl Run<'_> {
                 // What a provider will not take from several it may take from each.
                 let rule = self.shared.graph.rule(batch.tasks[0]);
                 if failure.kind == FailureKind::Rejected && batch.tasks.len() > 1 && rule.batching.fallback_on_failure {
-                    let from = Origin { provider: provider.to_owned(), id: failure.request_id };
+                    let from =
+                        Origin { provider: provider.to_owned(), id: failure.request_id, usage: Usage::default() };
                     let why = Shortfall::Refused(failure.message);
                     return self.fell_short(batch, request.unwrap_or_default(), batch.tasks.clone(), why, &from);
                 }

@@ -284,6 +284,7 @@ pub(super) fn failure(shared: &Shared, task: TaskId, failure: &Failure) -> Error
 pub(super) fn fell_short(shared: &Shared, task: TaskId, why: &Shortfall, from: &Origin, alone: bool) -> Error {
     let rule = shared.graph.rule(task);
     let path = shared.graph.name(task);
+    let usage = from.usage;
     let from = match &from.id {
         Some(id) => format!("provider `{}` (request {id})", from.provider),
         None => format!("provider `{}`", from.provider),
@@ -292,7 +293,16 @@ pub(super) fn fell_short(shared: &Shared, task: TaskId, why: &Shortfall, from: &
     let error = match why {
         Shortfall::Truncated => {
             let what = format!("the answer of {from} for `{path}` was cut at the limit of output tokens{cap}");
-            Error::new(Code::Truncated, what).hint("raise `params: {max_output_tokens: …}`, or ask for less")
+            match usage.reasoning > usage.output / 2 {
+                true => {
+                    let thought = format!("{} of {} tokens went into thinking", usage.reasoning, usage.output);
+                    let hint = "raise `params: {max_output_tokens: …}`, or lower `reasoning_effort`";
+                    Error::new(Code::Truncated, format!("{what}: {thought}")).hint(hint)
+                }
+                false => {
+                    Error::new(Code::Truncated, what).hint("raise `params: {max_output_tokens: …}`, or ask for less")
+                }
+            }
         }
         Shortfall::Malformed(what) => {
             let what = format!("no usable answer of {from} for `{path}`: {what}");
@@ -318,4 +328,6 @@ pub(super) const NOT_AGAIN: &str = "`fallback_on_failure: false` says not to ask
 pub(super) struct Origin {
     pub provider: String,
     pub id: Option<String>,
+    /// What it took.
+    pub usage: Usage,
 }
