@@ -256,14 +256,16 @@ pub(super) fn failure(shared: &Shared, task: TaskId, failure: &Failure) -> Error
     let Ok(provider) = graph.manifest.provider_of(graph.rule(task)) else { return bug("a request without a provider") };
     let error = Error::new(Code::Provider, format!("provider `{}`: {}", provider.name, words(failure)));
     let hint = match (failure.kind, failure.status) {
-        (FailureKind::Refused, Some(401 | 403)) => match &provider.key_env {
+        (FailureKind::Key, _) | (FailureKind::Refused, Some(401 | 403)) => match &provider.key_env {
             Some(name) => format!("check the key in `{name}`"),
             None => "the provider wants a key: name its variable with `key_env`".to_owned(),
         },
         (FailureKind::Refused, Some(404)) => {
             format!("check `base_url` ({}) and the model's name", provider.base_url)
         }
-        (FailureKind::Refused, _) => "the account cannot be charged; see the provider's console".to_owned(),
+        (FailureKind::Refused, _) => {
+            "the account cannot be charged, or has no quota left; see the provider's console".to_owned()
+        }
         (FailureKind::Unreachable, _) => format!(
             "is it running at {}? `start: COMMAND` in provider `{}` would bring it up",
             provider.base_url, provider.name

@@ -101,7 +101,7 @@ pub(super) const SECRETS: &[&str] = &["key", "api_key", "token", "secret"];
 pub(super) const PROVIDER: &[Field] = &[
     required(
         "api",
-        Form::Choice(&["openai", "anthropic", "openai-responses"], &["gemini", "command", "replay"]),
+        Form::Choice(&["openai", "anthropic", "openai-responses", "gemini"], &["command", "replay"]),
         "The wire format it speaks.",
     ),
     key("base_url", Form::Text, "", "The address below which its paths lie; without, that of whoever made the format."),

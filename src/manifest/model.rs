@@ -207,6 +207,8 @@ pub enum Api {
     OpenAiResponses,
     /// Anthropic's Messages API.
     Anthropic,
+    /// Google's Gemini API.
+    Gemini,
 }
 
 impl Api {
@@ -216,6 +218,7 @@ impl Api {
             "openai" => Some(Api::OpenAi),
             "openai-responses" => Some(Api::OpenAiResponses),
             "anthropic" => Some(Api::Anthropic),
+            "gemini" => Some(Api::Gemini),
             _ => None,
         }
     }
@@ -225,6 +228,7 @@ impl Api {
         match self {
             Api::OpenAi | Api::OpenAiResponses => "https://api.openai.com/v1",
             Api::Anthropic => "https://api.anthropic.com/v1",
+            Api::Gemini => "https://generativelanguage.googleapis.com/v1beta",
         }
     }
 
@@ -233,6 +237,7 @@ impl Api {
         match self {
             Api::OpenAi | Api::OpenAiResponses => "api.openai.com",
             Api::Anthropic => "api.anthropic.com",
+            Api::Gemini => "generativelanguage.googleapis.com",
         }
     }
 }

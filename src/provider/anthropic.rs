@@ -47,7 +47,7 @@ const OUT_OF_MONEY: &[&str] = &["credit balance is too low", "reached your speci
 pub(super) struct Anthropic;
 
 impl Wire for Anthropic {
-    fn path(&self, _: &Request) -> String {
+    fn path(&self, _: &Request, _: &Refused) -> String {
         "/messages".to_owned()
     }
 
@@ -320,7 +320,7 @@ mod tests {
             "stream": true,
         });
         assert_eq!(body(&request, &[]), want);
-        assert_eq!(Anthropic.path(&request), "/messages");
+        assert_eq!(Anthropic.path(&request, &refused(&[])), "/messages");
         let version = ("anthropic-version", "2023-06-01".to_owned());
         assert_eq!(Anthropic.headers(Some("k")), [("x-api-key", "k".to_owned()), version.clone()]);
         assert_eq!(Anthropic.headers(None), [version]);

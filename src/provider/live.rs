@@ -7,6 +7,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use super::anthropic::Anthropic;
+use super::gemini::Gemini;
 use super::http::{self, Http, Incoming, is_loopback};
 use super::openai::OpenAi;
 use super::responses::Responses;
@@ -133,7 +134,7 @@ impl Provider {
             known.note(room.clone());
         }
         let body = self.wire.body(request, &known);
-        let incoming = self.http.post(&*self.wire, &self.wire.path(request), &body)?;
+        let incoming = self.http.post(&*self.wire, &self.wire.path(request, &known), &body)?;
         if incoming.is_events() {
             return Ok(self.listen(incoming, self.wire.pieces(&body), hear)?);
         }
@@ -256,6 +257,7 @@ fn wire(declared: &manifest::Provider) -> Box<dyn Wire> {
         Api::OpenAi => Box::new(OpenAi::new(&declared.base_url)),
         Api::OpenAiResponses => Box::new(Responses::new(&declared.base_url)),
         Api::Anthropic => Box::new(Anthropic),
+        Api::Gemini => Box::new(Gemini),
     }
 }
 
@@ -319,8 +321,13 @@ mod tests {
         assert!(open("https://llm.acme.dev/v1", &["llm.acme.dev"]).is_ok());
         // Each format's maker is trusted with its own keys, and no other's.
         assert!(open_for("anthropic", "https://api.anthropic.com/v1", &[]).is_ok());
-        for (api, base_url) in [("anthropic", "https://api.openai.com/v1"), ("openai", "https://api.anthropic.com/v1")]
-        {
+        assert!(open_for("gemini", "https://generativelanguage.googleapis.com/v1beta", &[]).is_ok());
+        for (api, base_url) in [
+            ("anthropic", "https://api.openai.com/v1"),
+            ("openai", "https://api.anthropic.com/v1"),
+            ("gemini", "https://api.openai.com/v1"),
+            ("openai", "https://generativelanguage.googleapis.com/v1beta/openai"),
+        ] {
             assert_eq!(open_for(api, base_url, &[]).err().map(|error| error.code), Some(Code::Key), "{api} {base_url}");
         }
         for base_url in [

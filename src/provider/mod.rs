@@ -13,17 +13,23 @@ mod chunks;
 #[cfg(feature = "net")]
 mod form;
 #[cfg(feature = "net")]
+mod gemini;
+#[cfg(feature = "net")]
 mod grammar;
 #[cfg(feature = "net")]
 mod http;
 #[cfg(feature = "net")]
 mod live;
 #[cfg(feature = "net")]
+mod looser;
+#[cfg(feature = "net")]
 mod mask;
 #[cfg(feature = "net")]
 mod openai;
 #[cfg(feature = "net")]
 mod outputs;
+#[cfg(feature = "net")]
+mod parts;
 #[cfg(feature = "net")]
 mod responses;
 #[cfg(feature = "net")]
@@ -82,6 +88,8 @@ pub enum FailureKind {
     Server,
     /// The key, the address, the model or the account will not do: no request can succeed.
     Refused,
+    /// The same of the key alone, where the status does not tell.
+    Key,
     /// This request will not do: too long, or with something the provider does not know.
     Rejected,
     /// The run was interrupted.
@@ -95,7 +103,7 @@ impl Failure {
 
     /// Whether no further request to this provider can succeed in this run.
     pub fn is_final(&self) -> bool {
-        matches!(self.kind, FailureKind::Refused | FailureKind::Unreachable)
+        matches!(self.kind, FailureKind::Refused | FailureKind::Key | FailureKind::Unreachable)
     }
 
     /// Whether the provider may have worked on the request, and take money for it, though no answer came.

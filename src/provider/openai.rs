@@ -60,7 +60,7 @@ impl OpenAi {
 }
 
 impl Wire for OpenAi {
-    fn path(&self, _: &Request) -> String {
+    fn path(&self, _: &Request, _: &Refused) -> String {
         "/chat/completions".to_owned()
     }
 

@@ -39,7 +39,7 @@ impl Responses {
 }
 
 impl Wire for Responses {
-    fn path(&self, _: &Request) -> String {
+    fn path(&self, _: &Request, _: &Refused) -> String {
         "/responses".to_owned()
     }
 

@@ -17,7 +17,7 @@ pub(super) fn delay(attempt: u32, failure: &Failure, random: f64) -> Option<Dura
         FailureKind::Unreachable | FailureKind::Cut | FailureKind::Limited | FailureKind::Server => MAX_RETRIES,
         // What took too long once was perhaps paid for: once more, and no more.
         FailureKind::Timeout => 1,
-        FailureKind::Refused | FailureKind::Rejected | FailureKind::Cancelled => 0,
+        FailureKind::Refused | FailureKind::Key | FailureKind::Rejected | FailureKind::Cancelled => 0,
     };
     let asked = failure.retry_after.unwrap_or_default();
     if attempt >= most || asked > LONGEST {

@@ -13,7 +13,7 @@ use crate::llm::{Answer, Request, Usage};
 /// A wire format.
 pub(super) trait Wire: Send + Sync {
     /// Where a request goes, below the provider's address.
-    fn path(&self, request: &Request) -> String;
+    fn path(&self, request: &Request, refused: &Refused) -> String;
 
     /// What is said beside every body, the key among it.
     fn headers(&self, key: Option<&str>) -> Vec<(&'static str, String)>;

@@ -509,6 +509,7 @@ fn the_key_goes_to_the_provider_and_nowhere_else() {
         ("openai", "authorization", format!("Bearer {KEY}")),
         ("openai-responses", "authorization", format!("Bearer {KEY}")),
         ("anthropic", "x-api-key", KEY.to_owned()),
+        ("gemini", "x-goog-api-key", KEY.to_owned()),
     ] {
         let server = Server::start();
         let p = with_key(api, &server);
@@ -518,6 +519,7 @@ fn the_key_goes_to_the_provider_and_nowhere_else() {
         let request = &server.requests()[0];
         assert_eq!(request.header(header), Some(value.as_str()));
         assert_eq!(request.headers.iter().filter(|(_, value)| value.contains(KEY)).count(), 1);
+        assert!(!request.path.contains(KEY));
         for args in [&["plan", "-v"][..], &["explain", "docs/e1.md"], &["check"], &["-B", "--progress", "plain"]] {
             knows_no_key(&p, &p.run(args.iter().copied()));
         }
@@ -579,6 +581,8 @@ fn a_refusal_that_quotes_the_key_is_masked() {
     quotes(Act::Status { code: 200, headers: Vec::new(), body: body.to_string() });
     let details = serde_json::json!({"type": "refusal", "explanation": format!("Not with {KEY}.")});
     let body = serde_json::json!({"content": [], "stop_reason": "refusal", "stop_details": details});
+    quotes(Act::Status { code: 200, headers: Vec::new(), body: body.to_string() });
+    let body = serde_json::json!({"promptFeedback": {"blockReason": "OTHER", "blockReasonMessage": format!("Not with {KEY}.")}});
     quotes(Act::Status { code: 200, headers: Vec::new(), body: body.to_string() });
 }
 

@@ -435,12 +435,15 @@ fn api() {
             ("openai", "made".into()),
             ("openai-responses", "made".into()),
             ("anthropic", "made".into()),
-            ("gemini", "unsupported".into()),
+            ("gemini", "made".into()),
+            ("replay", "unsupported".into()),
         ],
         Seen::outcome,
     );
     let version = |seen: &Seen| seen.server.requests()[0].header("anthropic-version").map(str::to_owned);
     key("providers.*.api", genfile).shows(&[("openai", None), ("anthropic", Some("2023-06-01".into()))], version);
+    let is_googles = |seen: &Seen| seen.server.requests()[0].path.contains("/models/m:");
+    key("providers.*.api", genfile).shows(&[("openai", false), ("gemini", true)], is_googles);
 }
 
 #[test]
@@ -1001,7 +1004,7 @@ fn what_the_top_may_not_say() {
 fn what_a_provider_may_not_say() {
     let cases = [
         ("api: opnai", "bad_value", "`api` is one of"),
-        ("api: gemini", "unsupported", "`api: gemini`"),
+        ("api: replay", "unsupported", "`api: replay`"),
         ("model: m", "missing_key", "provider `p` has no `api`"),
         ("api: openai, base_url: \"ftp://x\"", "bad_value", "starts with `http://` or `https://`"),
         ("api: openai, base_url: \"\"", "bad_value", "`base_url` is empty"),

@@ -17,6 +17,7 @@ mod errors;
 mod examples;
 mod faults;
 mod gc;
+mod gemini;
 mod genfile;
 mod glance;
 mod graph;

@@ -99,6 +99,7 @@ fn a_cut_connection_costs_what_had_not_arrived() {
     // Half of the bytes, of which the formats have more or fewer before the text.
     once_of("openai", Act::Cut, &["e3 e4 e5"]);
     once_of("anthropic", Act::Cut, &["e2 e3 e4 e5"]);
+    once_of("gemini", Act::Cut, &["e3 e4 e5"]);
 }
 
 #[test]
@@ -443,7 +444,7 @@ fn an_empty_account_is_not_waited_for() {
         genmake::provider
 
           x rule `pages`: provider `p`: status 429: You exceeded your current quota. (request req-1)
-          help: the account cannot be charged; see the provider's console
+          help: the account cannot be charged, or has no quota left; see the provider's console
         failed: 1 rendered, 1 failed in [TIME] · 1 request, 0 tokens in, 0 out
     "#]],
     );

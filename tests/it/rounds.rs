@@ -31,7 +31,11 @@ fn what_is_submitted_is_collected() {
     for api in APIS {
         let server = Server::start();
         let p = shop(api, &server, "prices: {input: 3, output: 15}", "");
-        let batch = if api == "anthropic" { "msgbatch_1" } else { "batch_1" };
+        let batch = match api {
+            "anthropic" => "msgbatch_1",
+            "gemini" => "batches/gemini-1",
+            _ => "batch_1",
+        };
         p.run(["submit", "--report", "report.json"])
             .stderr_has(&format!("submit  p: 3 requests for 5 results, as {batch}, about 0.0201 USD"))
             .stderr_has("submit  docs/e5.md")

@@ -7,7 +7,7 @@ use crate::project::Project;
 use crate::server::{Recorded, Server};
 
 /// The formats that providers speak.
-pub const APIS: [&str; 3] = ["openai", "anthropic", "openai-responses"];
+pub const APIS: [&str; 4] = ["openai", "anthropic", "openai-responses", "gemini"];
 
 /// The shop with `pages` pages. The server answers each with its [`page`].
 pub fn shop(server: &Server, pages: usize) -> Project {

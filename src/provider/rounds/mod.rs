@@ -4,18 +4,19 @@
 //! A round is handed in once. Where it is not known whether that came to pass, it is looked for before it is done again.
 
 mod anthropic;
+mod gemini;
 mod openai;
 
 use std::time::Duration;
 
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::http::{Body, Call, Reply};
 use super::live::{Provider, random};
 use super::round::{Entry, Returned, Sought, Standing};
-use super::wire::{self, Refusal, Wire};
+use super::wire::{self, Refusal, Refused, Wire};
 use super::{Failure, FailureKind, retry};
-use crate::llm::Answer;
+use crate::llm::{Answer, Request};
 use crate::manifest::Api;
 
 /// A provider's batch API. Pure but for its calls, which others make.
@@ -184,6 +185,7 @@ pub(super) fn of(api: Api) -> Option<Box<dyn Rounds>> {
     match api {
         Api::OpenAi | Api::OpenAiResponses => Some(Box::new(openai::Batches)),
         Api::Anthropic => Some(Box::new(anthropic::Batches)),
+        Api::Gemini => Some(Box::new(gemini::Batches)),
     }
 }
 
@@ -214,13 +216,16 @@ impl Provider {
 
     /// A request as it stands in a round: whole answers, not pieces.
     fn line(&self, entry: &Entry) -> Value {
-        let mut refused = self.refused_by(&entry.request.model);
+        let refused = self.refused_in_rounds(&entry.request);
+        let (path, body) = (self.wire.path(&entry.request, &refused), self.wire.body(&entry.request, &refused));
+        self.rounds().map_or(Value::Null, |rounds| rounds.entry(&entry.id, &path, body))
+    }
+
+    /// What is left out of a request in a round.
+    fn refused_in_rounds(&self, request: &Request) -> Refused {
+        let mut refused = self.refused_by(&request.model);
         refused.note(Refusal::Part("stream".to_owned()));
-        let body = self.wire.body(&entry.request, &refused);
-        match self.rounds() {
-            Ok(rounds) => rounds.entry(&entry.id, &self.wire.path(&entry.request), body),
-            Err(_) => json!({}),
-        }
+        refused
     }
 
     /// Hands a round in for one model: what the provider calls it.
@@ -228,7 +233,8 @@ impl Provider {
     /// # Errors
     /// It was not taken; or, where the failure may have cost something, nobody knows.
     pub fn submit(&self, name: &str, entries: &[Entry]) -> Result<String, Failure> {
-        let path = entries.first().map(|entry| self.wire.path(&entry.request)).unwrap_or_default();
+        let path = |entry: &Entry| self.wire.path(&entry.request, &self.refused_in_rounds(&entry.request));
+        let path = entries.first().map(path).unwrap_or_default();
         let outgoing = Outgoing { name, path: &path, entries: entries.iter().map(|entry| self.line(entry)).collect() };
         self.clean(self.rounds()?.submit(&outgoing, &Calls { provider: self }))
     }

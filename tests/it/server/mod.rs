@@ -1,5 +1,6 @@
 //! A provider on this machine: a small HTTP server that speaks OpenAI's chat
-//! completions and responses, and Anthropic's messages, for tests and benchmarks.
+//! completions and responses, Anthropic's messages and Google's generateContent,
+//! for tests and benchmarks.
 //!
 //! It answers well until it is told to misbehave ([`Act`]), in events where a
 //! stream is asked for, and it keeps every request that it was sent
@@ -22,6 +23,7 @@
 #![allow(clippy::expect_used, clippy::panic, reason = "a test's tool fails by panic")]
 
 mod chat;
+mod gemini;
 mod messages;
 mod responses;
 mod rounds;
@@ -382,6 +384,8 @@ pub struct Recorded {
     pub connection: usize,
     /// What it is written in.
     pub format: Format,
+    /// Where it went.
+    pub path: String,
 }
 
 /// A wire format. Each has a file that says how its answers look.
@@ -393,6 +397,8 @@ pub enum Format {
     Messages,
     /// OpenAI's responses.
     Responses,
+    /// Google's generateContent.
+    Gemini,
 }
 
 impl Format {
@@ -403,6 +409,7 @@ impl Format {
             () if is("/chat/completions") => Some(Format::Chat),
             () if is("/v1/messages") => Some(Format::Messages),
             () if is("/responses") => Some(Format::Responses),
+            () if is(":generateContent") || is(":streamGenerateContent?alt=sse") => Some(Format::Gemini),
             () => None,
         }
     }
@@ -410,7 +417,7 @@ impl Format {
     /// The header with the name of a request.
     fn id_header(self) -> &'static str {
         match self {
-            Format::Chat | Format::Responses => "x-request-id",
+            Format::Chat | Format::Responses | Format::Gemini => "x-request-id",
             Format::Messages => "request-id",
         }
     }
@@ -420,6 +427,7 @@ impl Format {
         match self {
             Format::Chat | Format::Responses => act.clone(),
             Format::Messages => messages::error(act),
+            Format::Gemini => gemini::error(act),
         }
     }
 }
@@ -473,7 +481,9 @@ impl Recorded {
 
     /// What the system messages say.
     pub fn system_text(&self) -> String {
-        match self.body.get("system").or_else(|| self.body.get("instructions")) {
+        let apart =
+            [self.body.get("system"), self.body.get("instructions"), self.body.pointer("/systemInstruction/parts")];
+        match apart.into_iter().flatten().next() {
             Some(system) => content_text(system),
             None => self.text_of(&["system", "developer"]),
         }
@@ -491,6 +501,7 @@ impl Recorded {
             "/output_config/format/schema",
             "/tools/0/input_schema",
             "/text/format/schema",
+            "/generationConfig/responseJsonSchema",
         ];
         places.iter().find_map(|place| self.body.pointer(place))
     }
@@ -514,23 +525,27 @@ impl Recorded {
     }
 
     fn wants_stream(&self) -> bool {
-        self.body["stream"] == true
+        self.body["stream"] == true || self.path.contains(":streamGenerateContent")
     }
 
-    fn messages(&self) -> impl Iterator<Item = &Value> {
-        ["messages", "input"].into_iter().filter_map(|name| self.body[name].as_array()).flatten()
+    /// The messages, each with what it says.
+    fn messages(&self) -> impl Iterator<Item = (&Value, String)> {
+        let of = |list: &str| self.body[list].as_array().into_iter().flatten();
+        let said = of("messages").chain(of("input")).map(|m| (&m["role"], content_text(&m["content"])));
+        said.chain(of("contents").map(|m| (&m["role"], content_text(&m["parts"]))))
     }
 
     fn text_of(&self, roles: &[&str]) -> String {
-        let spoken = self.messages().filter(|m| roles.iter().any(|role| m["role"] == *role));
-        let texts: Vec<String> = spoken.map(|m| content_text(&m["content"])).collect();
+        let spoken = self.messages().filter(|(spoken, _)| roles.iter().any(|role| *spoken == role));
+        let texts: Vec<String> = spoken.map(|(_, text)| text).collect();
         texts.join("\n")
     }
 
     fn prompt_tokens(&self) -> usize {
-        let said = self.messages().map(|m| content_text(&m["content"]).chars().count());
-        let apart = ["system", "instructions"].map(|name| content_text(&self.body[name]).chars().count());
-        tokens(said.chain(apart).sum())
+        let said = self.messages().map(|(_, text)| text.chars().count());
+        let beside = ["/system", "/instructions", "/systemInstruction/parts"].map(|at| self.body.pointer(at));
+        let beside = beside.into_iter().flatten().map(|system| content_text(system).chars().count());
+        tokens(said.chain(beside).sum())
     }
 }
 
@@ -679,7 +694,9 @@ impl Shared {
             (Format::Messages, None) => (0, 0),
             (Format::Messages, Some(marked)) if state.prefixes.contains(&marked) => (prefix, 0),
             (Format::Messages, Some(_)) => (0, prefix),
-            (Format::Chat | Format::Responses, _) => (if state.prefixes.insert(system) { 0 } else { prefix }, 0),
+            (Format::Chat | Format::Responses | Format::Gemini, _) => {
+                (if state.prefixes.insert(system) { 0 } else { prefix }, 0)
+            }
         };
         let is_stream = request.wants_stream() && !state.ignores_streams;
         let scripted = state.script.pop_front();
@@ -831,6 +848,7 @@ impl Connection {
             headers: request.headers,
             connection: self.number,
             format,
+            path: request.path,
         });
         let Job { number, request, act, reply, latency, is_stream, cached, cache_write, flight } = job;
         let act = if request.body.is_object() {
@@ -1097,6 +1115,7 @@ impl Completion {
             Format::Chat => self.chat(),
             Format::Responses => self.response(),
             Format::Messages => self.message(request),
+            Format::Gemini => self.generated(),
         }
     }
 
@@ -1106,6 +1125,7 @@ impl Completion {
             Format::Chat => self.chat_events(act, request),
             Format::Responses => self.response_events(act),
             Format::Messages => self.message_events(act, request),
+            Format::Gemini => self.generated_events(act),
         }
     }
 }
@@ -1117,17 +1137,25 @@ impl Shared {
     /// Counts what goes out in `body`, and notes which results do so whole.
     fn note(&self, answer: &Completion, request: &Recorded, body: &str, is_events: bool) {
         let data = |event: &str| event.lines().find_map(|line| serde_json::from_str(line.strip_prefix("data: ")?).ok());
+        let body = &body.replace("\r\n", "\n");
         let datas = || body.split("\n\n").filter_map(data);
         let (content, usage): (String, bool) = match (is_events, serde_json::from_str::<Value>(body)) {
             (true, _) => {
-                let pieces = ["/choices/0/delta/content", "/delta/text", "/delta/partial_json", "/delta"];
-                let piece = |d: Value| Some(pieces.iter().find_map(|at| d.pointer(at))?.as_str()?.to_owned());
-                let counts = |d: Value| {
-                    d["usage"].is_object() && d["type"] != "message_start" || d["response"]["usage"].is_object()
+                let part = "/candidates/0/content/parts/0";
+                let of_part = &format!("{part}/text");
+                let pieces = ["/choices/0/delta/content", "/delta/text", "/delta/partial_json", "/delta", of_part];
+                let is_thought = |d: &Value| {
+                    let is_summary = d["type"] == "response.reasoning_summary_text.delta";
+                    is_summary || d.pointer(part).is_some_and(|part| part["thought"] == true)
                 };
-                // What was thought is no part of it.
-                let is_said = |d: &Value| d["type"] != "response.reasoning_summary_text.delta";
-                (datas().filter(is_said).filter_map(piece).collect(), datas().any(counts))
+                let said = |d: Value| Some(pieces.iter().find_map(|at| d.pointer(at))?.as_str()?.to_owned());
+                let piece = |d: Value| if is_thought(&d) { None } else { said(d) };
+                let counts = |d: Value| {
+                    let is_counted = d["usage"].is_object() && d["type"] != "message_start";
+                    let of_others = [&d["response"]["usage"], &d["usageMetadata"]["candidatesTokenCount"]];
+                    is_counted || of_others[0].is_object() || of_others[1].is_u64()
+                };
+                (datas().filter_map(piece).collect(), datas().any(counts))
             }
             (false, Ok(body)) => match body["content"].as_array() {
                 Some(blocks) => {
@@ -1136,6 +1164,11 @@ impl Shared {
                     (texts.chain(inputs.map(|block| block["input"].to_string())).collect(), true)
                 }
                 None if body["output"].is_array() => (content_text(&body["output"][1]["content"]), true),
+                None if body["candidates"].is_array() => {
+                    let parts = body["candidates"][0]["content"]["parts"].as_array().into_iter().flatten();
+                    let said = parts.filter(|part| part["thought"] != true).filter_map(|part| part["text"].as_str());
+                    (said.collect(), true)
+                }
                 None => (content_text(&body["choices"][0]["message"]["content"]), true),
             },
             (false, Err(_)) => (String::new(), false),

@@ -79,10 +79,12 @@ impl Server {
 
 /// The parts of a path below a batch API's, if it is one.
 fn parts(path: &str) -> Option<(Format, Vec<&str>)> {
-    let path = path.split('?').next().unwrap_or_default();
+    let (path, query) = path.split_once('?').unwrap_or((path, ""));
     let rest = path.strip_prefix("/v1/")?;
-    let parts: Vec<&str> = rest.split('/').collect();
+    let parts: Vec<&str> = rest.split(['/', ':']).collect();
     match parts.as_slice() {
+        ["models", _, "batchGenerateContent"] => Some((Format::Gemini, vec!["batches"])),
+        ["batches"] if query.contains("pageSize") => Some((Format::Gemini, parts)),
         ["messages", "batches", rest @ ..] => Some((Format::Messages, [&["batches"], rest].concat())),
         ["files" | "batches", ..] => Some((Format::Chat, parts)),
         _ => None,
@@ -128,8 +130,11 @@ impl Connection {
             ("POST", ["batches"]) => self.handed_in(request, format, &body()),
             ("GET", ["batches"]) => {
                 let state = self.shared.lock();
-                let mut data: Vec<Value> = state.rounds.all.iter().rev().map(|round| round.says(0)).collect();
-                data.retain(|said| (said["type"] == "message_batch") == (format == Format::Messages));
+                let of_format = state.rounds.all.iter().rev().filter(|round| round.format == format);
+                let mut data: Vec<Value> = of_format.map(|round| round.says(0)).collect();
+                if format == Format::Gemini {
+                    return Response::json(200, &json!({"operations": data}));
+                }
                 let stranger = |(id, requests): &(String, usize)| json!({"id": id, "created_at": now(), "request_counts": {"processing": requests}});
                 data.splice(0..0, state.rounds.strangers.iter().map(stranger));
                 Response::json(200, &json!({"object": "list", "data": data, "has_more": false}))
@@ -168,6 +173,9 @@ impl Connection {
     fn handed_in(&self, request: &HttpRequest, format: Format, body: &Value) -> Response {
         let lines: Vec<Value> = match format {
             Format::Messages => body["requests"].as_array().cloned().unwrap_or_default(),
+            Format::Gemini => {
+                body["batch"]["inputConfig"]["requests"]["requests"].as_array().cloned().unwrap_or_default()
+            }
             _ => {
                 let state = self.shared.lock();
                 let number =
@@ -179,15 +187,21 @@ impl Connection {
         let mut results = [Vec::new(), Vec::new()];
         let mut names = Vec::new();
         for line in &lines {
-            let name = line["custom_id"].as_str().unwrap_or_default().to_owned();
+            let name =
+                line["custom_id"].as_str().or_else(|| line["metadata"]["key"].as_str()).unwrap_or_default().to_owned();
             let (result, is_good) = self.result(request, format, line);
-            results[usize::from(!is_good)].push(with_name(&name, result));
+            results[usize::from(!is_good)].push(with_name(&name, result, format));
             names.push(name);
         }
         let mut state = self.shared.lock();
         let at = state.rounds.all.len() + 1;
-        let id = if format == Format::Messages { format!("msgbatch_{at}") } else { format!("batch_{at}") };
-        let name = body["metadata"]["genmake"].clone();
+        let id = match format {
+            Format::Messages => format!("msgbatch_{at}"),
+            Format::Gemini => format!("gemini-{at}"),
+            _ => format!("batch_{at}"),
+        };
+        let names_of_ours = [&body["metadata"]["genmake"], &body["batch"]["displayName"]];
+        let name = names_of_ours.into_iter().find(|name| name.is_string()).cloned().unwrap_or_default();
         // In an order of their own, as providers say.
         results.iter_mut().for_each(|lines| lines.reverse());
         let round = Round { id, format, name, requests: names, results, asked: 0, is_cancelled: false };
@@ -198,10 +212,17 @@ impl Connection {
 
     /// What becomes of one request of a round, and whether that is good.
     fn result(&self, http: &HttpRequest, format: Format, line: &Value) -> (Value, bool) {
-        let is_messages = format == Format::Messages;
-        let body = if is_messages { &line["params"] } else { &line["body"] };
+        let (is_messages, is_gemini) = (format == Format::Messages, format == Format::Gemini);
+        let bodies = [&line["params"], &line["request"], &line["body"]];
+        let body = bodies.into_iter().find(|body| body.is_object()).cloned().unwrap_or_default();
         let format = line["url"].as_str().and_then(Format::of).unwrap_or(format);
-        let recorded = Recorded { body: body.clone(), headers: http.headers.clone(), connection: self.number, format };
+        let recorded = Recorded {
+            body,
+            path: line["url"].as_str().unwrap_or_default().to_owned(),
+            headers: http.headers.clone(),
+            connection: self.number,
+            format,
+        };
         let Job { number, request, act, reply, flight, .. } = self.shared.admit(recorded);
         drop(flight);
         let failed = match request.format.error(&act) {
@@ -209,6 +230,8 @@ impl Connection {
             _ => None,
         };
         match (failed, &act) {
+            (Some((_, error)), _) if is_gemini => (json!({"error": error["error"]}), false),
+            (None, Act::Reset) if is_gemini => (json!({"error": {"code": 8, "message": "not in time"}}), false),
             (Some((_, error)), _) if is_messages => (json!({"result": {"type": "errored", "error": error}}), false),
             (Some((code, error)), _) => (json!({"response": {"status_code": code, "body": error}}), false),
             (None, Act::Reset) if is_messages => (json!({"result": {"type": "expired"}}), false),
@@ -218,6 +241,7 @@ impl Connection {
                 let whole = answer.whole(&request);
                 self.shared.note(&answer, &request, &whole.to_string(), false);
                 match is_messages {
+                    _ if is_gemini => (json!({"response": whole}), true),
                     true => (json!({"result": {"type": "succeeded", "message": whole}}), true),
                     false => (json!({"response": {"status_code": 200, "body": whole}, "error": null}), true),
                 }
@@ -240,6 +264,23 @@ impl Round {
                 "request_counts": {"processing": open, "succeeded": count(0), "errored": count(1), "canceled": 0, "expired": 0},
             });
         }
+        if self.format == Format::Gemini {
+            let name = format!("batches/{}", self.id);
+            let state = if !has_ended {
+                "BATCH_STATE_RUNNING"
+            } else if self.is_cancelled {
+                "BATCH_STATE_CANCELLED"
+            } else {
+                "BATCH_STATE_SUCCEEDED"
+            };
+            let stats = json!({"requestCount": self.requests.len().to_string(), "successfulRequestCount": count(0).to_string()});
+            let metadata = json!({"displayName": self.name, "state": state, "batchStats": stats});
+            if !has_ended {
+                return json!({"name": name, "metadata": metadata});
+            }
+            let responses = json!({"inlinedResponses": {"inlinedResponses": self.results.concat()}});
+            return json!({"name": name, "metadata": metadata, "done": true, "response": responses});
+        }
         let file = |which: usize, name: &str| match has_ended && !self.results[which].is_empty() {
             true => json!(format!("{}{name}", self.id)),
             false => Value::Null,
@@ -259,8 +300,11 @@ fn now() -> &'static str {
     "2096-10-02T07:06:40.123456Z"
 }
 
-fn with_name(name: &str, mut result: Value) -> Value {
-    result["custom_id"] = json!(name);
+fn with_name(name: &str, mut result: Value, format: Format) -> Value {
+    match format {
+        Format::Gemini => result["metadata"] = json!({"key": name}),
+        _ => result["custom_id"] = json!(name),
+    }
     result
 }
 

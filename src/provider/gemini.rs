@@ -1,0 +1,698 @@
+//! Google's Gemini API as it really behaves. Pure: values in, values out.
+//!
+//! From Google's API reference and from recorded traffic: the model stands in the path; tokens that were cached are in those of
+//! the prompt, tokens of thinking beside those of the text; an answer that used its limit for thinking has no content; a prompt
+//! that is blocked has no candidate; a bad key is a status 400. How long to wait is in the body of a 429, and where a quota for the
+//! day is used up a short time stands there all the same. A schema with too many bounds is refused in words that name nothing.
+
+use std::time::Duration;
+
+use serde_json::{Map, Value, json};
+
+use super::http::Reply;
+use super::parts::Parts;
+use super::wire::{self, Pieces, Refusal, Refused, Wire};
+use super::{Failure, FailureKind, looser};
+use crate::llm::{Answer, Request, Stop, Usage};
+use crate::prompt::{Message, Role};
+
+/// Our sampling parameters, and the API's names for them. Of several that a message may mean the first is given up.
+const PARAMS: &[(&str, &str)] = &[
+    ("frequency_penalty", "frequencyPenalty"),
+    ("presence_penalty", "presencePenalty"),
+    ("top_k", "topK"),
+    ("top_p", "topP"),
+    ("temperature", "temperature"),
+    ("seed", "seed"),
+    ("stop", "stopSequences"),
+];
+
+/// How many tokens of thinking an effort is, for models that know no levels of it, as Google's own compatible API has it.
+const BUDGETS: &[(&str, u64)] = &[
+    ("none", 0),
+    ("minimal", 1024),
+    ("low", 1024),
+    ("medium", 8192),
+    ("high", 24_576),
+    ("xhigh", 24_576),
+    ("max", 24_576),
+];
+
+/// What is said with status 429 when no wait helps.
+const OUT_OF_MONEY: &[&str] =
+    &["prepayment credits are depleted", "spending cap", "limit: 0,", "limit: 0\n", "have a free quota tier"];
+
+/// What is said of a request whose schema has too many bounds, and of others.
+const BARE: &str = "request contains an invalid argument";
+
+/// Google's Gemini API.
+pub(super) struct Gemini;
+
+impl Wire for Gemini {
+    fn path(&self, request: &Request, refused: &Refused) -> String {
+        let model = &request.model;
+        let folder = if model.contains('/') { "" } else { "models/" };
+        let method = if refused.has("stream") { "generateContent" } else { "streamGenerateContent?alt=sse" };
+        format!("/{folder}{}:{method}", in_path(model))
+    }
+
+    fn headers(&self, key: Option<&str>) -> Vec<(&'static str, String)> {
+        key.map(|key| ("x-goog-api-key", key.to_owned())).into_iter().collect()
+    }
+
+    fn body(&self, request: &Request, refused: &Refused) -> Value {
+        let mut body = Map::new();
+        let (system, contents) = said(request, refused);
+        if !system.is_empty() {
+            body.insert("systemInstruction".to_owned(), json!({"parts": system}));
+        }
+        body.insert("contents".to_owned(), contents.into());
+        let config = config(request, refused);
+        if !config.is_empty() {
+            body.insert("generationConfig".to_owned(), config.into());
+        }
+        body.into()
+    }
+
+    fn refusal(&self, sent: &Value, reply: &Reply) -> Option<Refusal> {
+        let part = |name: &str| Some(Refusal::Part(name.to_owned()));
+        let whole = String::from_utf8_lossy(&reply.body).to_ascii_lowercase();
+        // A server that has no streams does not know the path.
+        if matches!(reply.status, 404 | 405 | 501) && whole.contains("streamgeneratecontent") {
+            return part("stream");
+        }
+        if !matches!(reply.status, 400 | 422 | 501) {
+            return None;
+        }
+        let body: Option<Value> = serde_json::from_slice(&reply.body).ok();
+        let said = error(body.as_ref()).and_then(|error| error.get("message")).and_then(Value::as_str);
+        let message = said.map_or(whole, str::to_ascii_lowercase);
+        let config = |name: &str| sent.get("generationConfig").and_then(|config| config.get(name));
+        if let Some(most) = config("maxOutputTokens").and_then(|asked| most_output(asked.as_u64()?, &message)) {
+            return Some(Refusal::Output(most));
+        }
+        if let Some(thinking) = config("thinkingConfig").filter(|_| message.contains("thinking")) {
+            let is_level = thinking.get("thinkingLevel").is_some();
+            return part(if is_level { "thinkingLevel" } else { "thinkingConfig" });
+        }
+        let names = |theirs: &str| [theirs.to_ascii_lowercase(), snake(theirs), snake(theirs).replace('_', " ")];
+        let has_words = |words: &str| {
+            let is_edge = |c: Option<char>| c.is_none_or(|c| !c.is_ascii_alphanumeric() && c != '_');
+            message.match_indices(words).any(|(at, _)| {
+                is_edge(message[..at].chars().next_back()) && is_edge(message[at + words.len()..].chars().next())
+            })
+        };
+        // Of the two penalties none is named.
+        let is_meant = |theirs: &str| {
+            names(theirs).iter().any(|words| has_words(words))
+                || (theirs.ends_with("Penalty") && (has_words("penalty") || has_words("penalties")))
+        };
+        if let Some((_, theirs)) = PARAMS.iter().find(|(_, theirs)| config(theirs).is_some() && is_meant(theirs)) {
+            return part(theirs);
+        }
+        if let Some(schema) = config("responseJsonSchema") {
+            let of_schema = ["schema", "too many states", "constraint", BARE];
+            if of_schema.iter().any(|words| message.contains(words)) {
+                // What one schema is refused for, another may not be.
+                return Some(Refusal::Part(schema.to_string()));
+            }
+        }
+        let is_mime = ["responsemimetype", "response_mime_type", "mime type", "json mode"];
+        if config("responseMimeType").is_some() && is_mime.iter().any(|words| message.contains(words)) {
+            return part("responseMimeType");
+        }
+        if sent.get("systemInstruction").is_some()
+            && ["developer instruction", "system instruction", "system_instruction", "systeminstruction"]
+                .iter()
+                .any(|words| message.contains(words))
+        {
+            return part("systemInstruction");
+        }
+        let is_stream = ["stream", "streaming", "streamgeneratecontent"].iter().any(|words| has_words(words));
+        if is_stream { part("stream") } else { None }
+    }
+
+    fn answer(&self, _: &Value, reply: &Reply) -> Result<Answer, Failure> {
+        let body: Option<Value> = serde_json::from_slice(&reply.body).ok();
+        // A server that does not know `alt=sse` sends the pieces of a stream as a list.
+        let pieces = match &body {
+            Some(Value::Array(pieces)) => pieces.as_slice(),
+            Some(piece) => std::slice::from_ref(piece),
+            None => &[],
+        };
+        let mut parts = Parts::default();
+        let text: String = pieces.iter().filter_map(|piece| parts.take(piece)).collect();
+        let answer = parts.whole(reply, text);
+        // A body with a good status can be an error, too.
+        match error(body.as_ref()) {
+            None if (200..300).contains(&reply.status) => Ok(answer),
+            error => Err(failure(reply, error, answer.request_id)),
+        }
+    }
+
+    fn pieces(&self, _: &Value) -> Box<dyn Pieces> {
+        Box::<Parts>::default()
+    }
+}
+
+/// How many tokens an answer may have, where a message says that those asked for are too many (`… maxOutputTokens value of 100000
+/// but the supported range is from 1 (inclusive) to 65537 (exclusive).`).
+fn most_output(asked: u64, message: &str) -> Option<u64> {
+    let (_, said) = message.split_once("maxoutputtokens").or_else(|| message.split_once("max_output_tokens"))?;
+    let (_, range) = said.split_once("range")?;
+    let largest = range.split(|c: char| !c.is_ascii_digit()).filter_map(|number| number.parse::<u64>().ok()).max()?;
+    let most = largest.saturating_sub(u64::from(range.contains("(exclusive)")));
+    Some(most).filter(|most| (1..asked).contains(most))
+}
+
+/// A model's name as it can stand in a path.
+fn in_path(model: &str) -> String {
+    let byte = |byte: u8| match byte {
+        b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' | b'/' => char::from(byte).to_string(),
+        byte => format!("%{byte:02X}"),
+    };
+    model.bytes().map(byte).collect()
+}
+
+/// `topK` as `top_k`, which is how errors write it.
+fn snake(name: &str) -> String {
+    let letter = |c: char| match c.is_ascii_uppercase() {
+        true => format!("_{}", c.to_ascii_lowercase()),
+        false => c.to_string(),
+    };
+    name.chars().map(letter).collect()
+}
+
+/// What is said: the system's parts, and the others' contents. A conversation in which nobody else speaks is refused, and some
+/// models listen to nobody else.
+fn said(request: &Request, refused: &Refused) -> (Vec<Value>, Vec<Value>) {
+    let spoken: Vec<&Message> = request.messages.iter().filter(|message| !message.text.trim().is_empty()).collect();
+    let part = |message: &Message| json!({"text": message.text});
+    let content = |role: &str, message: &Message| json!({"role": role, "parts": [part(message)]});
+    let has_system = spoken.iter().any(|message| message.role != Role::System) && !refused.has("systemInstruction");
+    let (mut system, mut contents) = (Vec::new(), Vec::new());
+    for message in spoken {
+        match message.role {
+            Role::System if has_system => system.push(part(message)),
+            Role::System | Role::User => contents.push(content("user", message)),
+            Role::Model => contents.push(content("model", message)),
+        }
+    }
+    (system, contents)
+}
+
+/// How the answer is to be made.
+fn config(request: &Request, refused: &Refused) -> Map<String, Value> {
+    let mut config = Map::new();
+    for (ours, theirs) in PARAMS {
+        if let Some(value) = request.params.get(*ours).filter(|_| !refused.has(theirs)) {
+            let value = match value {
+                Value::String(one) if *ours == "stop" => json!([one]),
+                value => value.clone(),
+            };
+            config.insert((*theirs).to_owned(), value);
+        }
+    }
+    if let Some(limit) = request.max_output_tokens {
+        config.insert("maxOutputTokens".to_owned(), refused.most_output(limit).into());
+    }
+    let effort = request.params.get("reasoning_effort").and_then(Value::as_str);
+    if let Some(thinking) = effort.and_then(|effort| thinking(&request.model, effort, refused)) {
+        config.insert("thinkingConfig".to_owned(), thinking);
+    }
+    if let Some(schema) = request.schema.as_ref().filter(|_| !refused.has("responseMimeType")) {
+        config.insert("responseMimeType".to_owned(), "application/json".into());
+        let is_taken = |schema: &Value| !refused.has(&schema.to_string());
+        let sent = looser::looser(schema);
+        let sent = sent.and_then(|sent| {
+            let bare = looser::without_bounds(&sent);
+            [sent, bare].into_iter().find(is_taken)
+        });
+        if let Some(sent) = sent {
+            config.insert("responseJsonSchema".to_owned(), sent);
+        }
+    }
+    config
+}
+
+/// How much a model is to think: a level, or for models before the third version, and those that refuse one, so many tokens.
+fn thinking(model: &str, effort: &str, refused: &Refused) -> Option<Value> {
+    let has_levels = !model.contains("gemini-2") && !refused.has("thinkingLevel");
+    match effort {
+        _ if refused.has("thinkingConfig") => None,
+        "none" if has_levels => Some(json!({"thinkingLevel": "minimal"})),
+        "xhigh" | "max" if has_levels => Some(json!({"thinkingLevel": "high"})),
+        level if has_levels => Some(json!({"thinkingLevel": level})),
+        effort => {
+            let (_, budget) = BUDGETS.iter().find(|(name, _)| *name == effort)?;
+            Some(json!({"thinkingBudget": budget}))
+        }
+    }
+}
+
+/// The error of a body, or of the first piece that is one.
+fn error(body: Option<&Value>) -> Option<&Value> {
+    let of = |body: &'_ Value| body.get("error").is_some_and(|error| !error.is_null());
+    match body? {
+        Value::Array(pieces) => pieces.iter().find(|piece| of(piece))?.get("error"),
+        body => Some(body).filter(|body| of(body))?.get("error"),
+    }
+}
+
+/// A gateway's name for a request. The API's own is in its answers, and errors have none.
+pub(super) fn request_id(reply: &Reply) -> Option<String> {
+    reply.header("x-request-id").map(str::to_owned)
+}
+
+/// Why an answer ended.
+pub(super) fn stop(reason: &str, message: Option<&str>) -> Stop {
+    let said = |what: String| message.map_or(what, str::to_owned);
+    match reason {
+        "STOP" | "FINISH_REASON_UNSPECIFIED" => Stop::End,
+        "MAX_TOKENS" => Stop::Length,
+        "SAFETY"
+        | "RECITATION"
+        | "LANGUAGE"
+        | "BLOCKLIST"
+        | "PROHIBITED_CONTENT"
+        | "SPII"
+        | "MODEL_ARMOR"
+        | "IMAGE_SAFETY"
+        | "IMAGE_PROHIBITED_CONTENT"
+        | "IMAGE_RECITATION" => Stop::Refused(said(format!("the provider's safeguards stopped the answer ({reason})"))),
+        // Calls of tools that nobody offered, answers that Google itself could not read, and no reason at all.
+        _ => Stop::Garbled(said(format!("the model's answer came to no good end ({reason})"))),
+    }
+}
+
+/// A prompt that the provider did not show to its model.
+pub(super) fn blocked(reason: &str, message: Option<&str>) -> Stop {
+    let what = format!("the provider's safeguards stopped the prompt ({reason})");
+    Stop::Refused(message.map_or(what, str::to_owned))
+}
+
+/// The tokens that a `usageMetadata` says.
+pub(super) fn usage(said: &Value) -> Usage {
+    let count = |name: &str| wire::tokens(said.get(name)).unwrap_or(0);
+    let input = count("promptTokenCount");
+    let cached = count("cachedContentTokenCount").min(input);
+    let reasoning = count("thoughtsTokenCount");
+    let output = count("candidatesTokenCount") + reasoning;
+    Usage { input, cached, output, reasoning, ..Usage::default() }
+}
+
+/// What is wrong, from the status, the provider's words and what it says in detail.
+pub(super) fn failure(reply: &Reply, error: Option<&Value>, request_id: Option<String>) -> Failure {
+    let text = |name: &str| error.and_then(|error| error.get(name)).and_then(Value::as_str);
+    // Where the status is a good one, the error names the true one.
+    let named = error.and_then(|error| error.get("code")).and_then(Value::as_u64).and_then(|code| code.try_into().ok());
+    let status = match reply.status {
+        200..300 => named.filter(|code| (400..600).contains(code)).unwrap_or(reply.status),
+        status => status,
+    };
+    let message = text("message").or_else(|| error.and_then(Value::as_str));
+    let message = message.map_or_else(|| wire::unsaid(reply), str::to_owned);
+    let lower = message.to_ascii_lowercase();
+    let details = Details::of(error);
+    let has_bad_key =
+        details.reason.is_some_and(|reason| reason.starts_with("API_KEY_")) || lower.contains("api key not valid");
+    let (kind, message) = match (status, details.daily) {
+        (429, Some(quota)) => (FailureKind::Refused, format!("the day's quota is used up ({quota}): {message}")),
+        (429, None) if OUT_OF_MONEY.iter().any(|words| lower.contains(words)) => (FailureKind::Refused, message),
+        (400 | 401 | 403, _) if has_bad_key => (FailureKind::Key, message),
+        // Of the account: where it is, or that nobody pays for it.
+        (400, _) if text("status") == Some("FAILED_PRECONDITION") => (FailureKind::Refused, message),
+        // The other side gave up.
+        (499, _) => (FailureKind::Server, message),
+        (status, _) => (wire::kind(status), message),
+    };
+    let retry_after = details.retry_delay.max(wire::retry_after(reply));
+    Failure { kind, status: Some(reply.status), message, request_id, retry_after }
+}
+
+/// What an error says beside its words, as far as it says anything.
+#[derive(Default)]
+struct Details<'a> {
+    reason: Option<&'a str>,
+    /// The quota for a day that is used up.
+    daily: Option<&'a str>,
+    retry_delay: Option<Duration>,
+}
+
+impl<'a> Details<'a> {
+    fn of(error: Option<&'a Value>) -> Details<'a> {
+        let details = error.and_then(|error| error.get("details")).and_then(Value::as_array);
+        let mut found = Details::default();
+        for detail in details.into_iter().flatten() {
+            let text = |name: &str| detail.get(name).and_then(Value::as_str);
+            let kind = text("@type").unwrap_or_default();
+            if kind.ends_with("google.rpc.ErrorInfo") {
+                found.reason = found.reason.or(text("reason"));
+            } else if kind.ends_with("google.rpc.QuotaFailure") {
+                let violations = detail.get("violations").and_then(Value::as_array).into_iter().flatten();
+                let mut quotas = violations.filter_map(|violation| violation.get("quotaId")?.as_str());
+                found.daily = found.daily.or_else(|| quotas.find(|quota| quota.contains("PerDay")));
+            } else if kind.ends_with("google.rpc.RetryInfo") {
+                let seconds = text("retryDelay").and_then(|delay| delay.strip_suffix('s')?.parse::<f64>().ok());
+                let seconds = seconds.filter(|seconds| (0.0..=86_400.0).contains(seconds));
+                found.retry_delay = found.retry_delay.max(seconds.map(Duration::from_secs_f64));
+            }
+        }
+        found
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::provider::wire::tests::{refused, reply};
+
+    fn request() -> Request {
+        let message = |role, text: &str| Message { role, text: text.into() };
+        Request {
+            model: "gemini-3.8-flash".into(),
+            params: Map::new(),
+            max_output_tokens: Some(9),
+            most_output: Some(65_536),
+            keeps_prefix: true,
+            messages: vec![message(Role::System, "s"), message(Role::User, "u")],
+            schema: None,
+            paths: vec![],
+        }
+    }
+
+    fn with(params: Value) -> Request {
+        Request { params: params.as_object().unwrap().clone(), max_output_tokens: None, ..request() }
+    }
+
+    fn config_of(request: &Request, parts: &[&str]) -> Value {
+        Gemini.body(request, &refused(parts))["generationConfig"].clone()
+    }
+
+    fn closed() -> Value {
+        json!({"type": "object", "additionalProperties": false, "required": ["a"], "properties": {"a": {"type": "array",
+            "items": {"type": "string"}, "maxItems": 9}}})
+    }
+
+    fn answer(body: &Value) -> Answer {
+        Gemini.answer(&json!({}), &reply(200, &body.to_string(), &[])).unwrap()
+    }
+
+    fn fails(status: u16, name: &str, message: &str, details: Value) -> Failure {
+        let body = json!({"error": {"code": status, "message": message, "status": name, "details": details}});
+        Gemini.answer(&json!({}), &reply(status, &body.to_string(), &[("x-request-id", "r1")])).unwrap_err()
+    }
+
+    #[test]
+    fn a_request_on_the_wire() {
+        let mut request = request();
+        request.messages.push(Message { role: Role::Model, text: "a".into() });
+        request.messages.push(Message { role: Role::User, text: "again".into() });
+        request.messages.push(Message { role: Role::User, text: " \n".into() });
+        request.schema = Some(closed());
+        let text = |text: &str| json!([{"text": text}]);
+        let want = json!({
+            "systemInstruction": {"parts": text("s")},
+            "contents": [{"role": "user", "parts": text("u")}, {"role": "model", "parts": text("a")},
+                {"role": "user", "parts": text("again")}],
+            "generationConfig": {"maxOutputTokens": 9, "responseMimeType": "application/json", "responseJsonSchema": closed()},
+        });
+        assert_eq!(Gemini.body(&request, &refused(&[])), want);
+        assert_eq!(Gemini.headers(Some("k")), [("x-goog-api-key", "k".to_owned())]);
+        assert_eq!(Gemini.headers(None), []);
+        // Somebody must speak to the model.
+        request.messages.truncate(1);
+        let sent = Gemini.body(&request, &refused(&[]));
+        assert_eq!(
+            (&sent["contents"], sent.get("systemInstruction")),
+            (&json!([{"role": "user", "parts": text("s")}]), None)
+        );
+        // Some models have no ear for the system.
+        let heard = Gemini.body(&with(json!({})), &refused(&["systemInstruction"]));
+        let user = |said: &str| json!({"role": "user", "parts": text(said)});
+        assert_eq!(heard, json!({"contents": [user("s"), user("u")]}));
+        let bare = Gemini.body(&with(json!({})), &refused(&[]));
+        assert_eq!(bare.get("generationConfig"), None);
+    }
+
+    #[test]
+    fn the_path_names_the_model_and_whether_it_streams() {
+        let path =
+            |model: &str, parts: &[&str]| Gemini.path(&Request { model: model.into(), ..request() }, &refused(parts));
+        assert_eq!(path("gemini-2.5-pro", &[]), "/models/gemini-2.5-pro:streamGenerateContent?alt=sse");
+        assert_eq!(path("gemini-2.5-pro", &["stream"]), "/models/gemini-2.5-pro:generateContent");
+        assert_eq!(path("models/m", &["stream"]), "/models/m:generateContent");
+        assert_eq!(path("tunedModels/m", &["stream"]), "/tunedModels/m:generateContent");
+        assert_eq!(path("a b:c?d#é", &["stream"]), "/models/a%20b%3Ac%3Fd%23%C3%A9:generateContent");
+    }
+
+    #[test]
+    fn parameters_by_its_own_names() {
+        let request =
+            with(json!({"temperature": 0, "top_p": 0.5, "top_k": 3, "stop": "x", "seed": 1, "frequency_penalty": 1,
+            "presence_penalty": 2}));
+        let want = json!({"temperature": 0, "topP": 0.5, "topK": 3, "stopSequences": ["x"], "seed": 1, "frequencyPenalty": 1,
+            "presencePenalty": 2});
+        assert_eq!(config_of(&request, &[]), want);
+        let names = ["temperature", "topP", "topK", "stopSequences", "seed", "frequencyPenalty", "presencePenalty"];
+        assert_eq!(config_of(&request, &names), Value::Null);
+        assert_eq!(config_of(&with(json!({"stop": ["x", "y"]})), &[])["stopSequences"], json!(["x", "y"]));
+    }
+
+    #[test]
+    fn an_effort_is_a_level_or_so_many_tokens() {
+        let sent = |model: &str, effort: &str, parts: &[&str]| {
+            let request = Request { model: model.into(), ..with(json!({"reasoning_effort": effort})) };
+            config_of(&request, parts)["thinkingConfig"].clone()
+        };
+        let level = |level: &str| json!({"thinkingLevel": level});
+        let budget = |tokens: u64| json!({"thinkingBudget": tokens});
+        for (effort, by_level, by_budget) in [
+            ("none", "minimal", 0),
+            ("minimal", "minimal", 1024),
+            ("low", "low", 1024),
+            ("medium", "medium", 8192),
+            ("high", "high", 24_576),
+            ("max", "high", 24_576),
+        ] {
+            assert_eq!(sent("gemini-3.8-flash", effort, &[]), level(by_level));
+            assert_eq!(sent("gemini-2.5-flash", effort, &[]), budget(by_budget));
+            assert_eq!(sent("models/gemini-3.8-flash", effort, &["thinkingLevel"]), budget(by_budget));
+            assert_eq!(sent("gemini-3.8-flash", effort, &["thinkingLevel", "thinkingConfig"]), Value::Null);
+        }
+        assert_eq!(sent("gemini-9", "extreme", &[]), level("extreme"));
+        assert_eq!(sent("gemini-2.5-pro", "extreme", &[]), Value::Null);
+    }
+
+    #[test]
+    fn a_schema_is_sent_as_far_as_it_is_taken() {
+        let mut request = Request { schema: Some(closed()), max_output_tokens: None, ..request() };
+        request.schema.as_mut().unwrap()["properties"]["a"]["items"]["pattern"] = "^a".into();
+        let first = config_of(&request, &[])["responseJsonSchema"].clone();
+        assert_eq!(first, closed());
+        let second = config_of(&request, &[&first.to_string()])["responseJsonSchema"].clone();
+        assert_eq!(second, looser::without_bounds(&closed()));
+        let third = config_of(&request, &[&first.to_string(), &second.to_string()]);
+        assert_eq!(third, json!({"responseMimeType": "application/json"}));
+        assert_eq!(config_of(&request, &["responseMimeType"]), Value::Null);
+        request.schema = Some(json!({"type": "object", "properties": {"a": {"$ref": "#"}}}));
+        assert_eq!(config_of(&request, &[]), json!({"responseMimeType": "application/json"}));
+    }
+
+    /// What is found out from a refusal of this `generationConfig` in these words.
+    fn refuses(config: Value, status: u16, message: &str) -> Option<Refusal> {
+        let body = json!({"error": {"code": status, "message": message, "status": "INVALID_ARGUMENT"}});
+        let sent = json!({"systemInstruction": {}, "contents": [], "generationConfig": config});
+        Gemini.refusal(&sent, &reply(status, &body.to_string(), &[]))
+    }
+
+    #[test]
+    fn what_a_model_refuses_is_left_out() {
+        let part = |name: &str| Some(Refusal::Part(name.to_owned()));
+        let all =
+            || json!({"temperature": 0, "topP": 1, "topK": 1, "seed": 1, "frequencyPenalty": 1, "presencePenalty": 1});
+        for (message, name) in [
+            ("Penalty is not enabled for models/gemini-2.5-flash", "frequencyPenalty"),
+            ("Presence penalty is not supported.", "frequencyPenalty"),
+            ("Unable to submit request because it has a topK value of 100 but the supported range is …", "topK"),
+            ("Invalid JSON payload received. Unknown name \"topP\" at 'generation_config': Cannot find field.", "topP"),
+            ("top_p is not supported by this model.", "topP"),
+            ("`temperature` is deprecated.", "temperature"),
+            ("Seed is not supported.", "seed"),
+        ] {
+            assert_eq!(refuses(all(), 400, message), part(name), "{message}");
+        }
+        assert_eq!(refuses(json!({"presencePenalty": 1}), 400, "Penalty is not enabled"), part("presencePenalty"));
+        let level = json!({"thinkingConfig": {"thinkingLevel": "low"}});
+        assert_eq!(refuses(level, 400, "Thinking level is not supported for this model."), part("thinkingLevel"));
+        let budget = json!({"thinkingConfig": {"thinkingBudget": 0}});
+        assert_eq!(refuses(budget.clone(), 400, "thinking_config is not supported."), part("thinkingConfig"));
+        let only = "Budget 0 is invalid. This model only works in thinking mode.";
+        assert_eq!(refuses(budget, 400, only), part("thinkingConfig"));
+        let gemma = "Developer instruction is not enabled for models/gemma-3-27b-it";
+        assert_eq!(refuses(json!({}), 400, gemma), part("systemInstruction"));
+        // What was not sent, or is no refusal of it.
+        assert_eq!(refuses(json!({}), 400, "Penalty is not enabled"), None);
+        assert_eq!(refuses(all(), 500, "temperature"), None);
+        assert_eq!(refuses(all(), 400, "The topKnot is too long."), None);
+        let long = "The input token count (1200293) exceeds the maximum number of tokens allowed (1048576).";
+        assert_eq!(refuses(all(), 400, long), None);
+    }
+
+    #[test]
+    fn a_schema_that_is_refused_is_that_one() {
+        let schema = closed();
+        let sent = || json!({"responseMimeType": "application/json", "responseJsonSchema": schema});
+        let this = Some(Refusal::Part(schema.to_string()));
+        for message in [
+            "The specified schema produces a constraint that has too many states for serving.",
+            "Request contains an invalid argument.",
+            "Invalid JSON payload received. Unknown name \"responseJsonSchema\" at 'generation_config': Cannot find field.",
+        ] {
+            assert_eq!(refuses(sent(), 400, message), this, "{message}");
+        }
+        assert_eq!(refuses(json!({}), 400, "Request contains an invalid argument."), None);
+        let mime =
+            refuses(json!({"responseMimeType": "application/json"}), 400, "JSON mode is not enabled for models/gemma");
+        assert_eq!(mime, Some(Refusal::Part("responseMimeType".to_owned())));
+    }
+
+    #[test]
+    fn streams_that_are_refused_are_asked_for_whole() {
+        let says = |status, text: &str| Gemini.refusal(&json!({"contents": []}), &reply(status, text, &[]));
+        let stream = Some(Refusal::Part("stream".to_owned()));
+        let unknown =
+            r#"{"error": {"message": "Unknown request URL: POST /v1/models/m:streamGenerateContent?alt=sse."}}"#;
+        assert_eq!(says(404, unknown), stream);
+        assert_eq!(says(501, "Streaming is not supported."), stream);
+        assert_eq!(says(404, r#"{"error": {"message": "models/m is not found for API version v1beta"}}"#), None);
+        assert_eq!(says(400, "the upstream server refused it"), None);
+    }
+
+    #[test]
+    fn a_limit_of_output_that_is_refused_is_lowered() {
+        let asks = |limit: u64, message: &str| refuses(json!({"maxOutputTokens": limit}), 400, message);
+        let message = "Unable to submit request because it has a maxOutputTokens value of 100000 but the supported range is from 1 \
+                       (inclusive) to 65537 (exclusive). Update the value and try again.";
+        assert_eq!(asks(100_000, message), Some(Refusal::Output(65_536)));
+        assert_eq!(asks(100_000, "max_output_tokens must be in the range [1, 8192]."), Some(Refusal::Output(8192)));
+        assert_eq!(asks(100, message), None);
+        let mut known = Refused::default();
+        known.note(Refusal::Output(5));
+        assert_eq!(Gemini.body(&request(), &known)["generationConfig"]["maxOutputTokens"], 5);
+    }
+
+    #[test]
+    fn answers_and_their_tokens() {
+        let body = json!({
+            "candidates": [{"content": {"role": "model", "parts": [{"text": "hm", "thought": true}, {"text": "h"}, {"text": "i"}]},
+                "finishReason": "STOP", "index": 0}],
+            "usageMetadata": {"promptTokenCount": 4612, "cachedContentTokenCount": 3765, "candidatesTokenCount": 10,
+                "thoughtsTokenCount": 258, "totalTokenCount": 4880, "serviceTier": "standard"},
+            "modelVersion": "gemini-3.8-flash", "responseId": "r2",
+        });
+        let good = answer(&body);
+        assert_eq!((good.text.as_str(), good.stop, good.request_id.as_deref()), ("hi", Stop::End, Some("r2")));
+        assert_eq!(good.usage, Usage { input: 4612, cached: 3765, output: 268, reasoning: 258, ..Usage::default() });
+        // Thinking used the limit.
+        let empty = answer(&json!({"candidates": [{"finishReason": "MAX_TOKENS", "index": 0}],
+            "usageMetadata": {"promptTokenCount": 9, "thoughtsTokenCount": 100}}));
+        assert_eq!((empty.text.as_str(), empty.stop, empty.usage.output), ("", Stop::Length, 100));
+        // A stream without `alt=sse`.
+        let piece = |text: &str| json!({"candidates": [{"content": {"parts": [{"text": text}]}}]});
+        let listed = answer(&json!([piece("a"), piece("b"), {"candidates": [{"finishReason": "STOP"}]}]));
+        assert_eq!((listed.text.as_str(), listed.stop), ("ab", Stop::End));
+    }
+
+    #[test]
+    fn why_an_answer_ended_is_read() {
+        for reason in ["SAFETY", "RECITATION", "LANGUAGE", "BLOCKLIST", "PROHIBITED_CONTENT", "SPII", "MODEL_ARMOR"] {
+            let stopped = answer(&json!({"candidates": [{"finishReason": reason}]})).stop;
+            assert!(matches!(&stopped, Stop::Refused(why) if why.contains(reason)), "{stopped:?}");
+        }
+        for reason in ["OTHER", "MALFORMED_FUNCTION_CALL", "UNEXPECTED_TOOL_CALL", "MALFORMED_RESPONSE", "NEW_ONE"] {
+            let stopped = answer(&json!({"candidates": [{"finishReason": reason}]})).stop;
+            assert!(matches!(&stopped, Stop::Garbled(why) if why.contains(reason)), "{stopped:?}");
+        }
+        assert_eq!(stop("SAFETY", Some("no")), Stop::Refused("no".into()));
+        let blocked = answer(&json!({"promptFeedback": {"blockReason": "SAFETY", "safetyRatings": []}})).stop;
+        assert_eq!(blocked, Stop::Refused("the provider's safeguards stopped the prompt (SAFETY)".into()));
+        let words = json!({"promptFeedback": {"blockReason": "OTHER", "blockReasonMessage": "no"}});
+        assert_eq!(answer(&words).stop, Stop::Refused("no".into()));
+        let garbled = |body: &str| Gemini.answer(&json!({}), &reply(200, body, &[])).unwrap().stop;
+        for body in ["<html>", r#"{"candidates": [{"con"#, "", "{}", "[]"] {
+            assert!(matches!(garbled(body), Stop::Garbled(_)), "{body}");
+        }
+    }
+
+    #[test]
+    fn failures_by_what_can_be_done() {
+        for (status, name, kind) in [
+            (400, "INVALID_ARGUMENT", FailureKind::Rejected),
+            (400, "FAILED_PRECONDITION", FailureKind::Refused),
+            (403, "PERMISSION_DENIED", FailureKind::Refused),
+            (404, "NOT_FOUND", FailureKind::Refused),
+            (429, "RESOURCE_EXHAUSTED", FailureKind::Limited),
+            (499, "CANCELLED", FailureKind::Server),
+            (500, "INTERNAL", FailureKind::Server),
+            (503, "UNAVAILABLE", FailureKind::Server),
+            (504, "DEADLINE_EXCEEDED", FailureKind::Server),
+        ] {
+            let failure = fails(status, name, "words", Value::Null);
+            assert_eq!((failure.kind, failure.message.as_str(), failure.status), (kind, "words", Some(status)));
+            assert_eq!(failure.request_id.as_deref(), Some("r1"));
+            // With a good status its code says the same, in an object or a list.
+            let error = json!({"error": {"code": status, "message": "words", "status": name}});
+            for body in [error.clone(), json!([error])] {
+                let in_body = Gemini.answer(&json!({}), &reply(200, &body.to_string(), &[])).unwrap_err();
+                assert_eq!((in_body.kind, in_body.status), (kind, Some(200)), "{name}");
+            }
+        }
+        let long = "The input token count (1200293) exceeds the maximum number of tokens allowed (1048576).";
+        assert_eq!(fails(400, "INVALID_ARGUMENT", long, Value::Null).kind, FailureKind::Rejected);
+        let page = Gemini.answer(&json!({}), &reply(502, "<html>bad gateway", &[])).unwrap_err();
+        assert!(page.message.contains("bad gateway") && page.kind == FailureKind::Server);
+    }
+
+    #[test]
+    fn a_bad_key_is_a_status_400() {
+        let info = json!([{"@type": "type.googleapis.com/google.rpc.ErrorInfo", "reason": "API_KEY_INVALID",
+            "domain": "googleapis.com", "metadata": {"service": "generativelanguage.googleapis.com"}}]);
+        let kind = |message: &str, details: Value| fails(400, "INVALID_ARGUMENT", message, details).kind;
+        assert_eq!(kind("API key expired. Please renew the API key.", info), FailureKind::Key);
+        assert_eq!(kind("API key not valid. Please pass a valid API key.", Value::Null), FailureKind::Key);
+        assert!(fails(400, "INVALID_ARGUMENT", "API key not valid.", Value::Null).is_final());
+    }
+
+    #[test]
+    fn patience_as_asked_in_the_body() {
+        let quota = |id: &str| {
+            json!({"@type": "type.googleapis.com/google.rpc.QuotaFailure", "violations": [
+            {"quotaMetric": "m", "quotaId": "GenerateRequestsPerMinutePerProjectPerModel-FreeTier"}, {"quotaId": id, "quotaValue": "10"}]})
+        };
+        let info = |delay: &str| json!({"@type": "type.googleapis.com/google.rpc.RetryInfo", "retryDelay": delay});
+        let limited = |details: Value| fails(429, "RESOURCE_EXHAUSTED", "words", details);
+        let minute = limited(json!([quota("GenerateContentInputTokensPerModelPerMinute-FreeTier"), info("48s")]));
+        assert_eq!((minute.kind, minute.retry_after), (FailureKind::Limited, Some(Duration::from_secs(48))));
+        assert_eq!(limited(json!([info("1.5s")])).retry_after, Some(Duration::from_millis(1500)));
+        for delay in ["soon", "-1s", "infs", "1e99s", ""] {
+            assert_eq!(limited(json!([info(delay)])).retry_after, None, "{delay}");
+        }
+        assert_eq!(limited(Value::Null).retry_after, None);
+        // A day's quota comes back in the night, whatever it says.
+        let day = limited(json!([quota("GenerateRequestsPerDayPerProjectPerModel-FreeTier"), info("48s")]));
+        assert_eq!(day.kind, FailureKind::Refused);
+        let message = "the day's quota is used up (GenerateRequestsPerDayPerProjectPerModel-FreeTier): words";
+        assert_eq!(day.message, message);
+        // Nor does any wait help where there is no quota, or no money.
+        for message in [
+            "Quota exceeded for metric: generate_content_free_tier_requests, limit: 0, model: gemini-2.5-pro",
+            "Your prepayment credits are depleted.",
+            "Your project has exceeded its spending cap.",
+        ] {
+            assert_eq!(fails(429, "RESOURCE_EXHAUSTED", message, Value::Null).kind, FailureKind::Refused, "{message}");
+        }
+        let less = "Quota exceeded for metric: m, limit: 20, model: gemini-2.5-pro";
+        assert_eq!(fails(429, "RESOURCE_EXHAUSTED", less, Value::Null).kind, FailureKind::Limited);
+    }
+}
