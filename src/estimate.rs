@@ -117,6 +117,18 @@ pub fn sent(request: &Request, counter: Counter) -> u64 {
     messages + schema + OF_AN_ANSWER
 }
 
+/// Prompts of fewer tokens than these have room everywhere.
+const SHORT: u64 = 1000;
+
+/// The tokens of a prompt, if its provider counted far fewer: some servers cut silently what is longer than their window. Makers count
+/// otherwise, but hardly by a third; what looks like that by its length is counted by words.
+pub fn unread(request: &Request, counted: u64) -> Option<u64> {
+    let is_far_fewer = |sent: u64| sent >= SHORT && counted.saturating_mul(3) < sent.saturating_mul(2);
+    let words = || request.messages.iter().map(|message| Counter::Words.count(&message.text)).sum::<u64>();
+    let looks_so = counted > 0 && is_far_fewer(sent(request, Counter::Length));
+    looks_so.then(words).filter(|words| is_far_fewer(*words))
+}
+
 fn schema(request: &Request) -> String {
     request.schema.as_ref().map(Value::to_string).unwrap_or_default()
 }
@@ -224,6 +236,20 @@ mod tests {
         assert_eq!(room(4000, Some(994), Some(2000), &ledger), Room::TooLong(2001, 2000));
         ledger.note_prompt("m", "length", 100, 200);
         assert_eq!(room(4000, None, Some(2000), &ledger), Room::TooLong(2014, 2000));
+    }
+
+    #[test]
+    #[cfg(feature = "tokenizer")]
+    fn a_prompt_that_was_read_in_part_is_known_by_its_count() {
+        let request = Request::new(&[&ask(&"word by word ".repeat(2000), None)]);
+        let words = Counter::Words.count(&request.messages[0].text);
+        assert!(words > 5900, "{words}");
+        assert_eq!(unread(&request, 3900), Some(words));
+        // Who says nothing, who counts a little otherwise, and what is short.
+        assert_eq!((unread(&request, 0), unread(&request, words * 3 / 4)), (None, None));
+        assert_eq!(unread(&Request::new(&[&ask("word", None)]), 1), None);
+        // What only looks long is counted: a token is many letters here.
+        assert_eq!(unread(&Request::new(&[&ask(&" ".repeat(20_000), None)]), 700), None);
     }
 
     #[test]

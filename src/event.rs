@@ -119,6 +119,17 @@ pub enum Event {
         /// What.
         what: String,
     },
+    /// A provider counted far fewer tokens than a prompt has: it may have read only a part of it.
+    Unread {
+        /// The request.
+        request: usize,
+        /// The provider.
+        provider: String,
+        /// The tokens that it counted.
+        counted: u64,
+        /// Those that were sent.
+        sent: u64,
+    },
     /// A request of several tasks did not deliver these; they are asked for again, or fail.
     FellBack {
         /// The request.

@@ -1,7 +1,7 @@
-//! What requests took in earlier runs, so far as it says what the next will take: how a model's maker counts tokens, and how long a
-//! rule's results are. Values only; never a part of a key or a verdict.
+//! What requests took in earlier runs, so far as it says what the next will take: how a model's maker counts tokens, how long a
+//! rule's results are, and what servers refuse. Values only; never a part of a key or a verdict.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
@@ -13,6 +13,20 @@ pub struct Ledger {
     models: BTreeMap<String, Counted>,
     /// By rule.
     rules: BTreeMap<String, Results>,
+    /// By server, under a digest of its address, and there by model.
+    servers: BTreeMap<String, BTreeMap<String, Refuses>>,
+}
+
+/// What a server refuses of requests to one of its models.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Refuses {
+    /// Parts of a request, by the names that its format has for them.
+    pub parts: BTreeSet<String>,
+    /// The most tokens that an answer may have.
+    pub most_output: Option<u64>,
+    /// When the first of it was found out, in days since 1970.
+    since: u64,
 }
 
 /// Tokens of prompts, twice counted.
@@ -51,13 +65,16 @@ pub struct Expected {
 /// The tokens of a result of which nothing is known: a page of text, or a source file.
 const UNKNOWN: u64 = 500;
 
+/// For how many days a server is not asked again for what it refused: it may be another by then.
+const REMEMBERED: u64 = 7;
+
 /// Where sums are halved, so that what was long ago counts for less.
 const ENOUGH: u64 = 50_000_000;
 
 impl Ledger {
     /// Whether nothing is known.
     pub fn is_empty(&self) -> bool {
-        self.models.is_empty() && self.rules.is_empty()
+        self.models.is_empty() && self.rules.is_empty() && self.servers.is_empty()
     }
 
     /// How many tokens of a model's maker come to one of ours, counted by `by`: 1 for a model that was never asked.
@@ -81,6 +98,31 @@ impl Ledger {
         self.rules.get(rule).filter(|of| of.results > 0).map(|of| of.input.div_ceil(of.results))
     }
 
+    /// What a server refuses, by model.
+    pub fn refused(&self, server: &str) -> impl Iterator<Item = (&String, &Refuses)> {
+        self.servers.get(server).into_iter().flatten()
+    }
+
+    /// Notes what a server refuses of requests to a model; whether it is news.
+    pub fn note_refused(&mut self, server: &str, model: &str, refuses: Refuses, today: u64) -> bool {
+        let known = self.servers.get(server).and_then(|models| models.get(model));
+        let since = known.map_or(today, |known| known.since);
+        let refuses = Refuses { since, ..refuses };
+        if known == Some(&refuses) {
+            return false;
+        }
+        self.servers.entry(server.to_owned()).or_default().insert(model.to_owned(), refuses);
+        true
+    }
+
+    /// Forgets what servers refused too long ago.
+    pub fn forget(&mut self, today: u64) {
+        // A day that is yet to come was written by a clock that was wrong.
+        let is_known = |refuses: &Refuses| refuses.since <= today && today - refuses.since < REMEMBERED;
+        self.servers.values_mut().for_each(|models| models.retain(|_, refuses| is_known(refuses)));
+        self.servers.retain(|_, models| !models.is_empty());
+    }
+
     /// Notes a request's prompt: what was estimated, without correction, and what the provider says that it was.
     pub fn note_prompt(&mut self, model: &str, by: &str, estimated: u64, counted: u64) {
         if estimated == 0 || counted == 0 {
@@ -102,6 +144,13 @@ impl Ledger {
         if output > 0 {
             self.rules.entry(rule.to_owned()).or_default().note(input, output);
         }
+    }
+}
+
+impl Refuses {
+    /// Nothing was known of it before.
+    pub fn new(parts: BTreeSet<String>, most_output: Option<u64>) -> Refuses {
+        Refuses { parts, most_output, since: 0 }
     }
 }
 
@@ -184,6 +233,30 @@ mod tests {
         assert_eq!((like(&[90, 30], Some(70)), like(&[], None)), (Some((60, 70)), None));
         assert_eq!(ledger.usual_input("r"), Some(40));
         assert_eq!(ledger.usual_input("s"), None);
+    }
+
+    #[test]
+    fn what_a_server_refuses_is_remembered_for_a_week() {
+        let mut ledger = Ledger::default();
+        let refuses = |parts: &[&str], most_output| Refuses {
+            parts: parts.iter().map(|part| (*part).to_owned()).collect(),
+            most_output,
+            since: 0,
+        };
+        assert!(ledger.note_refused("s", "m", refuses(&["seed"], None), 100));
+        assert!(!ledger.note_refused("s", "m", refuses(&["seed"], None), 101));
+        // What is found out later is forgotten with the rest.
+        assert!(ledger.note_refused("s", "m", refuses(&["seed", "stop"], Some(9)), 104));
+        let known: Vec<_> =
+            ledger.refused("s").map(|(model, refuses)| (model.clone(), refuses.parts.len(), refuses.since)).collect();
+        assert_eq!(known, [("m".to_owned(), 2, 100)]);
+        assert_eq!(ledger.refused("t").count(), 0);
+        let after = |today| {
+            let mut later = ledger.clone();
+            later.forget(today);
+            later.is_empty()
+        };
+        assert_eq!([100, 106, 107, 99].map(after), [false, false, true, true]);
     }
 
     #[test]

@@ -8,7 +8,7 @@ use super::asking::{self, Asked, Checked, Failed, NOT_AGAIN, Origin, Told};
 use super::making::{Good, Ready};
 use super::rounds::{Asking, May};
 use super::running::Unfit;
-use super::{Pooled, Run, Underway, budget, pool};
+use super::{Pooled, Run, Underway, budget, estimates, pool};
 use crate::batch::Batch;
 use crate::error::{Code, Error};
 use crate::estimate::Room;
@@ -218,6 +218,11 @@ impl Run<'_> {
                 let cancel = self.options.cancel.clone();
                 let provider = Provider::new(declared, &self.shared.root, env, &self.options.trusted_hosts, cancel);
                 let pool = pool("genmake-request", declared.in_flight)?;
+                if let Ok(provider) = &provider {
+                    for (model, refuses) in self.shared.ledger().refused(&estimates::server(declared)) {
+                        provider.learn(model, refuses.parts.iter().cloned(), refuses.most_output);
+                    }
+                }
                 let provider = provider.map(Arc::new);
                 let pooled = Pooled { provider, pool, free: declared.in_flight, waiting: VecDeque::new() };
                 self.providers.entry(declared.name.clone()).or_insert(pooled)
@@ -268,6 +273,10 @@ impl Run<'_> {
         let lengths: Vec<u64> = answered.results.iter().map(length).collect();
         let shares = shares(answered.usage, &lengths);
         self.note(&batch, &answered, &shares);
+        if let Some(sent) = answered.unread {
+            let (counted, provider) = (answered.usage.input, provider.clone());
+            (self.emit)(Event::Unread { request: request.unwrap_or_default(), provider, counted, sent });
+        }
         let count = answered.results.iter().filter(|result| matches!(result, Ok(Ok(_)))).count();
         let number = request.unwrap_or_default();
         let from = Origin { provider: provider.clone(), id: answered.id, usage: answered.usage };
@@ -322,7 +331,10 @@ impl Run<'_> {
     fn note(&mut self, batch: &Batch, answered: &asking::Answered, shares: &[Usage]) {
         let ledger = self.ledger.get_or_insert_with(|| self.shared.ledger().clone());
         let (by, sent) = answered.sent;
-        ledger.note_prompt(&answered.model, by, sent, answered.usage.input);
+        // What was read in part says nothing of how it is counted.
+        if answered.unread.is_none() {
+            ledger.note_prompt(&answered.model, by, sent, answered.usage.input);
+        }
         for ((task, result), share) in batch.tasks.iter().zip(&answered.results).zip(shares) {
             if matches!(result, Ok(Ok(_))) {
                 let own = if shares.len() > 1 { llm::unframed(share.output) } else { share.output };

@@ -62,6 +62,8 @@ pub(super) struct Answered {
     pub price: Option<Price>,
     /// The tokens that were sent as they are counted here, and by what.
     pub sent: (&'static str, u64),
+    /// The tokens of a prompt of which the provider counted so few that it may have read only a part of it.
+    pub unread: Option<u64>,
     /// The provider's name for the request.
     pub id: Option<String>,
 }
@@ -176,7 +178,8 @@ impl Job {
         let counter = self.shared.counter(self.batch.tasks[0]);
         let sent = (counter.name(), estimate::sent(&request, counter));
         let (usage, id) = (answer.usage, answer.request_id);
-        Ok(Answered { results, strays, why, usage, price, sent, id, model: request.model })
+        let unread = estimate::unread(&request, usage.input);
+        Ok(Answered { results, strays, why, usage, price, sent, unread, id, model: request.model })
     }
 }
 

@@ -1,12 +1,14 @@
 //! What requests will take, by what is known of their models and of results before.
 
-use super::Shared;
+use super::{Run, Shared};
+use crate::digest::Framed;
 use crate::error::{Code, Error};
 use crate::estimate::{Estimate, Means, Room};
 use crate::files::Files;
 use crate::graph::TaskId;
-use crate::ledger::{Expected, Ledger};
+use crate::ledger::{Expected, Ledger, Refuses};
 use crate::llm::{Ask, Request};
+use crate::manifest;
 use crate::models::Model;
 use crate::path::RelPath;
 use crate::plan::{self, bug};
@@ -23,6 +25,26 @@ impl plan::Experience for Shared {
 
     fn expected_output(&self, id: TaskId, ask: &Ask) -> u64 {
         self.expected(id, ask, &plan::Experience::model(self, id, &ask.model)).usual
+    }
+}
+
+/// The name under which it is noted what a server refuses: nobody reads its address there.
+pub(super) fn server(declared: &manifest::Provider) -> String {
+    Framed::new("server-1").field(declared.api.name()).field(&declared.base_url).finish().short()
+}
+
+impl Run<'_> {
+    /// What servers refused is for the next run to know.
+    pub(super) fn note_refused(&mut self) {
+        let providers = self.providers.iter().filter_map(|(name, pooled)| Some((name, pooled.provider.as_ref().ok()?)));
+        for (name, provider) in providers {
+            let Some(declared) = self.shared.graph.manifest.providers.get(name) else { continue };
+            for (model, parts, most_output) in provider.refused() {
+                let refuses = Refuses::new(parts, most_output);
+                let ledger = self.ledger.get_or_insert_with(|| self.shared.ledger().clone());
+                ledger.note_refused(&server(declared), &model, refuses, store::today());
+            }
+        }
     }
 }
 

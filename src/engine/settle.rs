@@ -34,6 +34,7 @@ impl PartOf {
 
 impl Run<'_> {
     pub(super) fn settle(&mut self, whole: bool) -> Result<(), Error> {
+        self.note_refused();
         let mut ends = (0..self.shared.graph.tasks.len()).map(|task| self.schedule.end_of(task));
         let is_all = ends.all(|end| end == Some(End::Done));
         let is_settled = whole && is_all && !self.interrupted && !self.orphans_left && !self.options.frozen;

@@ -223,6 +223,15 @@ impl Api {
         }
     }
 
+    /// Its name in a Genfile.
+    pub fn name(self) -> &'static str {
+        match self {
+            Api::OpenAi => "openai",
+            Api::OpenAiResponses => "openai-responses",
+            Api::Anthropic => "anthropic",
+        }
+    }
+
     /// The address of whoever made it.
     pub(super) fn base_url(self) -> &'static str {
         match self {

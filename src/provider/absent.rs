@@ -1,5 +1,6 @@
 //! Providers where the crate is built without the `net` feature: there are none.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use super::round::{Entry, Returned, Sought, Standing};
@@ -27,6 +28,14 @@ impl Provider {
         let message =
             format!("provider `{}` cannot be asked: genmake is built without the `net` feature", declared.name);
         Err(Error::new(Code::Offline, message).at(declared.place.clone()))
+    }
+
+    /// Nothing is asked.
+    pub fn learn(&self, _: &str, _: impl IntoIterator<Item = String>, _: Option<u64>) {}
+
+    /// Nothing was refused.
+    pub fn refused(&self) -> Vec<(String, BTreeSet<String>, Option<u64>)> {
+        Vec::new()
     }
 
     /// Nothing is to be brought up.

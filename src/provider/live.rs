@@ -1,6 +1,6 @@
 //! A provider over the network: key, address, retries, and `start:`.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
@@ -86,6 +86,26 @@ impl Provider {
             root: root.to_path_buf(),
             cancel,
         })
+    }
+
+    /// Learns what the server refused of requests to a model in earlier runs.
+    pub fn learn(&self, model: &str, parts: impl IntoIterator<Item = String>, most_output: Option<u64>) {
+        let mut refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
+        let of_model = refused.entry(model.to_owned()).or_default();
+        let parts = parts.into_iter().map(Refusal::Part);
+        for refusal in parts.chain(most_output.map(Refusal::Output)) {
+            of_model.note(refusal);
+        }
+    }
+
+    /// What the server is known to refuse, by model: parts of requests, and answers of more tokens than so many.
+    pub fn refused(&self) -> Vec<(String, BTreeSet<String>, Option<u64>)> {
+        let refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
+        let of_model = |(model, refused): (&String, &Refused)| {
+            let (parts, most_output) = refused.lasting();
+            (!parts.is_empty() || most_output.is_some()).then(|| (model.clone(), parts, most_output))
+        };
+        refused.iter().filter_map(of_model).collect()
     }
 
     /// Sends a request, again where that helps, and waits for the answer. `hear` gets its text as it comes; what breaks off after

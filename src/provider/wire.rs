@@ -91,6 +91,11 @@ impl Refused {
         }
     }
 
+    /// What is worth remembering of it: what one schema was refused for concerns no other run.
+    pub fn lasting(&self) -> (BTreeSet<String>, Option<u64>) {
+        (self.parts.iter().filter(|part| !part.contains('{')).cloned().collect(), self.most_output)
+    }
+
     /// How many tokens an answer may have, where so many are wanted.
     pub fn most_output(&self, wanted: u64) -> u64 {
         [self.most_output, self.room].into_iter().flatten().fold(wanted, u64::min)
@@ -181,6 +186,8 @@ pub(super) mod tests {
         assert!(refused.note(Refusal::Output(50)) && refused.note(Refusal::Output(20)));
         assert!(!refused.note(Refusal::Output(20)) && !refused.note(Refusal::Output(90)));
         assert_eq!((refused.most_output(100), refused.most_output(10)), (20, 10));
+        refused.note(Refusal::Part("strict {}".to_owned()));
+        assert_eq!(refused.lasting(), (["stream".to_owned()].into(), Some(20)));
         assert!(refused.note(Refusal::Room(15)) && !refused.note(Refusal::Room(15)));
         assert_eq!((refused.most_output(100), refused.most_output(10)), (15, 10));
     }

@@ -28,7 +28,7 @@ pub use gc::{Freed, Needed};
 pub use glance::{Glance, Part};
 pub use guard::Guard;
 pub use journal::{Journal, Record};
-pub use ledger::{read_ledger, write_ledger};
+pub use ledger::{read_ledger, today, write_ledger};
 pub use observed::Observed;
 pub use outputs::{Write, replace_output, write_output, write_outputs};
 pub use read::WorkTree;

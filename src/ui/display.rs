@@ -34,6 +34,8 @@ pub struct Display {
     /// Requests under way.
     waiting: BTreeSet<usize>,
     tokens: (u64, u64),
+    /// The providers of which it was said that they may not read all.
+    unread: BTreeSet<String>,
     /// What was said last: an error that ten tasks share is said once.
     last_error: Option<Error>,
 }
@@ -49,7 +51,8 @@ impl Display {
             bar
         });
         let silent = progress == Progress::None;
-        Display { bar, silent, brief: false, verbose, waiting: BTreeSet::new(), tokens: (0, 0), last_error: None }
+        let (waiting, unread) = (BTreeSet::new(), BTreeSet::new());
+        Display { bar, silent, brief: false, verbose, waiting, tokens: (0, 0), unread, last_error: None }
     }
 
     /// Shows only errors, and one line at the end.
@@ -98,6 +101,14 @@ impl Display {
                 );
             }
             Event::Warned { what, .. } => self.line("warning", what),
+            Event::Unread { request, provider, counted, sent } if self.unread.insert(provider.clone()) => self.line(
+                "warning",
+                &format!(
+                    "request {request}: {provider} counted {counted} tokens of about {sent}, and may not have read the rest: \
+                     raise its context window, and say `limits: {{context: …}}`"
+                ),
+            ),
+            Event::Unread { .. } => {}
             Event::RequestFailed { request, .. } => drop(self.waiting.remove(request)),
             Event::FellBack { request, missing, why, again: true } => {
                 let names: Vec<&str> = missing.iter().map(crate::path::RelPath::as_str).collect();

@@ -7,6 +7,7 @@ mod batches;
 mod bombs;
 mod checks;
 mod commands;
+mod compatible;
 mod context;
 #[cfg(unix)]
 mod damage;
