@@ -229,6 +229,7 @@ impl Api {
             Api::OpenAi => "openai",
             Api::OpenAiResponses => "openai-responses",
             Api::Anthropic => "anthropic",
+            Api::Gemini => "gemini",
         }
     }
 

@@ -10,6 +10,7 @@ use std::time::Duration;
 use serde_json::{Map, Value, json};
 
 use super::http::Reply;
+use super::keep::{Keeper, Made};
 use super::parts::Parts;
 use super::wire::{self, Pieces, Refusal, Refused, Wire};
 use super::{Failure, FailureKind, looser};
@@ -41,6 +42,12 @@ const BUDGETS: &[(&str, u64)] = &[
 /// What is said with status 429 when no wait helps.
 const OUT_OF_MONEY: &[&str] =
     &["prepayment credits are depleted", "spending cap", "limit: 0,", "limit: 0\n", "have a free quota tier"];
+
+/// Where prefixes are kept.
+const CACHES: &str = "cachedContents";
+
+/// For how long, if the run does not take them away itself. What is kept is paid for by the time.
+const KEPT_FOR: &str = "600s";
 
 /// What is said of a request whose schema has too many bounds, and of others.
 const BARE: &str = "request contains an invalid argument";
@@ -152,6 +159,63 @@ impl Wire for Gemini {
 
     fn pieces(&self, _: &Value) -> Box<dyn Pieces> {
         Box::<Parts>::default()
+    }
+
+    fn keeper(&self) -> Option<&dyn Keeper> {
+        Some(self)
+    }
+}
+
+impl Keeper for Gemini {
+    fn make(&self, request: &Request, refused: &Refused) -> Option<(String, Value)> {
+        let (system, _) = said(request, refused);
+        // Only what is Google's own can be kept.
+        let is_own = !request.model.contains('/') || request.model.starts_with("models/");
+        if system.is_empty() || !is_own || refused.has(CACHES) {
+            return None;
+        }
+        let model = format!("models/{}", request.model.trim_start_matches("models/"));
+        let body =
+            json!({"model": model, "systemInstruction": {"parts": system}, "ttl": KEPT_FOR, "displayName": "genmake"});
+        Some((format!("/{CACHES}"), body))
+    }
+
+    fn made(&self, reply: &Reply) -> Made {
+        let body: Option<Value> = serde_json::from_slice(&reply.body).ok();
+        let at = |pointer: &str| body.as_ref().and_then(|body| body.pointer(pointer));
+        let is_name = |name: &&str| {
+            let id = name.strip_prefix(CACHES).and_then(|name| name.strip_prefix('/')).unwrap_or_default();
+            !id.is_empty() && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'))
+        };
+        if let (200..300, Some(name)) = (reply.status, at("/name").and_then(Value::as_str).filter(is_name)) {
+            let tokens = wire::tokens(at("/usageMetadata/totalTokenCount")).unwrap_or(0);
+            return Made::Kept(name.to_owned(), tokens);
+        }
+        let message = at("/error/message").and_then(Value::as_str).unwrap_or_default().to_ascii_lowercase();
+        let is_too_small = ["too small", "minimum token count"].iter().any(|words| message.contains(words));
+        match reply.status {
+            400..500 if !is_too_small => Made::Refused(Refusal::Part(CACHES.to_owned())),
+            _ => Made::Not,
+        }
+    }
+
+    fn read(&self, body: &mut Value, name: &str) {
+        if let Value::Object(body) = body {
+            body.shift_remove("systemInstruction");
+            body.insert("cachedContent".to_owned(), name.into());
+        }
+    }
+
+    fn is_gone(&self, reply: &Reply) -> bool {
+        let says_so = || {
+            let said = String::from_utf8_lossy(&reply.body).to_ascii_lowercase();
+            said.contains("cachedcontent") || said.contains("cached content")
+        };
+        matches!(reply.status, 403 | 404) || (reply.status == 400 && says_so())
+    }
+
+    fn place(&self, name: &str) -> String {
+        format!("/{name}")
     }
 }
 
@@ -580,6 +644,50 @@ mod tests {
         let mut known = Refused::default();
         known.note(Refusal::Output(5));
         assert_eq!(Gemini.body(&request(), &known)["generationConfig"]["maxOutputTokens"], 5);
+    }
+
+    #[test]
+    fn a_prefix_is_kept_by_a_request_of_its_own() {
+        let make =
+            |model: &str, parts: &[&str]| Gemini.make(&Request { model: model.into(), ..request() }, &refused(parts));
+        let parts = json!({"parts": [{"text": "s"}]});
+        let body = json!({"model": "models/m", "systemInstruction": parts, "ttl": "600s", "displayName": "genmake"});
+        assert_eq!(make("m", &[]), Some(("/cachedContents".to_owned(), body)));
+        assert_eq!(make("m", &[]), make("models/m", &[]));
+        assert_eq!(make("tunedModels/m", &[]), None);
+        assert_eq!(make("m", &["cachedContents"]), None);
+        assert_eq!(make("m", &["systemInstruction"]), None);
+        let mut sent = Gemini.body(&request(), &refused(&[]));
+        Gemini.read(&mut sent, "cachedContents/c");
+        assert_eq!((&sent["cachedContent"], sent.get("systemInstruction")), (&json!("cachedContents/c"), None));
+        assert_eq!(sent["contents"][0]["parts"], json!([{"text": "u"}]));
+    }
+
+    #[test]
+    fn what_came_of_keeping_is_read() {
+        let made = |status, body: Value| Gemini.made(&reply(status, &body.to_string(), &[]));
+        let good = json!({"name": "cachedContents/a-1_b", "usageMetadata": {"totalTokenCount": 4096}});
+        assert_eq!(made(200, good), Made::Kept("cachedContents/a-1_b".into(), 4096));
+        for name in ["cachedContents/", "files/a", "cachedContents/a/../b", "cachedContents/a?key=b"] {
+            assert_eq!(made(200, json!({"name": name})), Made::Not, "{name}");
+        }
+        let error = |message: &str| json!({"error": {"message": message}});
+        let small = "Cached content is too small. total_token_count=896, min_total_token_count=1024";
+        assert_eq!(made(400, error(small)), Made::Not);
+        let vertex = "The cached content is of 896 tokens. The minimum token count to start caching is 4096.";
+        assert_eq!(made(400, error(vertex)), Made::Not);
+        assert_eq!(made(503, error("away")), Made::Not);
+        let never = Made::Refused(Refusal::Part("cachedContents".into()));
+        let free = "TotalCachedContentStorageTokensPerModelFreeTier limit exceeded for model m: limit=0, requested=1";
+        assert_eq!(
+            (made(429, error(free)), made(404, error(""))),
+            (never, Made::Refused(Refusal::Part(CACHES.into())))
+        );
+        let is_gone = |status, message: &str| Gemini.is_gone(&reply(status, &error(message).to_string(), &[]));
+        assert!(is_gone(403, "CachedContent not found (or permission denied)") && is_gone(404, ""));
+        assert!(is_gone(400, "Cached content c is expired.") && !is_gone(400, "The input token count (9) exceeds"));
+        assert!(!is_gone(503, "cached content"));
+        assert_eq!(Gemini.place("cachedContents/a"), "/cachedContents/a");
     }
 
     #[test]

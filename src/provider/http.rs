@@ -164,6 +164,14 @@ impl Http {
         Ok(Incoming { head, body: body.into_with_config().limit(MAX_RESULTS).reader() })
     }
 
+    /// Has something taken away; whether anybody answered.
+    pub fn delete(&self, wire: &dyn Wire, path: &str) -> bool {
+        let request = self.agent.delete(format!("{}{path}", self.base_url));
+        let headers = wire.headers(self.key.as_ref().map(|Secret(key)| key.as_str()));
+        let request = headers.into_iter().fold(request, |request, (name, value)| request.header(name, value));
+        request.config().timeout_global(Some(Duration::from_secs(2))).build().call().is_ok()
+    }
+
     /// The next bytes of a reply, as soon as there are any; none at its end.
     pub fn read<'b>(&self, incoming: &mut Incoming, buffer: &'b mut [u8]) -> Result<&'b [u8], Failure> {
         let read = incoming.body.read(buffer).map_err(|e| self.failure(&e.into()))?;

@@ -9,6 +9,7 @@ use std::time::Duration;
 use super::anthropic::Anthropic;
 use super::gemini::Gemini;
 use super::http::{self, Http, Incoming, is_loopback};
+use super::keep::Keep;
 use super::openai::OpenAi;
 use super::responses::Responses;
 use super::rounds::{self, Rounds};
@@ -42,6 +43,7 @@ pub struct Provider {
     start: Option<(String, Duration)>,
     /// What the server is known to refuse, by model.
     refused: Mutex<HashMap<String, Refused>>,
+    keep: Keep,
     root: PathBuf,
     pub(super) cancel: Cancel,
 }
@@ -83,6 +85,7 @@ impl Provider {
             server: Mutex::new(None),
             start: declared.start.clone(),
             refused: Mutex::default(),
+            keep: Keep::default(),
             root: root.to_path_buf(),
             cancel,
         })
@@ -153,23 +156,34 @@ impl Provider {
         if let Some(room) = room {
             known.note(room.clone());
         }
-        let body = self.wire.body(request, &known);
+        let mut body = self.wire.body(request, &known);
+        let reading = self.keep.read(&*self.wire, &self.http, request, &known, &mut body).unwrap_or_else(|refusal| {
+            self.note_refused(&request.model, refusal);
+            None
+        });
+        let counted = |answer: Answer| match &reading {
+            Some(reading) => Answer { usage: reading.count(answer.usage), ..answer },
+            None => answer,
+        };
         let incoming = self.http.post(&*self.wire, &self.wire.path(request, &known), &body)?;
         if incoming.is_events() {
-            return Ok(self.listen(incoming, self.wire.pieces(&body), hear)?);
+            return Ok(counted(self.listen(incoming, self.wire.pieces(&body), hear)?));
         }
         let reply = self.http.whole(incoming)?;
         // Another request may have found it out meanwhile: what counts is that this one was sent with it.
         let refusal = self.wire.refusal(&body, &reply).filter(|refusal| known.note(refusal.clone()));
-        let goes_otherwise = refusal.is_some();
+        let lost = reading.as_ref().filter(|_| self.wire.keeper().is_some_and(|keeper| keeper.is_gone(&reply)));
+        let goes_otherwise = refusal.is_some() || lost.is_some();
+        if let Some(reading) = lost {
+            reading.is_lost();
+        }
         if let Some(refusal @ Refusal::Room(_)) = refusal {
             *room = Some(refusal);
         } else if let Some(refusal) = refusal {
-            let mut refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
-            refused.entry(request.model.clone()).or_default().note(refusal);
+            self.note_refused(&request.model, refusal);
         }
         let answer = self.wire.answer(&body, &reply).map_err(|failure| Missed { failure, goes_otherwise })?;
-        let answer = self.without_key(answer);
+        let answer = counted(self.without_key(answer));
         hear(Heard::Text(&answer.text));
         Ok(answer)
     }
@@ -220,14 +234,23 @@ impl Provider {
         }
     }
 
-    /// Ends what `start:` brought up.
+    /// Ends what `start:` brought up, and takes away what the provider keeps.
     pub fn take_down(&self) {
+        if let Some(keeper) = self.wire.keeper() {
+            // Where one is not heard the others are not tried: they go by themselves, later.
+            let _all = self.keep.take().iter().all(|name| self.http.delete(&*self.wire, &keeper.place(name)));
+        }
         drop(self.server.lock().unwrap_or_else(PoisonError::into_inner).take());
     }
 
     /// What the server is known to refuse of requests to a model.
     pub(super) fn refused_by(&self, model: &str) -> Refused {
         self.refused.lock().unwrap_or_else(PoisonError::into_inner).get(model).cloned().unwrap_or_default()
+    }
+
+    fn note_refused(&self, model: &str, refusal: Refusal) {
+        let mut refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
+        refused.entry(model.to_owned()).or_default().note(refusal);
     }
 
     /// A failure without the key, wherever a provider may quote it.

@@ -19,6 +19,8 @@ mod grammar;
 #[cfg(feature = "net")]
 mod http;
 #[cfg(feature = "net")]
+mod keep;
+#[cfg(feature = "net")]
 mod live;
 #[cfg(feature = "net")]
 mod looser;

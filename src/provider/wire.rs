@@ -7,6 +7,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::http::Reply;
+use super::keep::Keeper;
 use super::{Failure, FailureKind};
 use crate::llm::{Answer, Request, Usage};
 
@@ -32,6 +33,11 @@ pub(super) trait Wire: Send + Sync {
 
     /// An answer to that body that will come in pieces.
     fn pieces(&self, sent: &Value) -> Box<dyn Pieces>;
+
+    /// How prefixes are kept under names, if they are.
+    fn keeper(&self) -> Option<&dyn Keeper> {
+        None
+    }
 }
 
 /// An answer that comes in pieces. Its text goes to whoever listens.

@@ -175,6 +175,108 @@ fn what_google_kept_by_itself_is_counted() {
     assert!(sent(&server, "/cachedContent").iter().all(Value::is_null));
 }
 
+// ---- contents that are kept ----
+
+/// Tasks with a prefix that is long enough to be kept, two to a request, and a report.
+fn with_a_long_prefix(server: &Server, tasks: usize) -> Project {
+    let head = "version: 1\nprovider: p\nproviders: {p: {api: gemini, model: gemini-2.5-flash, base_url: \"{base_url}\", in_flight: 1, prices: {input: 0.3, output: 2.5, cache_read: 0.03}}}\n";
+    let items: Vec<String> = (1..=tasks).map(|task| task.to_string()).collect();
+    let rule = format!("  r: {{foreach: [{}], prompt: x.prompt, output: \"{{{{item}}}}\"}}\n", items.join(", "));
+    let system = "Say nothing that is not so. ".repeat(400);
+    Project::new()
+        .genfile_for(server, &format!("{head}batching: {{max_batch_size: 2}}\nrules:\n{rule}"))
+        .file("x.prompt", &format!("{{{{role \"system\"}}}}{system}{{{{role \"user\"}}}}{{{{item}}}}\n"))
+}
+
+/// The contents that each request reads; empty for one that is sent whole.
+fn reads(server: &Server) -> Vec<String> {
+    let requests = server.requests();
+    let read = |body: &Value| {
+        let name = body["cachedContent"].as_str().unwrap_or_default();
+        assert_eq!(name.is_empty(), body["systemInstruction"].is_object(), "a prefix is said once");
+        name.trim_start_matches("cachedContents/").to_owned()
+    };
+    requests.iter().map(|request| read(&request.body)).collect()
+}
+
+#[test]
+fn a_prefix_is_kept_under_a_name_while_the_run_lasts() {
+    let server = Server::start();
+    server.keeps_contents(1024);
+    let p = with_a_long_prefix(&server, 9);
+    p.run(["--report", "report.json"]).exits(0);
+    // Also the last, which is alone of its size.
+    assert_eq!(reads(&server), ["c1", "c1", "c1", "c1", "c1"]);
+    let (asked, body, left) = server.contents();
+    assert_eq!((asked, left), (1, 0));
+    assert_eq!((&body["model"], &body["ttl"]), (&json!("models/gemini-2.5-flash"), &json!("600s")));
+    let report: Value = serde_json::from_str(&p.read("report.json")).expect("a report is JSON");
+    let (llm, told) = (&report["llm"], server.told());
+    assert_eq!(told.cached, 5 * told.cache_write);
+    assert_eq!((&llm["cached_input_tokens"], &llm["input_tokens"]), (&json!(told.cached), &json!(told.input)));
+    assert_eq!((&llm["cache_write_tokens"], &llm["output_tokens"]), (&json!(told.cache_write), &json!(told.output)));
+    let input = (told.input - told.cached) as f64 * 0.3 + told.cached as f64 * 0.03;
+    let (cost, said) = ((input + told.output as f64 * 2.5) / 1e6, llm["cost_usd"].as_f64().expect("a number"));
+    assert!((said - cost).abs() < 1e-5, "{said} is not {cost}");
+}
+
+#[test]
+fn what_nobody_reads_again_or_is_too_short_is_not_kept() {
+    for (tasks, is_long) in [(1, true), (2, true), (3, true), (9, false)] {
+        let server = Server::start();
+        server.keeps_contents(1024);
+        let p = with_a_long_prefix(&server, tasks);
+        if !is_long {
+            p.edit("x.prompt", "{{role \"system\"}}Be brief.{{role \"user\"}}{{item}}\n");
+        }
+        p.run([]).exits(0);
+        assert_eq!(server.contents().0, 0, "{tasks} tasks");
+    }
+}
+
+#[test]
+fn what_is_gone_is_made_anew_once() {
+    let server = Server::start();
+    server.keeps_contents(1024);
+    let p = with_a_long_prefix(&server, 8);
+    // Between two requests of the run, twice.
+    let forgetful = std::sync::Arc::new(server);
+    let weak = std::sync::Arc::downgrade(&forgetful);
+    forgetful.each(move |number, _| {
+        if let (1 | 3, Some(server)) = (number, weak.upgrade()) {
+            server.forget_contents();
+        }
+        None
+    });
+    p.run([]).exits(0);
+    assert_eq!(reads(&forgetful), ["c1", "c1", "c2", "c2", "", ""]);
+    assert_eq!((forgetful.contents().0, forgetful.contents().2), (2, 0));
+}
+
+#[test]
+fn a_run_that_fails_takes_away_what_was_kept() {
+    let server = Server::start();
+    server.keeps_contents(1024);
+    server.script([Act::Default, Act::unauthorized()]);
+    with_a_long_prefix(&server, 8).run([]).exits(2);
+    let (asked, _, left) = server.contents();
+    assert_eq!((asked, left, server.count()), (1, 0, 2));
+}
+
+#[test]
+fn where_nothing_is_kept_everything_is_sent_whole() {
+    // Google counts otherwise than we do, and gateways know nothing of it.
+    for least in [Some(100_000), None] {
+        let server = Server::start();
+        if let Some(least) = least {
+            server.keeps_contents(least);
+        }
+        let p = with_a_long_prefix(&server, 8);
+        p.run([]).exits(0);
+        assert_eq!((reads(&server), server.contents().0), (vec![String::new(); 4], 1));
+    }
+}
+
 // ---- what it says when it says no ----
 
 /// One page is asked for, and this comes: so many requests are sent, and this is said.

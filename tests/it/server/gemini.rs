@@ -40,6 +40,39 @@ pub fn error(act: &Act) -> Act {
     Act::Status { code, headers, body: body.to_string() }
 }
 
+/// Contents that are kept, or are not.
+pub fn keep(state: &mut State, body: Value) -> Response {
+    let tokens = tokens(content_text(&body["systemInstruction"]["parts"]).chars().count());
+    let model = body["model"].clone();
+    state.contents_asked.push(body);
+    let failed = |code: u16, status: &str, message: &str| {
+        Response::json(code, &json!({"error": {"code": code, "message": message, "status": status}}))
+    };
+    match state.least_contents {
+        None => failed(404, "NOT_FOUND", "Requested entity was not found."),
+        Some(least) if tokens < least => {
+            let message =
+                format!("Cached content is too small. total_token_count={tokens}, min_total_token_count={least}");
+            failed(400, "INVALID_ARGUMENT", &message)
+        }
+        Some(_) => {
+            let name = format!("cachedContents/c{}", state.contents_asked.len());
+            state.contents.insert(name.clone(), tokens);
+            state.told.input += tokens;
+            state.told.cache_write += tokens;
+            let usage = json!({"totalTokenCount": tokens});
+            Response::json(200, &json!({"name": name, "model": model, "displayName": "", "usageMetadata": usage}))
+        }
+    }
+}
+
+/// What is said where contents are not kept any more.
+pub fn gone() -> Act {
+    let message = "CachedContent not found (or permission denied)";
+    let body = json!({"error": {"code": 403, "message": message, "status": "PERMISSION_DENIED"}});
+    Act::Status { code: 403, headers: Vec::new(), body: body.to_string() }
+}
+
 impl Completion {
     /// A quarter of what comes back is thinking.
     fn gemini_usage(&self) -> Value {

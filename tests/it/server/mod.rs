@@ -128,6 +128,18 @@ impl Server {
         self
     }
 
+    /// Keeps contents of at least so many tokens under names, where Gemini is asked to.
+    pub fn keeps_contents(&self, minimum: usize) -> &Self {
+        self.shared.lock().least_contents = Some(minimum);
+        self
+    }
+
+    /// Forgets the contents that it keeps.
+    pub fn forget_contents(&self) -> &Self {
+        self.shared.lock().contents.clear();
+        self
+    }
+
     /// Delays the answer to every chat request.
     pub fn latency(&self, millis: u64) -> &Self {
         self.shared.lock().latency = Duration::from_millis(millis);
@@ -144,6 +156,13 @@ impl Server {
     /// How many requests have arrived.
     pub fn count(&self) -> usize {
         self.shared.lock().requests.len()
+    }
+
+    /// How often it was asked to keep contents, what it was asked with last, and how many it still keeps.
+    pub fn contents(&self) -> (usize, Value, usize) {
+        let state = self.shared.lock();
+        let last = state.contents_asked.last().cloned().unwrap_or_default();
+        (state.contents_asked.len(), last, state.contents.len())
     }
 
     /// What it said that all its answers took.
@@ -599,7 +618,13 @@ struct State {
     latency: Duration,
     ignores_streams: bool,
     has_cache: bool,
+    /// The fewest tokens that contents must have to be kept; none are without.
+    least_contents: Option<usize>,
 
+    /// The contents that are kept, by name, and their tokens.
+    contents: BTreeMap<String, usize>,
+    /// What it was asked to keep.
+    contents_asked: Vec<Value>,
     /// The system parts that were sent.
     prefixes: BTreeSet<String>,
     told: Told,
@@ -628,6 +653,9 @@ impl Default for State {
             latency: Duration::ZERO,
             ignores_streams: false,
             has_cache: false,
+            least_contents: None,
+            contents: BTreeMap::new(),
+            contents_asked: Vec::new(),
             prefixes: BTreeSet::new(),
             told: Told::default(),
             delivered: BTreeSet::new(),
@@ -689,7 +717,9 @@ impl Shared {
         }
         let system = request.system_text();
         let prefix = tokens(system.chars().count());
+        let kept = request.body["cachedContent"].as_str().map(|name| state.contents.get(name).copied());
         let (cached, cache_write) = match (request.format, request.marked_prefix()) {
+            _ if kept.is_some() => (kept.flatten().unwrap_or(0), 0),
             _ if !state.has_cache => (0, 0),
             (Format::Messages, None) => (0, 0),
             (Format::Messages, Some(marked)) if state.prefixes.contains(&marked) => (prefix, 0),
@@ -712,7 +742,8 @@ impl Shared {
             let rule = rules.iter().find(|(matches, _)| matches(&request));
             rule.map(|(_, act)| act.clone())
         };
-        let act = scripted.or_else(|| choose(number, &request)).or_else(ruled).unwrap_or(always);
+        let gone = kept.is_some_and(|kept| kept.is_none()).then(gemini::gone);
+        let act = gone.or(scripted).or_else(|| choose(number, &request)).or_else(ruled).unwrap_or(always);
         Job { number, request, act, reply, latency, is_stream, cached, cache_write, flight }
     }
 
@@ -825,6 +856,15 @@ impl Connection {
             let then = match (request.method.as_str(), Format::of(&request.path)) {
                 _ if rounds::is_call(&request.path) => self.call(&request)?,
                 ("POST", Some(format)) => self.answer(request, format)?,
+                ("POST", None) if request.path.ends_with("/cachedContents") => {
+                    let body = serde_json::from_slice(&request.body).unwrap_or(Value::Null);
+                    self.send(&gemini::keep(&mut self.shared.lock(), body))?
+                }
+                ("DELETE", None) => {
+                    let name = request.path.trim_start_matches("/v1/");
+                    let was_kept = self.shared.lock().contents.remove(name).is_some();
+                    self.send(&Response::json(if was_kept { 200 } else { 404 }, &json!({})))?
+                }
                 ("GET", _) => {
                     let nothing = json!({"object": "list", "data": []});
                     self.send(&Response::json(200, &nothing))?
@@ -1105,7 +1145,8 @@ impl Completion {
     ) -> Completion {
         let said = say(act, request, reply);
         let output = tokens(said.content.as_deref().unwrap_or_default().chars().count());
-        let told = Told { input: request.prompt_tokens(), output, cached, cache_write };
+        let kept = if request.body["cachedContent"].is_string() { cached } else { 0 };
+        let told = Told { input: request.prompt_tokens() + kept, output, cached, cache_write };
         Completion { said, number, model: request.body["model"].clone(), told }
     }
 
