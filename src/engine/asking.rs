@@ -276,6 +276,12 @@ pub(super) fn failure(shared: &Shared, task: TaskId, failure: &Failure) -> Error
         (FailureKind::Timeout, _) => {
             format!("raise `timeout` of provider `{}`, or lower `max_batch_size`", provider.name)
         }
+        (FailureKind::Untrusted, _) => {
+            "whose certificates are to be trusted, `SSL_CERT_FILE=FILE.pem` says, or the system's own".to_owned()
+        }
+        (FailureKind::Limited, _) if let Some(asked) = failure.asks_for_too_much_patience() => {
+            format!("run again in {}: what has arrived is kept", humantime::format_duration(asked))
+        }
         (FailureKind::Limited, _) => {
             format!("run again later, or lower `in_flight` of provider `{}`", provider.name)
         }

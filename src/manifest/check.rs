@@ -233,6 +233,8 @@ fn provider(reader: &mut Reader, key: &Key, node: &Node) -> Option<Provider> {
         model: keys.get("model").and_then(text).map(str::to_owned),
         key_env: key_env.map(str::to_owned),
         in_flight: keys.get("in_flight").and_then(whole).and_then(|n| usize::try_from(n).ok()).unwrap_or(4),
+        requests_per_minute: keys.get("requests_per_minute").and_then(whole),
+        tokens_per_minute: keys.get("tokens_per_minute").and_then(whole),
         timeout: seconds("timeout", 120),
         start: keys.get("start").and_then(text).map(|command| (command.to_owned(), seconds("start_timeout", 300))),
         prices: keys.get("prices").map_or(Some(Prices::Known), |node| prices(reader, node))?,

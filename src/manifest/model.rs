@@ -157,6 +157,10 @@ pub struct Provider {
     pub key_env: Option<String>,
     /// How many requests may be under way at once.
     pub in_flight: usize,
+    /// How many requests may be sent in a minute, where the Genfile says so.
+    pub requests_per_minute: Option<u64>,
+    /// How many tokens they may take in a minute, where the Genfile says so.
+    pub tokens_per_minute: Option<u64>,
     /// The longest that one request may take.
     pub timeout: Duration,
     /// The command that brings the provider up, and how long that may take.

@@ -8,6 +8,8 @@ use serde_json::{Map, Value, json};
 
 use super::blocks::Blocks;
 use super::http::Reply;
+use super::limits::{Counted, Counts, Reading};
+use super::readings::{Names, readings};
 use super::wire::{self, Pieces, Refusal, Refused, Wire};
 use super::{Failure, FailureKind, grammar};
 use crate::llm::{Answer, Request, Stop, Usage};
@@ -162,7 +164,44 @@ impl Wire for Anthropic {
     fn pieces(&self, sent: &Value) -> Box<dyn Pieces> {
         Box::new(Blocks::new(is_by_tool(sent)))
     }
+
+    fn limits(&self, reply: &Reply) -> Vec<Reading> {
+        readings(reply, LIMITS)
+    }
+
+    /// What comes back has a limit of its own, and what is read from the cache has none.
+    fn counts(&self) -> Counts {
+        |usage| usage.input.saturating_sub(usage.cached)
+    }
 }
+
+/// The headers that say what is left. `anthropic-ratelimit-tokens-…` is of both kinds of tokens together, and adds nothing.
+const LIMITS: &[Names] = &[
+    (
+        Counted::Requests,
+        [
+            "anthropic-ratelimit-requests-limit",
+            "anthropic-ratelimit-requests-remaining",
+            "anthropic-ratelimit-requests-reset",
+        ],
+    ),
+    (
+        Counted::Tokens,
+        [
+            "anthropic-ratelimit-input-tokens-limit",
+            "anthropic-ratelimit-input-tokens-remaining",
+            "anthropic-ratelimit-input-tokens-reset",
+        ],
+    ),
+    (
+        Counted::Output,
+        [
+            "anthropic-ratelimit-output-tokens-limit",
+            "anthropic-ratelimit-output-tokens-remaining",
+            "anthropic-ratelimit-output-tokens-reset",
+        ],
+    ),
+];
 
 /// What is said: the system's part as blocks of text, of which the last is the end of what the provider is to keep, and the others'
 /// messages. Empty texts are refused, and so is a conversation in which nobody else speaks.
@@ -527,6 +566,40 @@ mod tests {
         assert_eq!(fails(400, "invalid_request_error", broke, &[]).kind, FailureKind::Refused);
         let page = Anthropic.answer(&json!({}), &reply(502, "<html>bad gateway", &[])).unwrap_err();
         assert!(page.message.contains("bad gateway") && page.kind == FailureKind::Server);
+    }
+
+    #[test]
+    fn limits_as_the_headers_say() {
+        let headers = [
+            ("date", "Sat, 21 Nov 2026 10:00:00 GMT"),
+            ("anthropic-ratelimit-requests-limit", "50"),
+            ("anthropic-ratelimit-requests-remaining", "49"),
+            ("anthropic-ratelimit-requests-reset", "2026-11-21T10:00:01Z"),
+            ("anthropic-ratelimit-input-tokens-limit", "30000"),
+            ("anthropic-ratelimit-input-tokens-remaining", "15000"),
+            ("anthropic-ratelimit-input-tokens-reset", "2026-11-21T10:00:30Z"),
+            ("anthropic-ratelimit-output-tokens-limit", "8000"),
+            ("anthropic-ratelimit-output-tokens-remaining", "8000"),
+            ("anthropic-ratelimit-output-tokens-reset", "2026-11-21T10:00:00Z"),
+            ("anthropic-ratelimit-tokens-limit", "38000"),
+            ("anthropic-ratelimit-tokens-remaining", "23000"),
+            ("anthropic-ratelimit-tokens-reset", "2026-11-21T10:00:30Z"),
+        ];
+        let read = |counted, limit, remaining, seconds| Reading {
+            counted,
+            limit,
+            remaining: Some(remaining),
+            reset: Some(Duration::from_secs(seconds)),
+        };
+        let want = [
+            read(Counted::Requests, 50, 49, 1),
+            read(Counted::Tokens, 30_000, 15_000, 30),
+            read(Counted::Output, 8_000, 8_000, 0),
+        ];
+        assert_eq!(Anthropic.limits(&reply(200, "", &headers)), want);
+        // What was read from the cache counts against no limit of tokens; what was written to it does.
+        let usage = Usage { input: 1000, cached: 600, cache_write: 300, output: 50, ..Usage::default() };
+        assert_eq!(Anthropic.counts()(usage), 400);
     }
 
     #[test]

@@ -10,11 +10,13 @@ use super::anthropic::Anthropic;
 use super::gemini::Gemini;
 use super::http::{self, Http, Incoming, is_loopback};
 use super::keep::Keep;
+use super::limits::Limits;
 use super::openai::OpenAi;
 use super::responses::Responses;
 use super::rounds::{self, Rounds};
 use super::sse::Events;
 use super::start::{self, Server};
+use super::turns::Turns;
 use super::wire::{Pieces, Refusal, Refused, Wire};
 use super::{Failure, FailureKind, Heard, Notice, retry};
 use crate::cancel::Cancel;
@@ -38,6 +40,7 @@ pub struct Provider {
     pub(super) http: Http,
     /// Its batch API, where it has one.
     pub(super) rounds: Option<Box<dyn Rounds>>,
+    turns: Turns,
     /// Not asked for before the first request: a run that needs no request starts nothing.
     server: Mutex<Option<Result<Server, Error>>>,
     start: Option<(String, Duration)>,
@@ -77,11 +80,15 @@ impl Provider {
         cancel: Cancel,
     ) -> Result<Provider, Error> {
         let key = declared.key_env.as_ref().map(|name| key(declared, name, env, trusted)).transpose()?;
+        let wire = wire(declared);
+        let (requests, tokens) = (declared.requests_per_minute, declared.tokens_per_minute);
+        let limits = Limits::new(declared.in_flight, requests, tokens, wire.counts());
         Ok(Provider {
             name: declared.name.clone(),
-            wire: wire(declared),
+            wire,
             rounds: rounds::of(declared.api),
             http: Http::new(&declared.base_url, key, declared.in_flight, declared.timeout),
+            turns: Turns::new(limits, cancel.clone()),
             server: Mutex::new(None),
             start: declared.start.clone(),
             refused: Mutex::default(),
@@ -122,23 +129,28 @@ impl Provider {
         hear: &mut dyn FnMut(Heard<'_>) -> bool,
         tell: &dyn Fn(Notice),
     ) -> Result<Answer, Failure> {
+        let place = self.turns.place(request);
         let mut attempt = 0;
         let mut room = None;
         loop {
-            if self.cancel.is_cancelled() {
-                return Err(Failure::new(FailureKind::Cancelled, "interrupted"));
-            }
+            place.wait()?;
             hear(Heard::Begins);
             let Missed { failure, goes_otherwise } = match self.once(request, &mut room, hear) {
-                Ok(answer) => return Ok(answer),
+                Ok(answer) => {
+                    place.answered(answer.usage);
+                    return Ok(answer);
+                }
                 Err(missed) => missed,
             };
             let failure = self.failure_without_key(failure);
             if goes_otherwise {
+                place.failed(&failure, Some(Duration::ZERO));
                 tell(Notice::Retry(failure, Duration::ZERO));
                 continue;
             }
-            let Some(delay) = retry::delay(attempt, &failure, random()) else { return Err(failure) };
+            let delay = retry::delay(attempt, &failure, random());
+            place.failed(&failure, delay);
+            let Some(delay) = delay else { return Err(failure) };
             attempt += 1;
             tell(Notice::Retry(failure, delay));
             self.cancel.wait(delay);
@@ -166,6 +178,7 @@ impl Provider {
             None => answer,
         };
         let incoming = self.http.post(&*self.wire, &self.wire.path(request, &known), &body)?;
+        self.turns.heard(&request.model, &self.wire.limits(&incoming.head));
         if incoming.is_events() {
             return Ok(counted(self.listen(incoming, self.wire.pieces(&body), hear)?));
         }

@@ -21,6 +21,8 @@ mod http;
 #[cfg(feature = "net")]
 mod keep;
 #[cfg(feature = "net")]
+mod limits;
+#[cfg(feature = "net")]
 mod live;
 #[cfg(feature = "net")]
 mod looser;
@@ -32,6 +34,8 @@ mod openai;
 mod outputs;
 #[cfg(feature = "net")]
 mod parts;
+#[cfg(feature = "net")]
+mod readings;
 #[cfg(feature = "net")]
 mod responses;
 #[cfg(feature = "net")]
@@ -46,6 +50,8 @@ mod start;
 #[cfg(feature = "net")]
 mod strict;
 #[cfg(feature = "net")]
+mod turns;
+#[cfg(feature = "net")]
 mod unsupported;
 #[cfg(feature = "net")]
 mod wire;
@@ -59,6 +65,9 @@ pub use http::is_loopback;
 #[cfg(feature = "net")]
 pub use live::Provider;
 pub use round::{Entry, Returned, Sought, Standing};
+
+/// A provider that asks for more patience than this is not waited for.
+const LONGEST: Duration = Duration::from_secs(300);
 
 /// Why a request brought no answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -92,6 +101,8 @@ pub enum FailureKind {
     Refused,
     /// The same of the key alone, where the status does not tell.
     Key,
+    /// Whoever answers cannot show that it is the one that was to be asked.
+    Untrusted,
     /// This request will not do: too long, or with something the provider does not know.
     Rejected,
     /// The run was interrupted.
@@ -105,7 +116,14 @@ impl Failure {
 
     /// Whether no further request to this provider can succeed in this run.
     pub fn is_final(&self) -> bool {
-        matches!(self.kind, FailureKind::Refused | FailureKind::Key | FailureKind::Unreachable)
+        matches!(self.kind, FailureKind::Refused | FailureKind::Key | FailureKind::Untrusted | FailureKind::Unreachable)
+            || self.asks_for_too_much_patience().is_some()
+    }
+
+    /// How long the provider asks to be left alone, where that is not waited for.
+    pub fn asks_for_too_much_patience(&self) -> Option<Duration> {
+        let is_limited = self.kind == FailureKind::Limited;
+        self.retry_after.filter(|asked| is_limited && *asked > LONGEST)
     }
 
     /// Whether the provider may have worked on the request, and take money for it, though no answer came.

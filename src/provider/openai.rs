@@ -7,6 +7,8 @@ use serde_json::{Value, json};
 
 use super::chunks::Chunks;
 use super::http::{self, Reply};
+use super::limits::{Counted, Reading};
+use super::readings::{Names, readings};
 use super::unsupported::{self, Parts, SCHEMA};
 use super::wire::{self, Pieces, Refusal, Refused, Wire, garbled, unsaid};
 use super::{Failure, FailureKind, strict};
@@ -120,6 +122,10 @@ impl Wire for OpenAi {
     fn pieces(&self, _: &Value) -> Box<dyn Pieces> {
         Box::<Chunks>::default()
     }
+
+    fn limits(&self, reply: &Reply) -> Vec<Reading> {
+        readings(reply, LIMITS)
+    }
 }
 
 /// Whether this is OpenAI itself, and not one of the many that speak its language.
@@ -162,6 +168,12 @@ pub(super) fn cache_key(request: &Request) -> Option<String> {
     let of_model = Framed::new("prompt-cache-1").field(&request.model);
     has_system.then(|| system.fold(of_model, |framed, message| framed.field(&message.text)).finish().short())
 }
+
+/// The headers that say what is left. OpenAI counts an answer as long as it may be.
+pub(super) const LIMITS: &[Names] = &[
+    (Counted::Requests, ["x-ratelimit-limit-requests", "x-ratelimit-remaining-requests", "x-ratelimit-reset-requests"]),
+    (Counted::Tokens, ["x-ratelimit-limit-tokens", "x-ratelimit-remaining-tokens", "x-ratelimit-reset-tokens"]),
+];
 
 /// The provider's name for a request.
 pub(super) fn request_id(reply: &Reply) -> Option<String> {
@@ -474,6 +486,29 @@ mod tests {
         assert_eq!(fails(200, body, &[]).kind, FailureKind::Server);
         assert!(fails(502, "<html>bad gateway", &[("content-type", "text/html")]).message.contains("bad gateway"));
         assert!(fails(301, "", &[("location", "http://x")]).message.contains("http://x"));
+    }
+
+    #[test]
+    fn limits_as_the_headers_say() {
+        let headers = [
+            ("x-ratelimit-limit-requests", "500"),
+            ("x-ratelimit-remaining-requests", "499"),
+            ("x-ratelimit-reset-requests", "120ms"),
+            ("x-ratelimit-limit-tokens", "30000"),
+            ("x-ratelimit-remaining-tokens", "29000"),
+            ("x-ratelimit-reset-tokens", "2s"),
+        ];
+        let wire = OpenAi { is_official: false };
+        let read = |counted, limit, remaining, millis| Reading {
+            counted,
+            limit,
+            remaining: Some(remaining),
+            reset: Some(Duration::from_millis(millis)),
+        };
+        let want = [read(Counted::Requests, 500, 499, 120), read(Counted::Tokens, 30_000, 29_000, 2000)];
+        assert_eq!(wire.limits(&reply(200, "", &headers)), want);
+        assert_eq!(wire.limits(&reply(200, "", &[])), []);
+        assert_eq!(wire.counts()(Usage { input: 10, cached: 8, output: 5, ..Usage::default() }), 15);
     }
 
     #[test]

@@ -9,8 +9,10 @@ use serde_json::{Value, json};
 
 use super::Failure;
 use super::http::Reply;
+use super::limits::Reading;
 use super::openai;
 use super::outputs::Outputs;
+use super::readings::readings;
 use super::unsupported::{self, Parts};
 use super::wire::{self, Pieces, Refusal, Refused, Wire};
 use crate::llm::{Answer, Request, Stop, Usage};
@@ -116,6 +118,10 @@ impl Wire for Responses {
 
     fn pieces(&self, sent: &Value) -> Box<dyn Pieces> {
         Box::new(Outputs::new(sent))
+    }
+
+    fn limits(&self, reply: &Reply) -> Vec<Reading> {
+        readings(reply, openai::LIMITS)
     }
 }
 

@@ -2,13 +2,10 @@
 
 use std::time::Duration;
 
-use super::{Failure, FailureKind};
+use super::{Failure, FailureKind, LONGEST};
 
 /// How often a request is sent again at most.
 const MAX_RETRIES: u32 = 4;
-
-/// A provider that asks for more patience than this is not waited for.
-const LONGEST: Duration = Duration::from_secs(300);
 
 /// How long to wait before retry number `attempt` (from 0); `None` if it is not sent again. What the provider asks for is kept;
 /// else full jitter (a random time up to a bound that doubles), from 0.5 s to 8 s. `random` is from 0 to 1.
@@ -17,7 +14,11 @@ pub(super) fn delay(attempt: u32, failure: &Failure, random: f64) -> Option<Dura
         FailureKind::Unreachable | FailureKind::Cut | FailureKind::Limited | FailureKind::Server => MAX_RETRIES,
         // What took too long once was perhaps paid for: once more, and no more.
         FailureKind::Timeout => 1,
-        FailureKind::Refused | FailureKind::Key | FailureKind::Rejected | FailureKind::Cancelled => 0,
+        FailureKind::Refused
+        | FailureKind::Key
+        | FailureKind::Untrusted
+        | FailureKind::Rejected
+        | FailureKind::Cancelled => 0,
     };
     let asked = failure.retry_after.unwrap_or_default();
     if attempt >= most || asked > LONGEST {

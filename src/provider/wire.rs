@@ -8,7 +8,8 @@ use serde_json::Value;
 
 use super::http::Reply;
 use super::keep::Keeper;
-use super::{Failure, FailureKind};
+use super::limits::{Counts, Reading};
+use super::{Failure, FailureKind, readings};
 use crate::llm::{Answer, Request, Usage};
 
 /// A wire format.
@@ -37,6 +38,16 @@ pub(super) trait Wire: Send + Sync {
     /// How prefixes are kept under names, if they are.
     fn keeper(&self) -> Option<&dyn Keeper> {
         None
+    }
+
+    /// What the headers of a reply say of the provider's limits.
+    fn limits(&self, _: &Reply) -> Vec<Reading> {
+        Vec::new()
+    }
+
+    /// How many of an answer's tokens count against what may go in a minute.
+    fn counts(&self) -> Counts {
+        |usage| usage.input + usage.output
     }
 }
 
@@ -155,14 +166,18 @@ pub(super) fn broke_off(garbled: Option<&str>, broken: Option<Failure>, request_
     Failure { request_id, ..broken.unwrap_or_else(|| Failure::new(FailureKind::Cut, what)) }
 }
 
-/// `retry-after-ms`, or `retry-after` in seconds; a date is not understood and left to the backoff.
+/// `retry-after-ms`, or `retry-after` in seconds or as a date.
 pub(super) fn retry_after(reply: &Reply) -> Option<Duration> {
     let number = |name: &str| reply.header(name)?.trim().parse::<f64>().ok().filter(|n| n.is_finite() && *n >= 0.0);
-    let millis = number("retry-after-ms").map(|ms| ms / 1000.0);
-    let seconds = number("retry-after");
-    let longest = millis.into_iter().chain(seconds).fold(None, |a: Option<f64>, b| Some(a.map_or(b, |a| a.max(b))));
-    longest.map(|seconds| Duration::from_secs_f64(seconds.min(86_400.0)))
+    let wait = |seconds: f64| Duration::from_secs_f64(seconds.min(LONGEST_SAID));
+    let millis = number("retry-after-ms").map(|ms| wait(ms / 1000.0));
+    let date = || readings::until(reply, httpdate::parse_http_date(reply.header("retry-after")?.trim()).ok()?);
+    let seconds = number("retry-after").map(wait).or_else(date);
+    millis.max(seconds)
 }
+
+/// What is said of more seconds is as good as this: nobody waits for it.
+const LONGEST_SAID: f64 = 30.0 * 86_400.0;
 
 #[cfg(test)]
 pub(super) mod tests {
@@ -203,7 +218,14 @@ pub(super) mod tests {
         let wait = |headers: &[(&'static str, &'static str)]| retry_after(&reply(429, "{}", headers));
         assert_eq!(wait(&[("retry-after", "2")]), Some(Duration::from_secs(2)));
         assert_eq!(wait(&[("retry-after", "1"), ("retry-after-ms", "0")]), Some(Duration::from_secs(1)));
-        assert_eq!(wait(&[("retry-after", "Wed, 21 Oct 2026 07:28:00 GMT")]), None);
+        let date = ("retry-after", "Wed, 21 Oct 2026 07:28:00 GMT");
+        let at = |now| wait(&[date, ("date", now)]);
+        assert_eq!(at("Wed, 21 Oct 2026 07:27:18 GMT"), Some(Duration::from_secs(42)));
+        assert_eq!(at("Wed, 21 Oct 2026 07:29:00 GMT"), Some(Duration::ZERO));
+        assert_eq!(at("Wed, 21 Oct 2026 05:28:00 GMT"), Some(Duration::from_secs(7200)));
+        // By whose clock, is not said.
+        assert_eq!(wait(&[date]), None);
+        assert_eq!(wait(&[("retry-after", "soon")]), None);
         assert_eq!(wait(&[("retry-after", "-1")]), None);
     }
 }

@@ -462,7 +462,7 @@ fn a_provider_that_asks_for_an_hour_is_not_waited_for() {
         genmake::provider
 
           x rule `pages`: provider `p`: status 429: Rate limit reached for requests. (request req-1)
-          help: run again later, or lower `in_flight` of provider `p`
+          help: run again in 1h: what has arrived is kept
         failed: 1 rendered, 1 failed in [TIME] · 1 request, 0 tokens in, 0 out
     "#]],
     );

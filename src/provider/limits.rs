@@ -1,0 +1,785 @@
+//! How many requests and tokens a provider takes in a minute, and whose turn it is to send. Pure: the time is handed in.
+//!
+//! A limit that the Genfile says is kept by sending evenly: some providers enforce 60 a minute as one a second, and a server that
+//! counts in windows of a minute takes what comes evenly, too, wherever its windows begin. A limit that answers tell of is used up as
+//! fast as they allow, since they say what is left. Both bounds hold for every minute, not only from one to the next.
+
+use std::collections::{HashMap, VecDeque};
+use std::time::{Duration, Instant};
+
+use super::{Failure, FailureKind};
+use crate::llm::Usage;
+
+/// A minute, and what requests may be late by on their way: what was sent within it may arrive within one.
+const WINDOW: Duration = Duration::from_secs(61);
+
+/// How much of a limit is used where requests are spaced: what remains is for clocks and networks.
+const SHARE: f64 = 0.98;
+
+/// What a thread may be late by and still catch up.
+const SLACK: Duration = Duration::from_millis(50);
+
+/// What is counted in a minute.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Counted {
+    /// Requests.
+    Requests,
+    /// Tokens, as the wire format's maker counts them.
+    Tokens,
+    /// Tokens that come back.
+    Output,
+}
+
+/// What an answer says of a limit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Reading {
+    /// Of what.
+    pub counted: Counted,
+    /// How many a minute.
+    pub limit: u64,
+    /// How many are left of them.
+    pub remaining: Option<u64>,
+    /// How long until all are there again.
+    pub reset: Option<Duration>,
+}
+
+/// The tokens of a request: what it will probably take, and what it can.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Weight {
+    /// What counts, in all likelihood.
+    pub likely: u64,
+    /// What counts if the answer is as long as it may be.
+    pub most: u64,
+    /// What comes back, in all likelihood.
+    pub output: u64,
+}
+
+/// How many of an answer's tokens count in a minute.
+pub(super) type Counts = fn(Usage) -> u64;
+
+/// A request's place in the line. It keeps it when it is sent again.
+pub(super) type Ticket = u64;
+
+/// What a request that waits is told.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum Turn {
+    /// It may go.
+    Go,
+    /// Not before so long.
+    After(Duration),
+    /// When something else has happened.
+    Later,
+    /// Never: no request to this provider can succeed.
+    Never(Failure),
+}
+
+/// The limits of one provider, and the requests to it.
+pub(super) struct Limits {
+    /// How many of an answer's tokens count.
+    counts: Counts,
+    /// What the Genfile says, for all models together.
+    said: Vec<Budget>,
+    /// What answers of each model said.
+    learned: HashMap<String, Vec<Budget>>,
+    /// What answers of each model took.
+    seen: HashMap<String, Seen>,
+    /// In the order of their tickets.
+    waiting: Vec<Waiting>,
+    under_way: HashMap<Ticket, UnderWay>,
+    tickets: Ticket,
+    /// How many may be under way, and how many of them it takes at present.
+    in_flight: usize,
+    most: usize,
+    /// Answers since that last grew, and when it was last cut.
+    good: usize,
+    cut_at: Option<Instant>,
+    /// The provider asked to be left alone until then.
+    held_until: Option<Instant>,
+    closed: Option<Failure>,
+}
+
+struct Waiting {
+    ticket: Ticket,
+    model: String,
+    estimate: u64,
+    longest: Option<u64>,
+}
+
+struct UnderWay {
+    model: String,
+    since: Instant,
+    estimate: u64,
+}
+
+/// What answers of a model took.
+#[derive(Default)]
+struct Seen {
+    answers: u64,
+    /// What prompts were thought to have, and what counted of them.
+    estimated: u64,
+    input: u64,
+    output: u64,
+}
+
+impl Limits {
+    pub fn new(in_flight: usize, requests: Option<u64>, tokens: Option<u64>, counts: Counts) -> Limits {
+        let said = [(Counted::Requests, requests), (Counted::Tokens, tokens)];
+        let said = said.into_iter().filter_map(|(counted, limit)| Some(Budget::new(counted, limit?, true)));
+        Limits {
+            counts,
+            said: said.collect(),
+            learned: HashMap::new(),
+            seen: HashMap::new(),
+            waiting: Vec::new(),
+            under_way: HashMap::new(),
+            tickets: 0,
+            in_flight,
+            most: in_flight,
+            good: 0,
+            cut_at: None,
+            held_until: None,
+            closed: None,
+        }
+    }
+
+    /// A place in the line, behind all others.
+    pub fn ticket(&mut self) -> Ticket {
+        self.tickets += 1;
+        self.tickets
+    }
+
+    /// Takes a place in the line, for a request whose prompt is thought to have `estimate` tokens, and whose answer may have `longest`.
+    pub fn enter(&mut self, ticket: Ticket, model: &str, estimate: u64, longest: Option<u64>) {
+        let at = self.waiting.partition_point(|waiting| waiting.ticket < ticket);
+        self.waiting.insert(at, Waiting { ticket, model: model.to_owned(), estimate, longest });
+    }
+
+    /// What a request takes, by what others took.
+    fn weight(&self, waiting: &Waiting) -> Weight {
+        let Waiting { model, estimate, longest, .. } = waiting;
+        let output = |output| (self.counts)(Usage { output, ..Usage::default() });
+        let (input, likely) = match self.seen.get(model) {
+            Some(seen) if seen.estimated > 0 => {
+                let input = u128::from(*estimate) * u128::from(seen.input) / u128::from(seen.estimated);
+                (u64::try_from(input).unwrap_or(*estimate), seen.output / seen.answers.max(1))
+            }
+            _ => ((self.counts)(Usage { input: *estimate, ..Usage::default() }), longest.unwrap_or(*estimate)),
+        };
+        let likely = longest.map_or(likely, |longest| longest.min(likely));
+        let most = longest.unwrap_or(likely);
+        Weight { likely: input + output(likely), most: input + output(most), output: likely }
+    }
+
+    /// Leaves the line.
+    pub fn leave(&mut self, ticket: Ticket) {
+        self.waiting.retain(|waiting| waiting.ticket != ticket);
+    }
+
+    /// Whatever became of it, it is neither waiting nor under way.
+    pub fn abandon(&mut self, ticket: Ticket) {
+        self.leave(ticket);
+        self.under_way.remove(&ticket);
+    }
+
+    /// Whether a request that waits may go. Each goes in its turn, but one that waits for its model's limits alone holds up no other
+    /// model.
+    pub fn turn(&mut self, now: Instant, ticket: Ticket) -> Turn {
+        if let Some(failure) = &self.closed {
+            return Turn::Never(failure.clone());
+        }
+        let all = self.said.iter_mut().chain(self.learned.values_mut().flatten());
+        all.for_each(|budget| budget.forget(now));
+        let mut full: Vec<&str> = Vec::new();
+        for (at, waiting) in self.waiting.iter().enumerate() {
+            let is_it = waiting.ticket == ticket;
+            if full.contains(&waiting.model.as_str()) {
+                if is_it {
+                    return Turn::Later;
+                }
+                continue;
+            }
+            if self.under_way.len() >= self.most {
+                return Turn::Later;
+            }
+            let weight = self.weight(waiting);
+            let held = self.held_until.map_or(Duration::ZERO, |until| until.saturating_duration_since(now));
+            let of_all = self.said.iter().map(|budget| budget.wait(now, weight)).fold(held, Duration::max);
+            let of_model = self.learned.get(&waiting.model).into_iter().flatten();
+            let of_model = of_model.map(|budget| budget.wait(now, weight)).max().unwrap_or_default();
+            match (is_it, of_all.max(of_model)) {
+                (true, Duration::ZERO) => {
+                    let Waiting { model, estimate, .. } = self.waiting.remove(at);
+                    let budgets = self.said.iter_mut().chain(self.learned.get_mut(&model).into_iter().flatten());
+                    budgets.for_each(|budget| budget.take(now, ticket, weight));
+                    self.under_way.insert(ticket, UnderWay { model, since: now, estimate });
+                    return Turn::Go;
+                }
+                (true, wait) => return Turn::After(wait),
+                // Its own thread will see to it.
+                (false, _) if of_model.is_zero() || !of_all.is_zero() => return Turn::Later,
+                (false, _) => full.push(&waiting.model),
+            }
+        }
+        Turn::Later
+    }
+
+    /// What an answer's headers say.
+    pub fn heard(&mut self, now: Instant, model: &str, readings: &[Reading]) {
+        for reading in readings.iter().filter(|reading| reading.is_of_a_minute()) {
+            let budgets = self.learned.entry(model.to_owned()).or_default();
+            let at = budgets.iter().position(|budget| budget.counted == reading.counted).unwrap_or_else(|| {
+                budgets.push(Budget::new(reading.counted, reading.limit, false));
+                budgets.len() - 1
+            });
+            budgets[at].read(now, reading);
+        }
+    }
+
+    /// An answer is there, and took so much; nothing where that was not said.
+    pub fn answered(&mut self, now: Instant, ticket: Ticket, usage: Usage) {
+        self.good += 1;
+        if self.good >= self.most {
+            self.good = 0;
+            self.most = self.in_flight.min(self.most + 1);
+        }
+        let Some(request) = self.under_way.remove(&ticket) else { return };
+        if usage.input == 0 {
+            return;
+        }
+        let seen = self.seen.entry(request.model.clone()).or_default();
+        seen.answers += 1;
+        seen.estimated += request.estimate;
+        seen.input += (self.counts)(Usage { output: 0, ..usage });
+        seen.output += usage.output;
+        let tokens = (self.counts)(usage);
+        let weight = Weight { likely: tokens, most: tokens, output: usage.output };
+        self.settle(now, ticket, &request.model, weight);
+    }
+
+    /// No answer came; the request is sent again after `delay`, if at all. What the provider asks of one request it asks of all, and
+    /// that it limits them means that it takes fewer at once.
+    pub fn failed(&mut self, now: Instant, ticket: Ticket, failure: &Failure, delay: Option<Duration>) {
+        let busy = self.under_way.len();
+        let Some(request) = self.under_way.remove(&ticket) else { return };
+        let is_limit = failure.kind == FailureKind::Limited && !matches!(failure.status, Some(408 | 409));
+        if is_limit && self.cut_at.is_none_or(|cut| request.since > cut) {
+            (self.cut_at, self.good) = (Some(now), 0);
+            self.most = (self.most.min(busy) / 2).max(1);
+        }
+        match delay {
+            Some(delay) if is_limit || failure.retry_after.is_some() => {
+                self.held_until = self.held_until.max(Some(now + delay));
+            }
+            None if failure.is_final() => self.closed = Some(failure.clone()),
+            _ => {}
+        }
+        // What the provider did not work on took no tokens.
+        if matches!(failure.kind, FailureKind::Unreachable | FailureKind::Refused | FailureKind::Rejected) {
+            self.settle(now, ticket, &request.model, Weight::default());
+        }
+    }
+
+    fn settle(&mut self, now: Instant, ticket: Ticket, model: &str, weight: Weight) {
+        let of_model = self.learned.get_mut(model).into_iter().flatten();
+        self.said.iter_mut().chain(of_model).for_each(|budget| budget.settle(now, ticket, weight));
+    }
+}
+
+impl Reading {
+    /// Whether it can be of a minute, and makes sense: some providers say under the same names what they take in a day.
+    fn is_of_a_minute(&self) -> bool {
+        let is_back_soon = self.reset.is_none_or(|reset| reset <= WINDOW);
+        self.limit > 0 && self.remaining.is_none_or(|left| left <= self.limit) && is_back_soon
+    }
+}
+
+/// One limit, and what was used of it.
+struct Budget {
+    counted: Counted,
+    limit: u64,
+    /// Whether it is used evenly.
+    is_even: bool,
+    /// What was used in the last minute, in the order of time, and its sum.
+    uses: VecDeque<Use>,
+    used: u64,
+    /// What others use of it, and until when that counts.
+    others: Option<(Instant, u64)>,
+    /// When the next may go, where it is used evenly.
+    next: Option<Instant>,
+}
+
+struct Use {
+    at: Instant,
+    ticket: Ticket,
+    amount: u64,
+}
+
+impl Budget {
+    fn new(counted: Counted, limit: u64, is_even: bool) -> Budget {
+        Budget { counted, limit, is_even, uses: VecDeque::new(), used: 0, others: None, next: None }
+    }
+
+    fn amount(&self, weight: Weight) -> u64 {
+        match self.counted {
+            Counted::Requests => 1,
+            Counted::Tokens if self.is_even => weight.likely,
+            // Providers that tell what is left count an answer as long as it may be, until it is there.
+            Counted::Tokens => weight.most,
+            Counted::Output => weight.output,
+        }
+    }
+
+    /// Forgets what is over.
+    fn forget(&mut self, now: Instant) {
+        while self.uses.front().is_some_and(|first| first.at + WINDOW <= now) {
+            self.used -= self.uses.pop_front().map_or(0, |first| first.amount);
+        }
+        self.others = self.others.filter(|(until, _)| *until > now);
+    }
+
+    /// How long so much has to wait. What is more than the limit waits until nothing else counts: then the provider may say.
+    fn wait(&self, now: Instant, weight: Weight) -> Duration {
+        let spaced = self.next.map_or(Duration::ZERO, |next| next.saturating_duration_since(now + SLACK));
+        let room = self.limit.saturating_sub(self.amount(weight));
+        let (mut until, mut others) = (now, self.others);
+        let mut counts = self.used + others.map_or(0, |(_, amount)| amount);
+        let mut uses = self.uses.iter().map(|used| (used.at + WINDOW, used.amount)).peekable();
+        while counts > room {
+            let is_others = others.is_some_and(|(end, _)| uses.peek().is_none_or(|(at, _)| end <= *at));
+            let Some((end, amount)) = (if is_others { others.take() } else { uses.next() }) else { break };
+            (until, counts) = (end, counts - amount);
+        }
+        spaced.max(until.saturating_duration_since(now))
+    }
+
+    fn take(&mut self, now: Instant, ticket: Ticket, weight: Weight) {
+        let amount = self.amount(weight);
+        self.uses.push_back(Use { at: now, ticket, amount });
+        self.used += amount;
+        if self.is_even {
+            self.next = Some(self.next.map_or(now, |next| next.max(now)) + self.time(amount));
+        }
+    }
+
+    /// How long so much takes, used evenly; a minute at most.
+    fn time(&self, amount: u64) -> Duration {
+        Duration::from_secs_f64(amount.min(self.limit) as f64 * 60.0 / (self.limit as f64 * SHARE))
+    }
+
+    /// What a request took is known.
+    fn settle(&mut self, now: Instant, ticket: Ticket, weight: Weight) {
+        if self.counted == Counted::Requests {
+            return;
+        }
+        let amount = self.amount(weight);
+        let Some(at) = self.uses.iter().rposition(|used| used.ticket == ticket) else { return };
+        let before = std::mem::replace(&mut self.uses[at].amount, amount);
+        self.used = self.used - before + amount;
+        self.next = self.next.and_then(|next| (next + self.time(amount)).checked_sub(self.time(before)));
+        // What comes back is counted as it does.
+        if self.counted == Counted::Output
+            && let Some(used) = self.uses.remove(at)
+        {
+            self.uses.push_back(Use { at: now, ..used });
+        }
+    }
+
+    /// What is missing of the limit beyond what was sent from here, others use.
+    fn read(&mut self, now: Instant, reading: &Reading) {
+        self.forget(now);
+        self.limit = reading.limit;
+        let Some(remaining) = reading.remaining else { return };
+        let missing = self.limit.saturating_sub(self.used).saturating_sub(remaining);
+        self.others = (missing > 0).then(|| (now + reading.reset.unwrap_or(WINDOW), missing));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn limits(in_flight: usize, requests: Option<u64>, tokens: Option<u64>) -> Limits {
+        Limits::new(in_flight, requests, tokens, |usage| usage.input + usage.output)
+    }
+
+    fn usage(input: u64, output: u64) -> Usage {
+        Usage { input, output, ..Usage::default() }
+    }
+
+    fn limited(retry_after: Option<u64>) -> Failure {
+        let retry_after = retry_after.map(Duration::from_secs);
+        Failure { status: Some(429), retry_after, ..Failure::new(FailureKind::Limited, "slowly") }
+    }
+
+    const fn seconds(seconds: u64) -> Duration {
+        Duration::from_secs(seconds)
+    }
+
+    /// Limits and a clock that goes only where it is put.
+    struct Line {
+        limits: Limits,
+        now: Instant,
+    }
+
+    impl Line {
+        fn new(in_flight: usize, requests: Option<u64>, tokens: Option<u64>) -> Line {
+            Line { limits: limits(in_flight, requests, tokens), now: Instant::now() }
+        }
+
+        /// A request that stands in the line.
+        fn enters(&mut self, model: &str, estimate: u64) -> Ticket {
+            let ticket = self.limits.ticket();
+            self.limits.enter(ticket, model, estimate, Some(0));
+            ticket
+        }
+
+        fn turn(&mut self, ticket: Ticket) -> Turn {
+            self.limits.turn(self.now, ticket)
+        }
+
+        /// So many requests of no tokens go at once, and no more.
+        #[track_caller]
+        fn lets_go(&mut self, model: &str, most: usize) -> Vec<Ticket> {
+            let mut gone = Vec::new();
+            loop {
+                let ticket = self.enters(model, 0);
+                if self.turn(ticket) != Turn::Go {
+                    self.limits.leave(ticket);
+                    break;
+                }
+                gone.push(ticket);
+                assert!(gone.len() <= most, "more than {most} go");
+            }
+            assert_eq!(gone.len(), most);
+            gone
+        }
+
+        fn answered(&mut self, ticket: Ticket) {
+            self.limits.answered(self.now, ticket, Usage::default());
+        }
+
+        fn says(&mut self, counted: Counted, limit: u64, remaining: u64, reset: Option<u64>) {
+            let reading = Reading { counted, limit, remaining: Some(remaining), reset: reset.map(Duration::from_secs) };
+            self.limits.heard(self.now, "m", &[reading]);
+        }
+    }
+
+    #[test]
+    fn what_the_genfile_says_is_used_evenly() {
+        let mut line = Line::new(100, Some(60), None);
+        let first = line.enters("m", 0);
+        assert_eq!(line.turn(first), Turn::Go);
+        let second = line.enters("m", 0);
+        let Turn::After(wait) = line.turn(second) else { panic!("two at once") };
+        assert!((0.9..1.1).contains(&wait.as_secs_f64()), "{wait:?}");
+        line.now += wait;
+        assert_eq!(line.turn(second), Turn::Go);
+        // Time that nobody used is not saved up.
+        line.now += seconds(50);
+        line.lets_go("m", 1);
+    }
+
+    #[test]
+    fn tokens_are_those_that_are_expected_until_it_is_known() {
+        let mut line = Line::new(100, None, Some(6000));
+        let first = line.enters("m", 500);
+        assert_eq!(line.turn(first), Turn::Go);
+        let second = line.enters("m", 500);
+        let Turn::After(wait) = line.turn(second) else { panic!("two at once") };
+        assert!((4.9..5.1).contains(&wait.as_secs_f64()), "{wait:?}");
+        // It took a tenth: the next waits a tenth, and is thought to take as much.
+        line.limits.answered(line.now, first, usage(50, 0));
+        let Turn::After(wait) = line.turn(second) else { panic!("two at once") };
+        assert!((0.4..0.6).contains(&wait.as_secs_f64()), "{wait:?}");
+        line.now += wait;
+        assert_eq!(line.turn(second), Turn::Go);
+        let third = line.enters("m", 500);
+        let Turn::After(wait) = line.turn(third) else { panic!("two at once") };
+        assert!((0.4..0.6).contains(&wait.as_secs_f64()), "{wait:?}");
+        line.now += wait;
+        assert_eq!(line.turn(third), Turn::Go);
+        // What was not worked on took none.
+        let refused = Failure::new(FailureKind::Rejected, "too long");
+        line.limits.failed(line.now, third, &refused, None);
+        let fourth = line.enters("m", 500);
+        assert_eq!(line.turn(fourth), Turn::Go);
+    }
+
+    #[test]
+    fn an_answer_is_expected_to_be_as_long_as_it_may_be_and_then_as_others_were() {
+        let mut limits = limits(1, None, Some(1_000_000));
+        let weight = |limits: &mut Limits, longest| {
+            let ticket = limits.ticket();
+            limits.enter(ticket, "m", 100, longest);
+            let weight = limits.weight(&limits.waiting[0]);
+            limits.leave(ticket);
+            weight
+        };
+        assert_eq!(weight(&mut limits, Some(900)), Weight { likely: 1000, most: 1000, output: 900 });
+        assert_eq!(weight(&mut limits, None), Weight { likely: 200, most: 200, output: 100 });
+        let ticket = limits.ticket();
+        limits.enter(ticket, "m", 100, None);
+        assert_eq!(limits.turn(Instant::now(), ticket), Turn::Go);
+        limits.answered(Instant::now(), ticket, usage(150, 40));
+        assert_eq!(weight(&mut limits, Some(900)), Weight { likely: 190, most: 1050, output: 40 });
+        assert_eq!(weight(&mut limits, Some(30)), Weight { likely: 180, most: 180, output: 30 });
+    }
+
+    #[test]
+    fn what_answers_say_is_left_may_go_at_once() {
+        let mut line = Line::new(100, None, None);
+        line.says(Counted::Requests, 50, 7, Some(30));
+        line.lets_go("m", 7);
+        line.lets_go("other", 93); // as many as may be under way
+        let mut line = Line::new(100, None, None);
+        let first = line.lets_go("m", 100).pop().unwrap();
+        line.says(Counted::Requests, 50, 0, Some(30));
+        line.answered(first);
+        let next = line.enters("m", 0);
+        assert_eq!(line.turn(next), Turn::After(seconds(30)));
+        line.now += seconds(30);
+        assert_eq!(line.turn(next), Turn::Go);
+    }
+
+    #[test]
+    fn what_is_left_counts_only_what_was_not_sent_from_here() {
+        let mut line = Line::new(1000, None, None);
+        line.says(Counted::Requests, 50, 50, None);
+        line.lets_go("m", 50);
+        // All of them have come there, and nobody else sends: nothing is missing.
+        line.says(Counted::Requests, 50, 0, Some(60));
+        line.now += WINDOW;
+        line.lets_go("m", 50);
+        // Now somebody else does.
+        line.now += WINDOW;
+        line.says(Counted::Requests, 50, 20, Some(10));
+        line.lets_go("m", 20);
+        line.now += seconds(10);
+        line.lets_go("m", 30);
+    }
+
+    #[test]
+    fn the_tokens_of_an_answer_count_as_long_as_it_may_be_where_the_provider_tells_what_is_left() {
+        let mut line = Line::new(100, None, None);
+        line.says(Counted::Tokens, 1000, 1000, None);
+        line.says(Counted::Output, 10_000, 10_000, None);
+        let enters = |line: &mut Line| {
+            let ticket = line.limits.ticket();
+            line.limits.enter(ticket, "m", 100, Some(400));
+            ticket
+        };
+        let (first, second, third) = (enters(&mut line), enters(&mut line), enters(&mut line));
+        assert_eq!((line.turn(first), line.turn(second)), (Turn::Go, Turn::Go));
+        assert_eq!(line.turn(third), Turn::After(WINDOW));
+        line.limits.answered(line.now, first, usage(100, 10));
+        assert_eq!(line.turn(third), Turn::After(WINDOW), "it may take 500, and 390 are left");
+        line.limits.answered(line.now, second, usage(100, 10));
+        assert_eq!(line.turn(third), Turn::Go);
+    }
+
+    #[test]
+    fn what_comes_back_counts_when_it_has() {
+        let mut line = Line::new(100, None, None);
+        line.says(Counted::Output, 1000, 1000, None);
+        let ticket = line.enters("m", 10);
+        assert_eq!(line.turn(ticket), Turn::Go);
+        line.now += seconds(40);
+        line.limits.answered(line.now, ticket, usage(10, 1000));
+        let next = line.limits.ticket();
+        line.limits.enter(next, "m", 10, Some(5));
+        assert_eq!(line.turn(next), Turn::After(WINDOW));
+    }
+
+    #[test]
+    fn what_makes_no_sense_limits_nothing() {
+        let mut line = Line::new(100, None, None);
+        for (limit, remaining, reset) in [(0, 0, None), (5, 6, None), (5, 0, Some(62)), (5, 0, Some(u64::MAX))] {
+            line.says(Counted::Requests, limit, remaining, reset);
+        }
+        assert!(line.limits.learned.is_empty());
+        line.lets_go("m", 100);
+    }
+
+    #[test]
+    fn each_goes_in_its_turn() {
+        let mut line = Line::new(1, None, None);
+        let (first, second, third) = (line.enters("m", 0), line.enters("m", 0), line.enters("m", 0));
+        assert_eq!((line.turn(third), line.turn(second)), (Turn::Later, Turn::Later));
+        assert_eq!((line.turn(first), line.turn(second)), (Turn::Go, Turn::Later));
+        // Sent again, it is before those that came later.
+        line.limits.failed(line.now, first, &Failure::new(FailureKind::Cut, ""), Some(seconds(1)));
+        line.limits.enter(first, "m", 0, None);
+        assert_eq!((line.turn(second), line.turn(first)), (Turn::Later, Turn::Go));
+        line.answered(first);
+        line.limits.leave(second);
+        assert_eq!(line.turn(third), Turn::Go);
+        line.limits.abandon(third);
+        line.lets_go("m", 1);
+    }
+
+    #[test]
+    fn a_model_without_room_holds_up_no_other() {
+        let mut line = Line::new(100, None, None);
+        line.says(Counted::Requests, 1, 0, Some(20));
+        let (slow, quick) = (line.enters("m", 0), line.enters("other", 0));
+        assert_eq!(line.turn(slow), Turn::After(seconds(20)));
+        assert_eq!(line.turn(quick), Turn::Go);
+        let slower = line.enters("m", 0);
+        assert_eq!(line.turn(slower), Turn::Later);
+        // What holds for all models is kept in order.
+        let mut line = Line::new(100, None, Some(60));
+        let (first, long) = (line.enters("m", 60), line.enters("m", 60));
+        let short = line.enters("other", 1);
+        assert_eq!(line.turn(first), Turn::Go);
+        assert_eq!(line.turn(short), Turn::Later);
+        assert!(matches!(line.turn(long), Turn::After(_)));
+    }
+
+    #[test]
+    fn a_limit_holds_up_all_and_fewer_go_then() {
+        let mut line = Line::new(8, None, None);
+        let sent = line.lets_go("m", 8);
+        for ticket in &sent {
+            line.limits.failed(line.now, *ticket, &limited(Some(7)), Some(seconds(7)));
+        }
+        let next = line.enters("other", 0);
+        assert_eq!(line.turn(next), Turn::After(seconds(7)));
+        line.limits.leave(next);
+        line.now += seconds(7);
+        // All of them were of one flight: that is one cut, and good answers make up for it by and by.
+        let half = line.lets_go("m", 4);
+        half.iter().for_each(|ticket| line.answered(*ticket));
+        let five = line.lets_go("m", 5);
+        line.limits.failed(line.now, five[0], &limited(None), Some(Duration::ZERO));
+        five[1..].iter().for_each(|ticket| line.answered(*ticket));
+        line.now += seconds(1);
+        line.lets_go("m", 3);
+    }
+
+    #[test]
+    fn what_will_not_pass_ends_the_line() {
+        let mut line = Line::new(1, None, None);
+        let (first, second) = (line.enters("m", 0), line.enters("m", 0));
+        assert_eq!(line.turn(first), Turn::Go);
+        line.limits.failed(line.now, first, &limited(Some(7200)), None);
+        assert_eq!(line.turn(second), Turn::Never(limited(Some(7200))));
+    }
+
+    /// What a server allows in a minute, and how it counts.
+    #[derive(Debug, Clone, Copy)]
+    enum Model {
+        /// A bucket that holds a minute's worth and fills all the time.
+        Bucket,
+        /// Windows of a minute, the first of which began so many seconds ago.
+        Fixed(u64),
+        /// Any minute.
+        Sliding,
+    }
+
+    /// Whether a server takes these, given as when they came and how much each takes.
+    fn takes(model: Model, limit: u64, came: &[(f64, u64)]) -> bool {
+        let in_window = |from: f64, to: f64| -> u64 {
+            came.iter().filter(|(at, _)| (from..to).contains(at)).map(|(_, amount)| amount).sum()
+        };
+        match model {
+            Model::Bucket => {
+                let (mut level, mut last) = (limit as f64, 0.0);
+                came.iter().all(|(at, amount)| {
+                    level = (level + (at - last) * limit as f64 / 60.0).min(limit as f64) - *amount as f64;
+                    last = *at;
+                    level >= -1e-6
+                })
+            }
+            Model::Fixed(ago) => {
+                let window = |at: f64| ((at + ago as f64) / 60.0).floor() * 60.0 - ago as f64;
+                came.iter().all(|(at, _)| in_window(window(*at), window(*at) + 60.0) <= limit)
+            }
+            Model::Sliding => came.iter().all(|(at, _)| in_window(*at, at + 60.0) <= limit),
+        }
+    }
+
+    /// When requests go of which each takes so much, and how late each is on its way, in milliseconds.
+    fn run(limits: Limits, in_flight: usize, sizes: &[(u64, u64)], latency: f64) -> Vec<(f64, u64)> {
+        let begun = Instant::now();
+        let mut line = Line { limits, now: begun };
+        let mut under_way: VecDeque<(Ticket, u64, Instant)> = VecDeque::new();
+        let mut came = Vec::new();
+        for (size, late) in sizes {
+            let ticket = line.enters("m", *size);
+            loop {
+                while under_way.front().is_some_and(|(.., back)| *back <= line.now) || under_way.len() >= in_flight {
+                    let (ticket, size, back) = under_way.pop_front().unwrap();
+                    line.now = line.now.max(back);
+                    line.limits.answered(line.now, ticket, usage(size, 0));
+                }
+                match line.turn(ticket) {
+                    Turn::Go => break,
+                    Turn::After(wait) => line.now += wait,
+                    other => panic!("{other:?}"),
+                }
+            }
+            let sent = line.now.duration_since(begun).as_secs_f64();
+            came.push((sent + *late as f64 / 1000.0, *size));
+            under_way.push_back((ticket, *size, line.now + Duration::from_secs_f64(latency)));
+        }
+        came.sort_by(|a, b| a.0.total_cmp(&b.0));
+        came
+    }
+
+    fn models() -> impl Strategy<Value = Model> {
+        prop_oneof![Just(Model::Bucket), (0u64..60).prop_map(Model::Fixed), Just(Model::Sliding)]
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+
+        /// No server refuses any, whatever it counts by, and nearly all that it allows is used.
+        #[test]
+        fn requests_are_never_too_many_nor_too_few(limit in 1u64..400, model in models(), late in 0u64..500, minutes in 1u64..4) {
+            let sizes: Vec<(u64, u64)> = (0..limit * minutes + 1).map(|n| (1, n * 7919 % (late + 1))).collect();
+            let came = run(limits(50, Some(limit), None), 50, &sizes, 0.4);
+            prop_assert!(takes(model, limit, &came), "{:?}", came);
+            let (first, last) = (came[0].0, came[came.len() - 1].0);
+            let allowed = (last - first) * limit as f64 / 60.0;
+            prop_assert!((came.len() - 1) as f64 >= 0.95 * allowed, "{} of {allowed}", came.len() - 1);
+        }
+
+        /// The same of tokens, where requests differ.
+        #[test]
+        fn tokens_are_never_too_many(
+            sizes in proptest::collection::vec((1u64..2000, 0u64..500), 1..200),
+            model in models(),
+            latency in 0.1f64..30.0,
+        ) {
+            let came = run(limits(20, None, Some(20_000)), 20, &sizes, latency);
+            prop_assert!(takes(model, 20_000, &came), "{:?}", came);
+        }
+
+        /// What is learned is used at once, and kept to all the same.
+        #[test]
+        fn what_is_learned_is_never_too_much(
+            sizes in proptest::collection::vec((1u64..2000, 0u64..500), 1..200),
+            model in models(),
+        ) {
+            let mut limits = limits(20, None, None);
+            let reading = Reading { counted: Counted::Tokens, limit: 20_000, remaining: Some(20_000), reset: None };
+            limits.heard(Instant::now(), "m", &[reading]);
+            let came = run(limits, 20, &sizes, 2.0);
+            prop_assert!(takes(model, 20_000, &came), "{:?}", came);
+        }
+
+        /// Nothing waits for ever, not even what is more than the limit.
+        #[test]
+        fn nothing_starves(sizes in proptest::collection::vec(0u64..5000, 1..30), limit in 1u64..1000, others in 0u64..1000) {
+            let mut limits = limits(4, Some(limit), Some(limit));
+            let left = limit - others.min(limit);
+            let reading = |counted| Reading { counted, limit, remaining: Some(left), reset: Some(seconds(30)) };
+            limits.heard(Instant::now(), "m", &[reading(Counted::Requests), reading(Counted::Tokens)]);
+            let sizes: Vec<(u64, u64)> = sizes.into_iter().map(|size| (size, 0)).collect();
+            let came = run(limits, 4, &sizes, 1.0);
+            let longest = came.windows(2).map(|pair| pair[1].0 - pair[0].0).fold(0.0, f64::max);
+            prop_assert!(longest <= 62.5, "{longest}");
+        }
+    }
+}

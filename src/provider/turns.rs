@@ -1,0 +1,116 @@
+//! Threads that wait for their turn to send, by the provider's [`Limits`]; woken by the clock, by one another, and by an interruption.
+
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use super::limits::{Limits, Reading, Ticket, Turn};
+use super::{Failure, FailureKind};
+use crate::cancel::Cancel;
+use crate::llm::{Request, Usage};
+use crate::tokens;
+
+/// The line before one provider.
+pub(super) struct Turns {
+    shared: Arc<Shared>,
+    cancel: Cancel,
+}
+
+struct Shared {
+    limits: Mutex<Limits>,
+    /// Told whenever something in them changed.
+    changed: Condvar,
+}
+
+/// A request on its way through the line: its place, which it keeps when it is sent again.
+pub(super) struct Place<'a> {
+    turns: &'a Turns,
+    ticket: Ticket,
+    request: &'a Request,
+    /// What its prompt is thought to have.
+    estimate: u64,
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, Limits> {
+        self.limits.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Turns {
+    pub fn new(limits: Limits, cancel: Cancel) -> Turns {
+        let shared = Arc::new(Shared { limits: Mutex::new(limits), changed: Condvar::new() });
+        let line = Arc::downgrade(&shared);
+        cancel.on_cancel(move || {
+            if let Some(shared) = line.upgrade() {
+                // Whoever has looked and not yet lain down holds the lock.
+                drop(shared.lock());
+                shared.changed.notify_all();
+            }
+        });
+        Turns { shared, cancel }
+    }
+
+    /// A place in the line.
+    pub fn place<'a>(&'a self, request: &'a Request) -> Place<'a> {
+        let estimate = request.messages.iter().map(|message| tokens::estimate(&message.text)).sum();
+        Place { turns: self, ticket: self.shared.lock().ticket(), request, estimate }
+    }
+
+    /// What an answer's headers say.
+    pub fn heard(&self, model: &str, readings: &[Reading]) {
+        if !readings.is_empty() {
+            self.shared.lock().heard(Instant::now(), model, readings);
+            self.shared.changed.notify_all();
+        }
+    }
+}
+
+impl Place<'_> {
+    /// Waits until the request may go.
+    ///
+    /// # Errors
+    /// The run was interrupted, or no request to this provider can succeed any more: why.
+    pub fn wait(&self) -> Result<(), Failure> {
+        let Place { turns: Turns { shared, cancel }, request, .. } = self;
+        let mut limits = shared.lock();
+        limits.enter(self.ticket, &request.model, self.estimate, request.max_output_tokens);
+        let turn = loop {
+            if cancel.is_cancelled() {
+                break Err(Failure::new(FailureKind::Cancelled, "interrupted"));
+            }
+            let wait = match limits.turn(Instant::now(), self.ticket) {
+                Turn::Go => break Ok(()),
+                Turn::Never(failure) => break Err(failure),
+                Turn::After(wait) => wait,
+                Turn::Later => Duration::MAX,
+            };
+            let waited = shared.changed.wait_timeout(limits, wait);
+            limits = waited.unwrap_or_else(PoisonError::into_inner).0;
+        };
+        limits.leave(self.ticket);
+        drop(limits);
+        // The next in the line may be able to go, too.
+        shared.changed.notify_all();
+        turn
+    }
+
+    /// The answer is there, and took so much.
+    pub fn answered(&self, usage: Usage) {
+        self.turns.shared.lock().answered(Instant::now(), self.ticket, usage);
+        self.turns.shared.changed.notify_all();
+    }
+
+    /// No answer came; it is sent again after so long, if at all.
+    pub fn failed(&self, failure: &Failure, delay: Option<Duration>) {
+        self.turns.shared.lock().failed(Instant::now(), self.ticket, failure, delay);
+        self.turns.shared.changed.notify_all();
+    }
+}
+
+impl Drop for Place<'_> {
+    /// Where its thread panicked it holds up nobody.
+    fn drop(&mut self) {
+        self.turns.shared.lock().abandon(self.ticket);
+        self.turns.shared.changed.notify_all();
+    }
+}
