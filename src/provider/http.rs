@@ -1,18 +1,22 @@
-//! HTTP: the only place that names ureq. Keep-alive, timeouts, no redirects, proxies but for loopback.
+//! HTTP: the only place that names ureq. Keep-alive, timeouts, no redirects, gzip; proxies but for loopback, and whose certificates
+//! are trusted.
 
 use std::io::Read as _;
 use std::net::IpAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use serde_json::Value;
 use ureq::http::{HeaderMap, Uri};
-use ureq::{Agent, BodyReader, RequestBuilder};
+use ureq::tls::{Certificate, PemItem, RootCerts, parse_pem};
+use ureq::{Agent, BodyReader, Proxy, RequestBuilder};
 
 use super::live::Secret;
 use super::mask::Mask;
 use super::wire::Wire;
 use super::{Failure, FailureKind};
 use crate::digest::Digest;
+use crate::error::{Code, Error};
 
 /// The longest answer that is read, in bytes.
 const MAX_BODY: u64 = 64 << 20;
@@ -23,6 +27,8 @@ const MAX_RESULTS: u64 = 1 << 30;
 /// One provider's address, key and connections.
 pub(super) struct Http {
     agent: Agent,
+    /// What its connections go through, without user and password.
+    proxy: Option<String>,
     base_url: String,
     key: Option<Secret>,
 }
@@ -39,6 +45,8 @@ pub(super) struct Incoming {
     /// Without a body.
     pub head: Reply,
     body: BodyReader<'static>,
+    /// How much of it may still come. What is packed counts as it is unpacked: a small body can hold an endless one.
+    left: u64,
 }
 
 /// A call to an address below the provider's, beside its requests.
@@ -92,9 +100,20 @@ impl Reply {
 }
 
 impl Http {
-    pub fn new(base_url: &str, key: Option<Secret>, in_flight: usize, timeout: Duration) -> Http {
-        let tls = ureq::tls::TlsConfig::builder().root_certs(ureq::tls::RootCerts::PlatformVerifier).build();
-        let mut config = Agent::config_builder()
+    /// `env` reads the environment.
+    ///
+    /// # Errors
+    /// [`Code::Provider`] where the environment names a proxy or certificates that cannot be used.
+    pub fn new(
+        base_url: &str,
+        key: Option<Secret>,
+        in_flight: usize,
+        timeout: Duration,
+        env: &dyn Fn(&str) -> Option<String>,
+    ) -> Result<Http, Error> {
+        let tls = ureq::tls::TlsConfig::builder().root_certs(trusted(env)?).build();
+        let proxy = if is_loopback(base_url) { None } else { proxy(base_url, env)? };
+        let config = Agent::config_builder()
             .http_status_as_error(false)
             // A redirect could carry the key elsewhere, and would turn a POST into a GET.
             .max_redirects(0)
@@ -107,11 +126,10 @@ impl Http {
             .timeout_per_read(Some(timeout))
             .timeout_per_write(Some(timeout))
             .user_agent(concat!("genmake/", env!("CARGO_PKG_VERSION")))
+            .proxy(proxy.clone())
             .tls_config(tls);
-        if is_loopback(base_url) {
-            config = config.proxy(None);
-        }
-        Http { agent: config.build().into(), base_url: base_url.to_owned(), key }
+        let proxy = proxy.map(|proxy| format!("{}:{}", proxy.host(), proxy.port()));
+        Ok(Http { agent: config.build().into(), proxy, base_url: base_url.to_owned(), key })
     }
 
     /// The status with which the address answers, if anything does.
@@ -135,13 +153,16 @@ impl Http {
 
     /// Sends a body, with what its format says beside it, and waits until the reply begins.
     pub fn post(&self, wire: &dyn Wire, path: &str, body: &Value) -> Result<Incoming, Failure> {
-        // What is packed arrives in larger pieces.
-        let request = self.agent.post(format!("{}{path}", self.base_url)).header("accept-encoding", "identity");
+        let mut request = self.agent.post(format!("{}{path}", self.base_url));
+        if body.get("stream").is_some_and(|stream| stream == true) {
+            // What is packed arrives in larger pieces.
+            request = request.header("accept-encoding", "identity");
+        }
         let headers = wire.headers(self.key.as_ref().map(|Secret(key)| key.as_str()));
         let request = headers.into_iter().fold(request, |request, (name, value)| request.header(name, value));
         let (head, body) = request.send_json(body).map_err(|e| self.failure(&e))?.into_parts();
         let head = Reply { status: head.status.as_u16(), headers: head.headers, body: Vec::new() };
-        Ok(Incoming { head, body: body.into_with_config().limit(MAX_BODY).reader() })
+        Ok(Incoming { head, body: body.into_with_config().limit(MAX_BODY).reader(), left: MAX_BODY })
     }
 
     /// Makes a call, and waits until the reply begins.
@@ -161,7 +182,7 @@ impl Http {
         };
         let (head, body) = sent.map_err(|e| self.failure(&e))?.into_parts();
         let head = Reply { status: head.status.as_u16(), headers: head.headers, body: Vec::new() };
-        Ok(Incoming { head, body: body.into_with_config().limit(MAX_RESULTS).reader() })
+        Ok(Incoming { head, body: body.into_with_config().limit(MAX_RESULTS).reader(), left: MAX_RESULTS })
     }
 
     /// Has something taken away; whether anybody answered.
@@ -175,13 +196,22 @@ impl Http {
     /// The next bytes of a reply, as soon as there are any; none at its end.
     pub fn read<'b>(&self, incoming: &mut Incoming, buffer: &'b mut [u8]) -> Result<&'b [u8], Failure> {
         let read = incoming.body.read(buffer).map_err(|e| self.failure(&e.into()))?;
+        match incoming.left.checked_sub(read as u64) {
+            Some(left) => incoming.left = left,
+            None => return Err(self.failure(&ureq::Error::BodyExceedsLimit(MAX_BODY))),
+        }
         Ok(&buffer[..read])
     }
 
     /// A whole reply.
     pub fn whole(&self, mut incoming: Incoming) -> Result<Reply, Failure> {
-        let mut body = Vec::new();
-        incoming.body.read_to_end(&mut body).map_err(|e| self.failure(&e.into()))?;
+        let (mut body, mut buffer) = (Vec::new(), [0; 8192]);
+        loop {
+            match self.read(&mut incoming, &mut buffer)? {
+                [] => break,
+                bytes => body.extend_from_slice(bytes),
+            }
+        }
         // Before anything of it is cut out and shown.
         let body = match std::str::from_utf8(&body) {
             Ok(text) => self.without_key(text).into_bytes(),
@@ -192,24 +222,114 @@ impl Http {
 
     fn failure(&self, error: &ureq::Error) -> Failure {
         use std::io::ErrorKind as Io;
-        let address = host(&self.base_url);
+        let address = match &self.proxy {
+            Some(proxy) => format!("{}` through the proxy `{proxy}", host(&self.base_url)),
+            None => host(&self.base_url),
+        };
         let (kind, message) = match error {
             ureq::Error::Timeout(what) => (FailureKind::Timeout, format!("`{address}` took too long ({what})")),
-            ureq::Error::HostNotFound => (FailureKind::Unreachable, format!("no host `{address}`")),
+            ureq::Error::HostNotFound => {
+                (FailureKind::Unreachable, format!("no host `{}`", self.proxy.as_ref().unwrap_or(&address)))
+            }
             ureq::Error::ConnectionFailed => (FailureKind::Unreachable, format!("cannot connect to `{address}`")),
+            ureq::Error::ConnectProxyFailed(why) => {
+                (FailureKind::Unreachable, format!("cannot connect to `{address}`: {why}"))
+            }
             ureq::Error::Io(e) if e.kind() == Io::ConnectionRefused => {
-                (FailureKind::Unreachable, format!("nothing listens at `{}`", self.base_url))
+                let at =
+                    self.proxy.as_ref().map_or(format!("`{}`", self.base_url), |proxy| format!("the proxy `{proxy}`"));
+                (FailureKind::Unreachable, format!("nothing listens at {at}"))
             }
             ureq::Error::Io(e) if e.kind() == Io::TimedOut => (FailureKind::Timeout, e.to_string()),
             ureq::Error::BodyExceedsLimit(_) => {
                 (FailureKind::Rejected, format!("the answer is larger than {} MB", MAX_BODY >> 20))
             }
+            ureq::Error::Io(e) if distrust(e).is_some() => {
+                let why = distrust(e).unwrap_or_default();
+                (FailureKind::Untrusted, format!("the certificate of `{address}` is not trusted: {why}"))
+            }
             ureq::Error::Io(e) => (FailureKind::Cut, format!("the connection to `{address}` broke: {e}")),
             ureq::Error::Protocol(e) => (FailureKind::Cut, format!("the connection to `{address}` broke: {e}")),
+            ureq::Error::Decompress(_, e) => {
+                (FailureKind::Cut, format!("the answer of `{address}` could not be unpacked: {e}"))
+            }
             other => (FailureKind::Unreachable, format!("cannot ask `{address}`: {other}")),
         };
         Failure::new(kind, message)
     }
+}
+
+/// Why a certificate does not do, if that is what went wrong.
+fn distrust(error: &std::io::Error) -> Option<String> {
+    match error.get_ref()?.downcast_ref::<rustls::Error>()? {
+        rustls::Error::InvalidCertificate(why) => Some(why.to_string()),
+        _ => None,
+    }
+}
+
+/// Whose certificates are trusted: those that `SSL_CERT_FILE` and `SSL_CERT_DIR` name, as OpenSSL has it, else the system's.
+fn trusted(env: &dyn Fn(&str) -> Option<String>) -> Result<RootCerts, Error> {
+    let named = |name: &str| env(name).filter(|value| !value.is_empty());
+    let unusable = |name: &str, why: &dyn std::fmt::Display| {
+        Error::new(Code::Provider, format!("the certificates that `{name}` names cannot be used: {why}"))
+            .hint(format!("`{name}` names certificates as PEM; without it the system's own are trusted"))
+    };
+    let (file, folders) = (named("SSL_CERT_FILE"), named("SSL_CERT_DIR"));
+    let mut files = Vec::new();
+    if let Some(file) = &file {
+        files.push(("SSL_CERT_FILE", PathBuf::from(file)));
+    }
+    for folder in folders.iter().flat_map(std::env::split_paths) {
+        for entry in fs_err::read_dir(&folder).map_err(|e| unusable("SSL_CERT_DIR", &e))? {
+            let path = entry.map_err(|e| unusable("SSL_CERT_DIR", &e))?.path();
+            if path.is_file() {
+                files.push(("SSL_CERT_DIR", path));
+            }
+        }
+    }
+    let mut certificates: Vec<Certificate<'static>> = Vec::new();
+    for (name, path) in files {
+        let pem = fs_err::read(&path).map_err(|e| unusable(name, &e))?;
+        // What else stands in a file of certificates is nobody's affair.
+        let items = parse_pem(&pem).filter_map(Result::ok);
+        certificates.extend(items.filter_map(|item| match item {
+            PemItem::Certificate(certificate) => Some(certificate),
+            _ => None,
+        }));
+    }
+    match file.as_ref().map(|_| "SSL_CERT_FILE").or(folders.as_ref().map(|_| "SSL_CERT_DIR")) {
+        None => Ok(RootCerts::PlatformVerifier),
+        Some(name) if certificates.is_empty() => Err(unusable(name, &"there are none")),
+        Some(_) => Ok(RootCerts::new_with_certs(&certificates)),
+    }
+}
+
+/// The proxy that the environment names for an address, as curl has it: by its scheme, else for all; none for the hosts that
+/// `NO_PROXY` names, and what is below them.
+fn proxy(base_url: &str, env: &dyn Fn(&str) -> Option<String>) -> Result<Option<Proxy>, Error> {
+    let one = |name: &str| {
+        let names = [name.to_owned(), name.to_ascii_lowercase()];
+        names.into_iter().find_map(|name| Some((env(&name).filter(|value| !value.trim().is_empty())?, name)))
+    };
+    let host = host(base_url);
+    let is_of = |entry: &str| {
+        let entry = entry.trim_start_matches('*').trim_start_matches('.').to_ascii_lowercase();
+        entry.is_empty() || host == entry || host.strip_suffix(&entry).is_some_and(|rest| rest.ends_with('.'))
+    };
+    let excepted = one("NO_PROXY").map(|(hosts, _)| hosts).unwrap_or_default();
+    let mut excepted = excepted.split(|c: char| c == ',' || c.is_whitespace()).filter(|entry| !entry.is_empty());
+    if excepted.any(is_of) {
+        return Ok(None);
+    }
+    let by_scheme = if base_url.starts_with("https://") { "HTTPS_PROXY" } else { "HTTP_PROXY" };
+    let Some((address, name)) = one(by_scheme).or_else(|| one("ALL_PROXY")) else { return Ok(None) };
+    // What it says is not shown: it may hold a password.
+    let wrong = |_| {
+        Error::new(Code::Provider, format!("`{name}` is not the address of a proxy")).hint(
+            "write `http://HOST:PORT`, `https://HOST:PORT` or `socks5://HOST:PORT`, with `USER:PASSWORD@` if it asks",
+        )
+    };
+    Proxy::new(address.trim()).map(Some).map_err(wrong)
 }
 
 /// The host of an address in lower case, without user, port and path; empty if there is none.

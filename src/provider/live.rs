@@ -87,7 +87,7 @@ impl Provider {
             name: declared.name.clone(),
             wire,
             rounds: rounds::of(declared.api),
-            http: Http::new(&declared.base_url, key, declared.in_flight, declared.timeout),
+            http: Http::new(&declared.base_url, key, declared.in_flight, declared.timeout, env)?,
             turns: Turns::new(limits, cancel.clone()),
             server: Mutex::new(None),
             start: declared.start.clone(),

@@ -109,6 +109,8 @@ const ELSEWHERE: &[(&str, &str)] = &[
     ("rules.*.context.depth", "context.rs"),
     ("rules.*.context.max_share", "context.rs"),
     ("rules.*.check.schema", "checks.rs"),
+    ("providers.*.requests_per_minute", "limits.rs"),
+    ("providers.*.tokens_per_minute", "limits.rs"),
     ("providers.*.prices.cache_read", "money.rs"),
     ("providers.*.prices.cache_write", "money.rs"),
 ];
@@ -1025,7 +1027,8 @@ fn what_a_provider_may_not_say() {
         ("api: openai, prices: {input: -1, output: 1}", "bad_value", "`input` is a number from 0 to"),
         ("api: openai, prices: ../list.json", "bad_path", "the list of prices `../list.json` leads"),
         ("api: openai, limits: {context: 0}", "bad_value", "`context` is a whole number from 1 to"),
-        ("api: openai, requests_per_minute: 1", "unsupported", "`requests_per_minute` of provider `p`"),
+        ("api: openai, requests_per_minute: 0", "bad_value", "`requests_per_minute` is a whole number from 1 to"),
+        ("api: openai, tokens_per_minute: many", "wrong_type", "`tokens_per_minute` takes a whole number"),
         ("api: openai, models: m", "unknown_key", "unknown key `models` in provider `p`"),
     ];
     refused(&cases, |keys| format!("version: 1\nproviders:\n  p: {{{keys}}}\nrules: {{}}\n"));

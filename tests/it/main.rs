@@ -17,17 +17,20 @@ mod edits;
 mod errors;
 mod examples;
 mod faults;
+mod front;
 mod gc;
 mod gemini;
 mod genfile;
 mod glance;
 mod graph;
+mod http;
 #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
 mod injected;
 mod keys;
 #[cfg(unix)]
 mod killed;
 mod language;
+mod limits;
 mod locks;
 mod metrics;
 mod modules;

@@ -13,8 +13,8 @@
 //!
 //! It does not know genmake's code or the rest of its wording, and it does
 //! not know TLS, chunked request bodies, `Expect` or `$ref` in schemas.
-//! It needs std and `serde_json` only, so that a program outside this folder can
-//! include the file.
+//! It needs no more than std, `serde_json`, `flate2`, and `humantime` and `httpdate` for
+//! times, so that a program outside this folder can include the file.
 //!
 //! Threads: one accepts, one serves each connection. Dropping the [`Server`]
 //! closes every connection and joins every thread.
@@ -24,6 +24,7 @@
 
 mod chat;
 mod gemini;
+mod limit;
 mod messages;
 mod responses;
 mod rounds;
@@ -33,9 +34,12 @@ use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
+
+#[allow(unused_imports, reason = "as above")]
+pub use limit::{Limit, Shape};
 
 /// How long [`Server::wait_for`] waits before it gives up.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -140,6 +144,25 @@ impl Server {
         self
     }
 
+    /// Takes no more than this from now on; see [`Server::refused`].
+    pub fn enforce(&self, limit: Limit) -> &Self {
+        self.shared.lock().limit = Some(limit::Enforced::new(limit, Instant::now()));
+        self
+    }
+
+    /// Packs what it sends with gzip, whether it was asked to or not.
+    pub fn with_gzip(&self) -> &Self {
+        self.shared.lock().has_gzip = true;
+        self
+    }
+
+    /// Says this beside everything that it answers.
+    pub fn says(&self, headers: &[(&str, &str)]) -> &Self {
+        let headers = headers.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+        self.shared.lock().says = headers.collect();
+        self
+    }
+
     /// Delays the answer to every chat request.
     pub fn latency(&self, millis: u64) -> &Self {
         self.shared.lock().latency = Duration::from_millis(millis);
@@ -163,6 +186,11 @@ impl Server {
         let state = self.shared.lock();
         let last = state.contents_asked.last().cloned().unwrap_or_default();
         (state.contents_asked.len(), last, state.contents.len())
+    }
+
+    /// How many requests its limit refused.
+    pub fn refused(&self) -> usize {
+        self.shared.lock().limit.as_ref().map_or(0, |limit| limit.refused)
     }
 
     /// What it said that all its answers took.
@@ -401,6 +429,8 @@ pub struct Recorded {
     pub headers: Vec<(String, String)>,
     /// Which connection it came on; the first is 0.
     pub connection: usize,
+    /// When it came.
+    pub at: Instant,
     /// What it is written in.
     pub format: Format,
     /// Where it went.
@@ -620,6 +650,9 @@ struct State {
     has_cache: bool,
     /// The fewest tokens that contents must have to be kept; none are without.
     least_contents: Option<usize>,
+    has_gzip: bool,
+    limit: Option<limit::Enforced>,
+    says: Vec<(String, String)>,
 
     /// The contents that are kept, by name, and their tokens.
     contents: BTreeMap<String, usize>,
@@ -656,6 +689,9 @@ impl Default for State {
             least_contents: None,
             contents: BTreeMap::new(),
             contents_asked: Vec::new(),
+            has_gzip: false,
+            limit: None,
+            says: Vec::new(),
             prefixes: BTreeSet::new(),
             told: Told::default(),
             delivered: BTreeSet::new(),
@@ -729,7 +765,8 @@ impl Shared {
             }
         };
         let is_stream = request.wants_stream() && !state.ignores_streams;
-        let scripted = state.script.pop_front();
+        let refusal = state.limit.as_mut().and_then(|limit| limit.admit(Instant::now(), request.prompt_tokens()));
+        let scripted = refusal.or_else(|| state.script.pop_front());
         let choose = Arc::clone(&state.choose);
         let rules = state.rules.clone();
         let always = state.always.clone();
@@ -745,6 +782,13 @@ impl Shared {
         let gone = kept.is_some_and(|kept| kept.is_none()).then(gemini::gone);
         let act = gone.or(scripted).or_else(|| choose(number, &request)).or_else(ruled).unwrap_or(always);
         Job { number, request, act, reply, latency, is_stream, cached, cache_write, flight }
+    }
+
+    /// Whether answers are packed, and what is said beside them.
+    fn beside(&self, format: Format) -> (bool, Vec<(String, String)>) {
+        let state = self.lock();
+        let left = state.limit.as_ref().map(|limit| limit.headers(format, Instant::now()));
+        (state.has_gzip, [left.unwrap_or_default(), state.says.clone()].concat())
     }
 
     /// Sleeps; false if the server stops.
@@ -887,6 +931,7 @@ impl Connection {
             body: serde_json::from_slice(&request.body).unwrap_or(Value::Null),
             headers: request.headers,
             connection: self.number,
+            at: Instant::now(),
             format,
             path: request.path,
         });
@@ -918,6 +963,8 @@ impl Connection {
             None => Response::to(&request.format.error(&act), || Value::Null),
         };
         response.header(request.format.id_header(), &format!("req-{number}"));
+        let (has_gzip, headers) = self.shared.beside(format);
+        response.headers.extend(headers);
         let half = response.body.len() / 2;
         let ends = match act {
             Act::Cut => half,
@@ -927,6 +974,10 @@ impl Connection {
         // Before it goes out: the client may be faster than this thread.
         if let Some(answer) = &answer {
             self.shared.note(answer, &request, &String::from_utf8_lossy(&response.body[..ends]), response.is_events);
+        }
+        let plain = response.body.clone();
+        if has_gzip && !matches!(act, Act::Cut | Act::CutAfter { .. } | Act::HalfJson) {
+            response.pack();
         }
         match act {
             Act::Cut | Act::CutAfter { .. } => {
@@ -945,7 +996,7 @@ impl Connection {
                 }
                 drop(flight);
                 if let Some(answer) = &answer {
-                    self.shared.note(answer, &request, &String::from_utf8_lossy(&response.body), true);
+                    self.shared.note(answer, &request, &String::from_utf8_lossy(&plain), true);
                 }
                 self.write(&response.framed(after))?;
                 self.write(response.last())?;
@@ -1085,6 +1136,17 @@ impl Response {
             }
             _ => Response::json(200, &completion()),
         }
+    }
+
+    /// Packs the body with gzip; what stands before a pause can be read without the rest.
+    fn pack(&mut self) {
+        let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
+        let (before, after) = self.body.split_at(self.pause_at);
+        gzip.write_all(before).and_then(|()| gzip.flush()).expect("a vector takes all");
+        self.pause_at = gzip.get_ref().len();
+        gzip.write_all(after).expect("a vector takes all");
+        self.body = gzip.finish().expect("a vector takes all");
+        self.header("content-encoding", "gzip");
     }
 
     fn header(&mut self, name: &str, value: &str) {
@@ -1227,6 +1289,9 @@ impl Shared {
             }
         };
         let mut state = self.lock();
+        if let Some(limit) = &mut state.limit {
+            limit.answered(Instant::now(), answer.told.output);
+        }
         state.delivered.extend(whole);
         if usage {
             state.told.input += answer.told.input;

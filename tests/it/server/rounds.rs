@@ -217,6 +217,7 @@ impl Connection {
         let body = bodies.into_iter().find(|body| body.is_object()).cloned().unwrap_or_default();
         let format = line["url"].as_str().and_then(Format::of).unwrap_or(format);
         let recorded = Recorded {
+            at: Instant::now(),
             body,
             path: line["url"].as_str().unwrap_or_default().to_owned(),
             headers: http.headers.clone(),
