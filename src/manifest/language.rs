@@ -112,7 +112,7 @@ pub(super) const PROVIDER: &[Field] = &[
     key("start", Form::Text, "", "A command that brings it up where nothing answers at `base_url`."),
     key("start_timeout", Form::Duration, "\"300s\"", "How long that may take."),
     key("requests_per_minute", Form::Whole(1, 1_000_000_000), "", "How many requests may be sent in a minute."),
-    key("tokens_per_minute", Form::Whole(1, 1_000_000_000_000), "", "How many tokens they may take in a minute."),
+    key("tokens_per_minute", Form::Whole(1, 1_000_000_000), "", "How many tokens they may take in a minute."),
     key(
         "prices",
         Form::OneOf(&[Form::Text, Form::Keys(PRICES)]),

@@ -344,3 +344,48 @@ pub fn is_loopback(url: &str) -> bool {
     let ip = host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
     host == "localhost" || ip.is_ok_and(|ip| ip.is_loopback())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The proxy for an address where the environment says this.
+    fn chosen(base_url: &str, env: &[(&str, &str)]) -> Option<String> {
+        let env = |name: &str| env.iter().find(|(n, _)| *n == name).map(|(_, value)| (*value).to_owned());
+        proxy(base_url, &env).unwrap().map(|proxy| format!("{} {}:{}", proxy.protocol(), proxy.host(), proxy.port()))
+    }
+
+    #[test]
+    fn a_proxy_is_chosen_by_how_the_address_begins() {
+        let all = [("ALL_PROXY", "socks5://s:1"), ("HTTPS_PROXY", "http://t:2"), ("HTTP_PROXY", "http://h:3")];
+        assert_eq!(chosen("https://llm.acme.dev/v1", &all).as_deref(), Some("HTTP t:2"));
+        assert_eq!(chosen("http://llm.acme.dev/v1", &all).as_deref(), Some("HTTP h:3"));
+        assert_eq!(chosen("https://llm.acme.dev/v1", &all[..1]).as_deref(), Some("SOCKS5 s:1"));
+        assert_eq!(chosen("https://llm.acme.dev/v1", &all[2..]), None);
+        assert_eq!(chosen("http://llm.acme.dev/v1", &[("HTTP_PROXY", " ")]), None);
+        // Where both spellings are set, as in capitals; without a scheme it is one of HTTP.
+        let both = [("HTTP_PROXY", "a"), ("http_proxy", "b")];
+        assert_eq!(chosen("http://llm.acme.dev/v1", &both).as_deref(), Some("HTTP a:80"));
+    }
+
+    #[test]
+    fn hosts_without_a_proxy() {
+        let through = |no_proxy: &str| {
+            chosen("https://llm.Acme.dev:8443/v1", &[("ALL_PROXY", "http://p:1"), ("no_proxy", no_proxy)]).is_some()
+        };
+        for direct in ["llm.acme.dev", "x, acme.dev", ".acme.dev", "*.ACME.dev", "a b *", "dev"] {
+            assert!(!through(direct), "{direct}");
+        }
+        for other in ["", "cme.dev", "other.dev,acme.com", "sub.llm.acme.dev", ","] {
+            assert!(through(other), "{other}");
+        }
+    }
+
+    #[test]
+    fn what_a_proxys_variable_says_is_not_shown() {
+        for wrong in ["gopher://ann:s3cret@p", "http://", "%%s3cret"] {
+            let error = proxy("https://x/v1", &|name| (name == "HTTPS_PROXY").then(|| wrong.to_owned())).unwrap_err();
+            assert!(error.message.contains("`HTTPS_PROXY`") && !format!("{error:?}").contains("s3cret"), "{error:?}");
+        }
+    }
+}

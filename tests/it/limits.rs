@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use crate::project::Project;
-use crate::server::{Act, Gate, Limit, Server, Shape};
+use crate::server::limit::{Limit, Shape};
+use crate::server::{Act, Gate, Server};
 use crate::shop::{APIS, is_built, shop_of, shop_with};
 
 /// What so many in half a second are in a minute.

@@ -24,7 +24,7 @@
 
 mod chat;
 mod gemini;
-mod limit;
+pub mod limit;
 mod messages;
 mod responses;
 mod rounds;
@@ -37,9 +37,6 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
-
-#[allow(unused_imports, reason = "as above")]
-pub use limit::{Limit, Shape};
 
 /// How long [`Server::wait_for`] waits before it gives up.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -145,7 +142,7 @@ impl Server {
     }
 
     /// Takes no more than this from now on; see [`Server::refused`].
-    pub fn enforce(&self, limit: Limit) -> &Self {
+    pub fn enforce(&self, limit: limit::Limit) -> &Self {
         self.shared.lock().limit = Some(limit::Enforced::new(limit, Instant::now()));
         self
     }
