@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::error::Error;
-use crate::llm::{Shortfall, Usage};
+use crate::llm::{Shortfall, Unkept, Usage};
 use crate::models::Price;
 use crate::path::RelPath;
 use crate::plan::{Orphan, Reason};
@@ -129,6 +129,15 @@ pub enum Event {
         counted: u64,
         /// Those that were sent.
         sent: u64,
+    },
+    /// A prefix that the provider was to keep is not in its cache as it should be.
+    Unkept {
+        /// An output whose request began with it.
+        path: RelPath,
+        /// Why.
+        why: Unkept,
+        /// Whether this is the first time for what begins alike.
+        is_first: bool,
     },
     /// A request of several tasks did not deliver these; they are asked for again, or fail.
     FellBack {

@@ -34,6 +34,8 @@ pub struct Price {
     pub cache_read: Option<f64>,
     /// Tokens sent that went into the cache; without, as any others.
     pub cache_write: Option<f64>,
+    /// Tokens sent that went into the cache for an hour; without, as `cache_write`.
+    pub cache_write_1h: Option<f64>,
     /// What holds instead for long prompts.
     pub above: Option<Tier>,
 }
@@ -51,6 +53,8 @@ pub struct Tier {
     pub cache_read: Option<f64>,
     /// As in [`Price`].
     pub cache_write: Option<f64>,
+    /// As in [`Price`].
+    pub cache_write_1h: Option<f64>,
 }
 
 /// A maker's cache for the starts of prompts.
@@ -58,6 +62,15 @@ pub struct Tier {
 pub struct Cache {
     /// How many tokens a start must have to be kept.
     pub minimum: u64,
+}
+
+/// For how long a start of prompts is to be kept in a maker's cache.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Keep {
+    /// Five minutes, or as long as the maker does without being asked.
+    Short,
+    /// An hour.
+    Long,
 }
 
 /// How many tokens something took, or would take.
@@ -79,7 +92,8 @@ pub struct Tokens {
 
 impl Price {
     /// What nothing costs.
-    pub const FREE: Price = Price { input: 0.0, output: 0.0, cache_read: None, cache_write: None, above: None };
+    pub const FREE: Price =
+        Price { input: 0.0, output: 0.0, cache_read: None, cache_write: None, cache_write_1h: None, above: None };
 
     /// The same through a batch API: half of it, at every maker whose models ask for USD.
     #[must_use]
@@ -91,12 +105,14 @@ impl Price {
             output: tier.output / 2.0,
             cache_read: half(tier.cache_read),
             cache_write: half(tier.cache_write),
+            cache_write_1h: half(tier.cache_write_1h),
         });
         Price {
             input: self.input / 2.0,
             output: self.output / 2.0,
             cache_read: half(self.cache_read),
             cache_write: half(self.cache_write),
+            cache_write_1h: half(self.cache_write_1h),
             above,
         }
     }
@@ -107,8 +123,12 @@ impl Price {
         let (input, output) = tier.map_or((self.input, self.output), |tier| (tier.input, tier.output));
         let read = tier.map_or(self.cache_read, |tier| tier.cache_read).unwrap_or(input);
         let write = tier.map_or(self.cache_write, |tier| tier.cache_write).unwrap_or(input);
+        let write_long = tier.map_or(self.cache_write_1h, |tier| tier.cache_write_1h).unwrap_or(write);
         let plain = tokens.input.saturating_sub(tokens.cached).saturating_sub(tokens.cache_write);
-        let parts = [(plain, input), (tokens.cached, read), (tokens.cache_write, write), (tokens.output, output)];
+        let long = tokens.kept_long.min(tokens.cache_write);
+        let short = tokens.cache_write - long;
+        let written = [(short, write), (long, write_long)];
+        let parts = [(plain, input), (tokens.cached, read), written[0], written[1], (tokens.output, output)];
         parts.iter().map(|(count, price)| *count as f64 * price / 1e6).sum()
     }
 }
@@ -251,6 +271,7 @@ fn litellm_model(entry: &Map<String, Value>) -> Option<Model> {
             output: of("output_cost_per_token").or_else(|| per_million("output_cost_per_token"))?,
             cache_read: of("cache_read_input_token_cost"),
             cache_write: of("cache_creation_input_token_cost"),
+            cache_write_1h: of("cache_creation_input_token_cost_above_1hr"),
         })
     });
     let is_embedding = entry.get("mode").is_some_and(|mode| mode == "embedding");
@@ -260,6 +281,7 @@ fn litellm_model(entry: &Map<String, Value>) -> Option<Model> {
         output,
         cache_read: per_million("cache_read_input_token_cost"),
         cache_write: per_million("cache_creation_input_token_cost"),
+        cache_write_1h: per_million("cache_creation_input_token_cost_above_1hr"),
         above,
     });
     let context = count("max_input_tokens");
@@ -291,6 +313,8 @@ mod tests {
             );
             assert!(price.cache_read.is_none_or(|read| read < price.input), "{name}");
             assert!(price.cache_write.is_none_or(|write| write > price.input), "{name}");
+            assert!(price.cache_write_1h.is_none_or(|write| Some(write) > price.cache_write), "{name}");
+            assert_eq!(price.cache_write_1h.is_some(), name.starts_with("claude"), "{name}");
             assert!(price.above.is_none_or(|tier| tier.input > price.input && tier.output > price.output), "{name}");
             assert_eq!(model.context, row.get("context").and_then(Value::as_u64), "{name}");
         }
@@ -326,6 +350,9 @@ mod tests {
         let tokens =
             Tokens { input: 1_000_000, cached: 400_000, cache_write: 100_000, output: 200_000, ..Tokens::default() };
         is(cost("claude-sonnet-4.5", tokens), 1.5 + 0.12 + 0.375 + 3.0);
+        // Of what was written 30,000 tokens are kept for an hour, which costs twice what sending does.
+        is(cost("claude-sonnet-4.5", Tokens { kept_long: 30_000, ..tokens }), 1.5 + 0.12 + 0.2625 + 0.18 + 3.0);
+        is(cost("gpt-5.6-sol", tokens), cost("gpt-5.6-sol", Tokens { kept_long: 100_000, ..tokens }));
         // Writes that have no price of their own are tokens like any others.
         is(cost("gpt-4.1", tokens), 1.2 + 0.2 + 1.6);
         let short = Tokens { input: 200_000, output: 1000, ..Tokens::default() };
@@ -341,6 +368,7 @@ mod tests {
             "sample_spec": {"max_input_tokens": "max input tokens", "input_cost_per_token": 0.0},
             "acme-1": {"input_cost_per_token": 1e-06, "output_cost_per_token": 2e-06, "max_input_tokens": 8000,
                 "max_output_tokens": 2000, "cache_read_input_token_cost": 1e-07, "cache_creation_input_token_cost": 1.25e-06,
+                "cache_creation_input_token_cost_above_1hr": 2e-06,
                 "input_cost_per_token_above_200k_tokens": 4e-06, "output_cost_per_token_above_200k_tokens": 6e-06},
             "acme-1-20260101": {"input_cost_per_token": 9e-06, "output_cost_per_token": 9e-06},
             "openai/acme-2": {"input_cost_per_token": 3e-06, "output_cost_per_token": 3e-06},
@@ -353,6 +381,7 @@ mod tests {
         assert_eq!((acme.context, acme.max_output), (Some(8000), Some(2000)));
         let price = acme.price.unwrap();
         assert!((price.output - 2.0).abs() < 1e-9 && (price.cache_read.unwrap() - 0.1).abs() < 1e-9);
+        assert!((price.cache_write_1h.unwrap() - 2.0).abs() < 1e-9);
         let tier = price.above.unwrap();
         assert!((tier.input - 4.0).abs() < 1e-9 && tier.prompt == 200_000);
         let input = |name: &str| list.find(name).and_then(|model| model.price).map(|price| price.input.round());

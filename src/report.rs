@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 use crate::event::{Event, Status, TaskEnd};
-use crate::llm::Usage;
+use crate::llm::{Unkept, Usage};
 use crate::wording;
 
 /// What a run did.
@@ -61,6 +61,8 @@ pub struct Llm {
     pub cached_input_tokens: u64,
     /// Of the tokens sent, those that it wrote into its cache.
     pub cache_write_tokens: u64,
+    /// Requests of which the provider was to keep what they begin with, and did not, or wrote it again in place of reading it.
+    pub cache_misses: u64,
     /// Tokens that were not spent.
     pub tokens_saved: Saved,
     /// What it cost. A model on this machine costs nothing; `None` where a price is not known, which is never 0.
@@ -94,6 +96,7 @@ impl Default for Llm {
             output_tokens: 0,
             cached_input_tokens: 0,
             cache_write_tokens: 0,
+            cache_misses: 0,
             tokens_saved: Saved::default(),
             cost_usd: Some(0.0),
             cost_saved_usd: Some(0.0),
@@ -202,6 +205,7 @@ impl Summary {
             }
             Event::FellBack { again: true, .. } => llm.fallbacks += 1,
             Event::Strayed { .. } => llm.strays += 1,
+            Event::Unkept { why: Unkept::Unheeded | Unkept::Again, .. } => llm.cache_misses += 1,
             Event::RequestFailed { is_uncounted, .. } => llm.uncounted += u64::from(*is_uncounted),
             Event::Retrying { provider, tasks, was_sent, is_uncounted, .. } => {
                 llm.retries += 1;

@@ -1,6 +1,6 @@
 //! Reasons and shortfalls in words: one wording each, for reports and for terminals.
 
-use crate::llm::Shortfall;
+use crate::llm::{Shortfall, Unkept};
 use crate::plan::Reason;
 
 /// A reason, as people read it.
@@ -63,6 +63,23 @@ pub fn shortfall(why: &Shortfall) -> String {
         Shortfall::Malformed(what) => what.clone(),
         Shortfall::Refused(what) => format!("the model declined: {what}"),
         Shortfall::Broken(what) => format!("the answer broke off: {what}"),
+    }
+}
+
+/// Why the prefix of a request, for `what` among others, is not in the provider's cache as it should be.
+pub fn unkept(what: &str, why: Unkept) -> String {
+    match why {
+        Unkept::TooShort(tokens, minimum) => format!(
+            "`keep_prefix` asks to keep the system part of `{what}` and its like, which has about {tokens} tokens, and its model keeps \
+             none of fewer than {minimum}"
+        ),
+        Unkept::Unheeded => format!(
+            "the provider kept nothing of the system part of `{what}` and its like: it is shorter than the model wants, or what \
+             stands in between does not pass the mark on"
+        ),
+        Unkept::Again => format!(
+            "the system part of `{what}` and its like was written to the provider's cache again, though it had been written before"
+        ),
     }
 }
 

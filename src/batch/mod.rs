@@ -12,11 +12,12 @@ use std::collections::{BTreeMap, VecDeque};
 use crate::digest::{Digest, Framed};
 use crate::graph::TaskId;
 use crate::llm::{Ask, Shortfall};
-use crate::manifest::{Batching, Check, Prefer};
+use crate::manifest::{Batching, Check, KeepPrefix, Prefer};
+use crate::models::Keep;
 
 use pack::{Packed, Scores};
 
-pub use pack::{Terms, Traveler};
+pub use pack::{Caching, Terms, Traveler};
 pub use similar::{Traits, groups, similarity};
 
 /// What tasks must share to travel in one request.
@@ -31,9 +32,16 @@ pub fn shape(provider: &str, ask: &Ask, checks: &[Check], batching: Batching) ->
         check => check.name().to_owned(),
     };
     let checks: Vec<String> = checks.iter().map(check).collect();
-    let Batching { enabled, max_batch_size, similarity_threshold, weights, prefer, fallback_on_failure } = batching;
+    let Batching { enabled, max_batch_size, similarity_threshold, weights, prefer, keep_prefix, fallback_on_failure } =
+        batching;
+    let keep = match keep_prefix {
+        KeepPrefix::Auto => 0,
+        KeepPrefix::Never => 1,
+        KeepPrefix::For(Keep::Short) => 2,
+        KeepPrefix::For(Keep::Long) => 3,
+    };
     let weights = [weights.file_type, weights.structure, weights.package, weights.dependencies];
-    let framed = Framed::new("genmake-shape-2")
+    let framed = Framed::new("genmake-shape-3")
         .field(provider)
         .field(&ask.model)
         .field(serde_json::Value::Object(ask.params.clone()).to_string())
@@ -42,6 +50,7 @@ pub fn shape(provider: &str, ask: &Ask, checks: &[Check], batching: Batching) ->
         .field(ask.schema.as_ref().map(|schema| schema.value().to_string()).unwrap_or_default())
         .field(checks.join("\n"))
         .field([ask.can_share(), enabled, fallback_on_failure, prefer == Prefer::Time].map(u8::from))
+        .field([keep])
         .field((max_batch_size.unwrap_or(0) as u64).to_le_bytes());
     let numbers = weights.into_iter().chain([similarity_threshold]);
     numbers.fold(framed, |framed, number| framed.field(number.to_le_bytes())).finish()
@@ -58,6 +67,16 @@ pub struct Batch {
     pub failures: u32,
 }
 
+/// What requests share that begin alike, up to what is their tasks' own: the schema of the answer stands before the stable prefix,
+/// and it differs with the number of tasks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Form {
+    /// The shape of their tasks.
+    pub shape: Shape,
+    /// How many tasks each carries.
+    pub tasks: usize,
+}
+
 /// Groups tasks into batches.
 #[derive(Debug, Default)]
 pub struct Batcher {
@@ -68,9 +87,7 @@ pub struct Batcher {
     /// What was asked for before, ready to go again.
     again: VecDeque<Batch>,
     shapes: BTreeMap<Shape, Past>,
-    /// What was written to a provider's cache for requests of a shape with so many tasks. The schema of the answer stands before
-    /// the prefix, and it differs with their number.
-    kept: BTreeMap<(Shape, usize), Kept>,
+    forms: BTreeMap<Form, Alike>,
     scores: Scores,
 }
 
@@ -79,16 +96,22 @@ pub struct Batcher {
 struct Past {
     /// Answers to several tasks that brought nothing whole.
     failures_in_a_row: u32,
+    caching: Caching,
+}
+
+/// What became of requests that begin alike.
+#[derive(Debug, Default)]
+struct Alike {
     prefix: Prefix,
-    /// Whether the provider keeps a prefix of this length.
-    is_cached: bool,
-    /// How many of its batches are still to be sent.
+    /// Whether the prefix is in the provider's cache; none where it is on nobody's way there.
+    kept: Option<Kept>,
+    /// How many that were put together are still to be sent.
     to_come: usize,
     /// Those of them whose turn came while another was ahead.
     held: Vec<Packed>,
 }
 
-/// What a provider has of a shape's prefix.
+/// Which of the requests that begin alike have gone out.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 enum Prefix {
     #[default]
@@ -130,30 +153,33 @@ impl Batcher {
             let alone = |shape| past.get(&shape).filter(|past| past.goes_alone()).map(|_| 1);
             let (packed, scores) = pack::pack(std::mem::take(&mut self.waiting), &alone);
             self.scores.extend(scores);
-            for Packed { batch, is_cached, .. } in &packed {
-                let past = self.shapes.entry(batch.shape).or_default();
-                past.to_come += 1;
-                past.is_cached = *is_cached;
+            for Packed { batch, caching } in &packed {
+                self.shapes.entry(batch.shape).or_default().caching = *caching;
+                self.forms.entry(batch.form()).or_default().to_come += 1;
             }
             self.ready.extend(packed);
         }
         loop {
-            let Packed { batch, is_cached, is_first_ahead } = self.ready.pop_front()?;
-            let shape = batch.shape;
-            let past = self.shapes.entry(shape).or_default();
-            if past.prefix == Prefix::Ahead {
-                past.held.push(Packed { batch, is_cached, is_first_ahead });
+            let Packed { batch, caching } = self.ready.pop_front()?;
+            let alike = self.forms.entry(batch.form()).or_default();
+            if alike.prefix == Prefix::Ahead {
+                alike.held.push(Packed { batch, caching });
                 continue;
             }
+            alike.to_come -= 1;
             // What was put together before its shape's requests began to fail comes apart.
             let mut parts = self.parted(batch);
+            if parts.len() > 1 {
+                for batch in parts.into_iter().rev() {
+                    self.forms.entry(batch.form()).or_default().to_come += 1;
+                    self.ready.push_front(Packed { batch, caching });
+                }
+                continue;
+            }
             let first = parts.pop_front()?;
-            let past = self.shapes.entry(shape).or_default();
-            past.to_come = past.to_come + parts.len() - 1;
-            let packed = |batch| Packed { batch, is_cached, is_first_ahead };
-            parts.into_iter().rev().for_each(|batch| self.ready.push_front(packed(batch)));
-            past.prefix = match past.prefix {
-                Prefix::Unsent if is_first_ahead && past.to_come > 0 => Prefix::Ahead,
+            let alike = self.forms.entry(first.form()).or_default();
+            alike.prefix = match alike.prefix {
+                Prefix::Unsent if caching.is_first_ahead() && alike.to_come > 0 => Prefix::Ahead,
                 _ => Prefix::Sent,
             };
             return Some(first);
@@ -164,47 +190,45 @@ impl Batcher {
     pub fn all(&mut self) -> Vec<Batch> {
         let next = || {
             let batch = self.next_batch()?;
-            self.is_answering(batch.shape);
+            self.is_answering(batch.form());
             Some(batch)
         };
         std::iter::from_fn(next).collect()
     }
 
-    /// The provider has begun to answer a request of this shape, or will not: what waited for that can go.
-    pub fn is_answering(&mut self, shape: Shape) {
-        let past = self.shapes.entry(shape).or_default();
-        past.prefix = Prefix::Sent;
-        past.held.drain(..).rev().for_each(|packed| self.ready.push_front(packed));
+    /// The provider has begun to answer a request of this form, or will not: what waited for that can go.
+    pub fn is_answering(&mut self, form: Form) {
+        let alike = self.forms.entry(form).or_default();
+        alike.prefix = Prefix::Sent;
+        alike.held.drain(..).rev().for_each(|packed| self.ready.push_front(packed));
     }
 
-    /// Whether the provider is to keep the prefix of a batch that is sent now: where that is long enough, and in its cache already,
-    /// or on nobody's way there and wanted by another. `is_awaited` says of one beyond these whether it begins alike; it is asked
-    /// only where that matters.
-    pub fn keeps_prefix(&mut self, batch: &Batch, is_awaited: &dyn Fn() -> bool) -> bool {
-        let Some(past) = self.shapes.get(&batch.shape).filter(|past| past.is_cached) else { return false };
-        let form = (batch.shape, batch.tasks.len());
-        match self.kept.get(&form) {
-            Some(Kept::Readable) => true,
-            Some(Kept::Written) => false,
+    /// For how long the provider is to keep the prefix of a batch that is sent now: where that is long enough, and in its cache
+    /// already, or on nobody's way there and wanted by another. `awaited` says how many beyond these begin alike; it is asked only
+    /// where that matters.
+    pub fn keeps_prefix(&mut self, batch: &Batch, awaited: &dyn Fn() -> usize) -> Option<Keep> {
+        let caching = self.shapes.get(&batch.shape)?.caching;
+        let keep = caching.keep?;
+        let form = batch.form();
+        let alike = self.forms.entry(form).or_default();
+        match alike.kept {
+            Some(Kept::Readable) => Some(keep),
+            Some(Kept::Written) => None,
             None => {
-                // All that is ready is looked through only where something of the shape is in it.
-                let ready = self.ready.iter().filter(|_| past.to_come > 0);
-                let packed = past.held.iter().chain(ready).map(|packed| &packed.batch);
-                let is_wanted = is_awaited() || packed.chain(&self.again).any(|other| other.begins_like(batch));
-                if is_wanted {
-                    self.kept.insert(form, Kept::Written);
-                }
-                is_wanted
+                let others = alike.to_come + self.again.iter().filter(|other| other.form() == form).count();
+                let is_worth_it = caching.writes(others) || caching.writes(others + awaited());
+                is_worth_it.then(|| alike.kept = Some(Kept::Written)).map(|()| keep)
             }
         }
     }
 
-    /// A request whose prefix was to be kept, of a shape with so many tasks, is answered, or will not be.
-    pub fn prefix_is_kept(&mut self, shape: Shape, tasks: usize, is_kept: bool) {
-        match (is_kept, self.kept.get(&(shape, tasks))) {
-            (true, _) => _ = self.kept.insert((shape, tasks), Kept::Readable),
-            (false, Some(Kept::Written)) => _ = self.kept.remove(&(shape, tasks)),
-            (false, _) => {}
+    /// A request of this form whose prefix was to be kept is answered, or will not be.
+    pub fn prefix_is_kept(&mut self, form: Form, is_kept: bool) {
+        let alike = self.forms.entry(form).or_default();
+        match alike.kept {
+            _ if is_kept => alike.kept = Some(Kept::Readable),
+            Some(Kept::Written) => alike.kept = None,
+            _ => {}
         }
     }
 
@@ -215,16 +239,16 @@ impl Batcher {
 
     /// Whether nothing waits.
     pub fn is_empty(&self) -> bool {
-        let is_held = self.shapes.values().any(|past| !past.held.is_empty());
+        let is_held = self.forms.values().any(|alike| !alike.held.is_empty());
         self.again.is_empty() && self.ready.is_empty() && self.waiting.is_empty() && !is_held
     }
 
     /// Takes out everything that waits.
     pub fn drain(&mut self) -> Vec<TaskId> {
         let again = self.again.drain(..).flat_map(|batch| batch.tasks);
-        let held = self.shapes.values_mut().flat_map(|past| {
-            past.to_come = 0;
-            past.held.drain(..)
+        let held = self.forms.values_mut().flat_map(|alike| {
+            alike.to_come = 0;
+            alike.held.drain(..)
         });
         let ready = self.ready.drain(..).chain(held).flat_map(|packed| packed.batch.tasks);
         again.chain(ready).chain(self.waiting.drain(..).map(|traveler| traveler.task)).collect()
@@ -273,9 +297,9 @@ impl Batcher {
 }
 
 impl Batch {
-    /// Whether the requests for both begin alike, up to what is their tasks' own.
-    pub fn begins_like(&self, other: &Batch) -> bool {
-        self.shape == other.shape && self.tasks.len() == other.tasks.len()
+    /// What its request shares with those that begin alike.
+    pub fn form(&self) -> Form {
+        Form { shape: self.shape, tasks: self.tasks.len() }
     }
 }
 
@@ -300,6 +324,18 @@ mod tests {
 
     fn asking(task: TaskId, shape: &str, most: usize) -> Traveler {
         Traveler::example(task, shape, most)
+    }
+
+    fn form_of(name: &str, tasks: usize) -> Form {
+        Form { shape: shape_of(name), tasks }
+    }
+
+    /// One of those that travel in twos, with a prefix of so many tokens, of which 1,024 are kept.
+    fn keeping(task: TaskId, shape: &str, prefix: u64) -> Traveler {
+        let mut traveler = asking(task, shape, 2);
+        traveler.terms.prefix = prefix;
+        traveler.terms.model.cache = Some(crate::models::Cache { minimum: 1024 });
+        traveler
     }
 
     fn malformed() -> Shortfall {
@@ -410,13 +446,14 @@ mod tests {
         (0..6).for_each(|task| batcher.add(cached(task, "s", Prefer::Cost)));
         (6..8).for_each(|task| batcher.add(cached(task, "alone", Prefer::Cost)));
         assert_eq!(next(&mut batcher), Some(vec![0, 1]));
-        // Another shape does not wait for it; this one does, whoever is added.
+        // Another shape does not wait for it, nor one that begins otherwise; all others do, whoever is added.
         assert_eq!(next(&mut batcher), Some(vec![6, 7]));
-        batcher.add(cached(8, "s", Prefer::Cost));
+        (8..11).for_each(|task| batcher.add(cached(task, "s", Prefer::Cost)));
+        assert_eq!(next(&mut batcher), Some(vec![10]));
         assert_eq!((next(&mut batcher), batcher.is_empty()), (None, false));
-        batcher.is_answering(shape_of("s"));
+        batcher.is_answering(form_of("s", 2));
         let rest: Vec<_> = std::iter::from_fn(|| next(&mut batcher)).collect();
-        assert_eq!(rest, [vec![2, 3], vec![4, 5], vec![8]]);
+        assert_eq!(rest, [vec![2, 3], vec![4, 5], vec![8, 9]]);
         // Where time is preferred nobody waits, nor where the prefix is too short.
         for short in [false, true] {
             let mut batcher = Batcher::default();
@@ -434,27 +471,51 @@ mod tests {
     fn a_prefix_is_kept_where_another_request_reads_it() {
         let mut batcher = Batcher::default();
         for task in 0..8 {
-            let mut traveler = asking(task, if task < 5 { "s" } else { "short" }, 2);
-            traveler.terms.prefix = if task < 5 { 2000 } else { 20 };
-            traveler.terms.model.cache = Some(crate::models::Cache { minimum: 1024 });
-            batcher.add(traveler);
+            batcher.add(keeping(task, if task < 5 { "s" } else { "short" }, if task < 5 { 2000 } else { 20 }));
         }
         let sent = batcher.all();
         let of = |tasks: &[TaskId]| sent.iter().find(|batch| batch.tasks == tasks).unwrap();
         let (first, second, last) = (of(&[0, 1]), of(&[2, 3]), of(&[4]));
+        let short = Some(Keep::Short);
         // Nobody else begins with a short one's, nor with one for another number of tasks.
-        assert!(!batcher.keeps_prefix(of(&[5, 6]), &|| true));
-        assert!(!batcher.keeps_prefix(last, &|| false));
+        assert_eq!(batcher.keeps_prefix(of(&[5, 6]), &|| 1), None);
+        assert_eq!(batcher.keeps_prefix(last, &|| 0), None);
         // One writes it, and who is sent meanwhile writes it not again.
-        assert!(batcher.keeps_prefix(first, &|| true));
-        assert!(!batcher.keeps_prefix(second, &|| true));
-        batcher.prefix_is_kept(first.shape, 2, false);
-        assert!(!batcher.keeps_prefix(second, &|| false));
+        assert_eq!(batcher.keeps_prefix(first, &|| 1), short);
+        assert_eq!(batcher.keeps_prefix(second, &|| 1), None);
+        batcher.prefix_is_kept(first.form(), false);
+        assert_eq!(batcher.keeps_prefix(second, &|| 0), None);
         batcher.missing(second, vec![2, 3], &malformed());
-        assert!(batcher.keeps_prefix(second, &|| false), "it will be asked again");
-        batcher.prefix_is_kept(second.shape, 2, true);
+        assert_eq!(batcher.keeps_prefix(second, &|| 0), short, "it will be asked again");
+        batcher.prefix_is_kept(second.form(), true);
         batcher.drain();
-        assert!(batcher.keeps_prefix(first, &|| false), "it is there to read");
+        assert_eq!(batcher.keeps_prefix(first, &|| 0), short, "it is there to read");
+    }
+
+    #[test]
+    fn a_prefix_is_kept_as_the_rule_says() {
+        // Whether the first of two requests, and one alone, are marked; of a short prefix; of a model that nobody knows.
+        let kept = |keep_prefix: KeepPrefix, prefer: Prefer| {
+            [(4, 2000, true), (2, 2000, true), (4, 20, true), (4, 2000, false)].map(|(tasks, prefix, is_known)| {
+                let mut batcher = Batcher::default();
+                for task in 0..tasks {
+                    let mut traveler = keeping(task, "s", prefix);
+                    (traveler.terms.batching.keep_prefix, traveler.terms.batching.prefer) = (keep_prefix, prefer);
+                    traveler.terms.model.cache = traveler.terms.model.cache.filter(|_| is_known);
+                    traveler.terms.in_flight = 2;
+                    batcher.add(traveler);
+                }
+                let first = batcher.next_batch().unwrap();
+                batcher.keeps_prefix(&first, &|| 0)
+            })
+        };
+        let (short, long) = (Some(Keep::Short), Some(Keep::Long));
+        assert_eq!(kept(KeepPrefix::Auto, Prefer::Cost), [short, None, None, None]);
+        // Both are under way at once: neither reads what the other writes.
+        assert_eq!(kept(KeepPrefix::Auto, Prefer::Time), [None; 4]);
+        assert_eq!(kept(KeepPrefix::Never, Prefer::Cost), [None; 4]);
+        assert_eq!(kept(KeepPrefix::For(Keep::Short), Prefer::Cost), [short, short, None, short]);
+        assert_eq!(kept(KeepPrefix::For(Keep::Long), Prefer::Time), [long, long, None, long]);
     }
 
     #[test]

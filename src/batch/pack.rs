@@ -12,9 +12,9 @@ use std::collections::{BTreeMap, BinaryHeap, HashMap};
 use super::similar::{self, Traits};
 use super::{Batch, Shape};
 use crate::graph::TaskId;
-use crate::llm::framed;
-use crate::manifest::{Batching, Prefer};
-use crate::models::{Model, Price, Tokens};
+use crate::llm::{Unkept, framed};
+use crate::manifest::{Batching, KeepPrefix, Prefer};
+use crate::models::{Keep, Model, Price, Tokens};
 
 /// What is expected to come back in one request at most: models write worse the more they write at once.
 const WRITES_WELL: u64 = 16_000;
@@ -25,7 +25,7 @@ const FRAME: u64 = 90;
 const SLOT: u64 = 20;
 
 /// Where nobody knows what a model costs, or it costs nothing but time: its answers cost five times what is sent, as most do.
-const USUAL: Price = Price { input: 1.0, output: 5.0, cache_read: None, cache_write: None, above: None };
+const USUAL: Price = Price { input: 1.0, output: 5.0, ..Price::FREE };
 
 /// What is to be known of a task to put it into a request.
 #[derive(Debug, Clone)]
@@ -66,9 +66,25 @@ pub struct Terms {
 }
 
 impl Terms {
-    /// Whether the provider keeps a prefix of this length, so that one request should be ahead of the others.
-    pub fn is_cached(&self) -> bool {
-        self.model.cache.is_some_and(|cache| self.prefix >= cache.minimum)
+    /// What the provider's cache makes of these tasks' requests.
+    pub fn caching(&self) -> Caching {
+        let Batching { keep_prefix, prefer, .. } = self.batching;
+        // What nobody knows of a model, whoever asks for it knows better.
+        let is_long_enough = self.model.cache.map(|cache| self.prefix >= cache.minimum);
+        let keep = match keep_prefix {
+            KeepPrefix::Never => None,
+            KeepPrefix::Auto => is_long_enough.unwrap_or(false).then_some(Keep::Short),
+            KeepPrefix::For(keep) => is_long_enough.unwrap_or(self.prefix > 0).then_some(keep),
+        };
+        let ahead = if prefer == Prefer::Time { self.in_flight.max(1) } else { 1 };
+        Caching { keep, is_asked_for: matches!(keep_prefix, KeepPrefix::For(_)), ahead }
+    }
+
+    /// Why the prefix will not be kept although that is asked for, if so.
+    pub fn too_short(&self) -> Option<Unkept> {
+        let minimum = self.model.cache.map(|cache| cache.minimum)?;
+        let is_asked_for = matches!(self.batching.keep_prefix, KeepPrefix::For(_));
+        (is_asked_for && self.prefix < minimum).then_some(Unkept::TooShort(self.prefix, minimum))
     }
 
     fn fits(&self, load: Load) -> bool {
@@ -80,19 +96,52 @@ impl Terms {
             && context.is_none_or(|room| self.prefix + load.input() + out <= room)
     }
 
-    /// What requests of these loads cost, the first ahead of the others.
-    fn cost(&self, loads: impl Iterator<Item = Load>) -> f64 {
+    /// What requests of these loads cost. Those for as many tasks begin alike.
+    fn cost(&self, loads: &[Load]) -> f64 {
         let price = self.model.price.filter(|price| *price != Price::FREE).unwrap_or(USUAL);
-        let cost = |(at, load): (usize, Load)| {
-            let (cached, cache_write) = match self.is_cached() {
-                true if at == 0 => (0, self.prefix),
-                true => (self.prefix, 0),
-                false => (0, 0),
-            };
+        let caching = self.caching();
+        let mut to_come: BTreeMap<usize, usize> = BTreeMap::new();
+        loads.iter().for_each(|load| *to_come.entry(load.tasks).or_default() += 1);
+        let mut before: BTreeMap<usize, usize> = BTreeMap::new();
+        let cost = |load: &Load| {
+            let before = before.entry(load.tasks).or_default();
+            let others = to_come.get(&load.tasks).map_or(0, |all| all - *before - 1);
+            let cached = if caching.reads(*before) { self.prefix } else { 0 };
+            let cache_write = if *before == 0 && caching.writes(others) { self.prefix } else { 0 };
+            *before += 1;
+            let kept_long = if caching.keep == Some(Keep::Long) { cache_write } else { 0 };
             let input = self.prefix + load.input();
-            price.cost(Tokens { input, cached, cache_write, output: load.output(), ..Tokens::default() })
+            price.cost(Tokens { input, cached, cache_write, kept_long, output: load.output(), ..Tokens::default() })
         };
-        loads.enumerate().map(cost).sum()
+        loads.iter().map(cost).sum()
+    }
+}
+
+/// What a provider's cache makes of requests that begin alike.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Caching {
+    /// For how long the provider is to keep what they begin with; none where it is not.
+    pub keep: Option<Keep>,
+    /// Whether it is to do so although no other request of the run reads it.
+    is_asked_for: bool,
+    /// How many are sent before the first of them is there to read.
+    ahead: usize,
+}
+
+impl Caching {
+    /// Whether a request finds the prefix in the cache, if so many that begin alike were sent before it.
+    pub fn reads(&self, before: usize) -> bool {
+        self.keep.is_some() && before >= self.ahead
+    }
+
+    /// Whether the prefix is worth to be written, if so many others are still to come.
+    pub(super) fn writes(&self, others: usize) -> bool {
+        self.keep.is_some() && (self.is_asked_for || others >= self.ahead)
+    }
+
+    /// Whether one request goes ahead of the others.
+    pub(super) fn is_first_ahead(&self) -> bool {
+        self.keep.is_some() && self.ahead == 1
     }
 }
 
@@ -146,10 +195,8 @@ struct Group {
 #[derive(Debug)]
 pub(super) struct Packed {
     pub batch: Batch,
-    /// Whether the provider keeps its prefix.
-    pub is_cached: bool,
-    /// Whether it does, and cost is preferred to time.
-    pub is_first_ahead: bool,
+    /// What the provider's cache makes of it.
+    pub caching: Caching,
 }
 
 /// How alike each task is to what its group goes by, 0 to 1.
@@ -182,10 +229,9 @@ pub(super) fn pack(travelers: Vec<Traveler>, most: &dyn Fn(Shape) -> Option<usiz
             let load = Load::of(&tasks, &group.tasks);
             let name = tasks.first().map(|first| natural(&group.tasks[*first].name));
             let tasks: Vec<TaskId> = tasks.iter().map(|at| group.tasks[*at].task).collect();
-            let is_cached = group.terms.is_cached();
-            let is_first_ahead = group.terms.batching.prefer == Prefer::Cost && is_cached;
+            let caching = group.terms.caching();
             let batch = Batch { shape: group.shape, tasks, failures: 0 };
-            packed.push(((Reverse(load.output()), name), Packed { batch, is_cached, is_first_ahead }));
+            packed.push(((Reverse(load.output()), name), Packed { batch, caching }));
         }
     }
     packed.sort_by(|(a, _), (b, _)| a.cmp(b));
@@ -236,7 +282,10 @@ impl Group {
         if self.terms.batching.prefer == Prefer::Time {
             return fewest;
         }
-        let cost = |requests: &Vec<Vec<usize>>| self.terms.cost(requests.iter().map(|r| Load::of(r, &self.tasks)));
+        let cost = |requests: &Vec<Vec<usize>>| {
+            let loads: Vec<Load> = requests.iter().map(|request| Load::of(request, &self.tasks)).collect();
+            self.terms.cost(&loads)
+        };
         let largest = fewest.iter().map(Vec::len).max().unwrap_or(1);
         let sizes = std::iter::successors(Some(1_usize), |size| size.checked_mul(2)).take_while(|size| *size < largest);
         let mut best = (cost(&fewest), fewest);
@@ -402,7 +451,7 @@ mod tests {
         let free = |t: &mut Traveler| (t.expected, t.terms.prefix, t.terms.model.price) = (1000, 10, Some(Price::FREE));
         assert_eq!(auto(3, &free), [1, 1, 1]);
         // Out of the provider's cache a prefix is nearly free, and then alone is cheaper.
-        let price = Price { input: 3.0, output: 15.0, cache_read: Some(0.3), cache_write: Some(3.75), above: None };
+        let price = Price { input: 3.0, output: 15.0, cache_read: Some(0.3), cache_write: Some(3.75), ..Price::FREE };
         let cached = |minimum| {
             move |t: &mut Traveler| {
                 (t.expected, t.terms.prefix, t.terms.model.price) = (500, 1500, Some(price));
@@ -412,8 +461,14 @@ mod tests {
         assert_eq!(auto(6, &cached(1024)), [1; 6]);
         assert_eq!(auto(6, &cached(2048)), [6]);
         // Above so many tokens every one of them costs more.
-        let tier =
-            crate::models::Tier { prompt: 4000, input: 30.0, output: 150.0, cache_read: None, cache_write: None };
+        let tier = crate::models::Tier {
+            prompt: 4000,
+            input: 30.0,
+            output: 150.0,
+            cache_read: None,
+            cache_write: None,
+            cache_write_1h: None,
+        };
         let dear = Price { above: Some(tier), ..price };
         let long = |t: &mut Traveler| (t.own, t.terms.prefix, t.terms.model.price) = (500, 1500, Some(dear));
         assert_eq!(auto(8, &long), [4, 4]);

@@ -1,5 +1,7 @@
 //! `plan` and `-n`: what would be done and why, with requests, tokens and cost. Sends nothing.
 
+use std::collections::HashSet;
+
 use serde_json::{Value, json};
 
 use super::args::Format;
@@ -14,7 +16,7 @@ use crate::llm::Ask;
 use crate::models::Price;
 use crate::project::{Planned, Project};
 use crate::ui;
-use crate::wording::usd;
+use crate::wording::{self, usd};
 
 pub(super) fn run(context: &Context, names: &[String]) -> Result<Exit, Errors> {
     run_at(context, names, |price| price)
@@ -33,6 +35,7 @@ pub(super) fn run_at(context: &Context, names: &[String], priced: fn(Price) -> P
         planned.plan.batches = planned.plan.batches.iter().flat_map(alone).collect();
     }
     let mut warnings = without_room(&mut planned);
+    warnings.extend(not_kept(&planned));
     let requests = planned.plan.batches.iter().map(|batch| estimate(&planned, batch, priced));
     let costs = Costs {
         requests: requests.collect::<Result<_, _>>()?,
@@ -61,6 +64,14 @@ fn without_room(planned: &mut Planned) -> Vec<String> {
     planned.plan.batches.iter_mut().for_each(|batch| batch.tasks.retain(|task| !failed[*task]));
     planned.plan.batches.retain(|batch| !batch.tasks.is_empty());
     warnings
+}
+
+/// Which prefixes are to be kept and will not be, once for each shape.
+fn not_kept(planned: &Planned) -> Vec<String> {
+    let mut said = HashSet::new();
+    let batches = planned.plan.batches.iter().filter(|batch| said.insert(batch.shape));
+    let why = |batch: &Batch| Some((*batch.tasks.first()?, planned.plan.terms.get(&batch.shape)?.too_short()?));
+    batches.filter_map(why).map(|(task, why)| wording::unkept(planned.graph().name(task).as_str(), why)).collect()
 }
 
 /// Why a build would not come to its end under the budget, if it would not.

@@ -2,9 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use crate::batch::Shape;
+use crate::batch::Form;
 use crate::llm::{self, Ask};
-use crate::manifest::Prefer;
 use crate::plan::{Making, Verdict};
 use crate::project::Planned;
 use crate::report::Saved;
@@ -14,16 +13,15 @@ use crate::tokens;
 pub(super) fn savings(planned: &Planned) -> Saved {
     let mut saved = Saved::default();
     let judged = |task: usize| planned.plan.tasks.get(task)?.as_ref()?.as_ref().ok();
-    // How many requests of a shape came before, of which those find no prefix in the cache that are under way together.
-    let mut before: BTreeMap<Shape, usize> = BTreeMap::new();
+    // How many requests that begin alike came before.
+    let mut before: BTreeMap<Form, usize> = BTreeMap::new();
     for batch in &planned.plan.batches {
         let asks: Vec<&Ask> = batch.tasks.iter().filter_map(|task| judged(*task)?.ask()).collect();
         let Some(terms) = planned.plan.terms.get(&batch.shape) else { continue };
         saved.batching += terms.prefix * (asks.len() as u64).saturating_sub(1);
-        let ahead = if terms.batching.prefer == Prefer::Time { terms.in_flight } else { 1 };
-        let so_far = before.entry(batch.shape).or_default();
-        saved.prompt_cache += if terms.is_cached() && *so_far >= ahead { terms.prefix } else { 0 };
-        *so_far += 1;
+        let before = before.entry(batch.form()).or_default();
+        saved.prompt_cache += if terms.caching().reads(*before) { terms.prefix } else { 0 };
+        *before += 1;
         saved.context += llm::context_saved(&asks);
     }
     for judged in planned.plan.tasks.iter().flatten().flatten() {

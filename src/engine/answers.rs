@@ -9,12 +9,12 @@ use super::making::{Good, Ready};
 use super::rounds::{Asking, May};
 use super::running::Unfit;
 use super::{Pooled, Run, Underway, budget, estimates, pool};
-use crate::batch::Batch;
+use crate::batch::{Batch, Form};
 use crate::error::{Code, Error};
 use crate::estimate::Room;
 use crate::event::{Event, Status};
 use crate::graph::TaskId;
-use crate::llm::{self, Ask, Complaint, Shortfall, Usage};
+use crate::llm::{self, Ask, Complaint, Shortfall, Unkept, Usage};
 use crate::models::Price;
 use crate::plan::{self, End, bug};
 use crate::provider::{FailureKind, Notice, Provider, is_loopback};
@@ -55,6 +55,13 @@ impl Run<'_> {
         if !self.options.batch {
             traveler.terms.most = Some(1);
         }
+        // Of a shape, however many travel together.
+        let form = Form { shape: traveler.shape, tasks: 0 };
+        if let Some(why) = traveler.terms.too_short()
+            && !self.unkept.contains(&(form, why))
+        {
+            self.not_kept(form, task, why);
+        }
         self.schedule.asks(traveler);
     }
 
@@ -66,7 +73,7 @@ impl Run<'_> {
         let (name, provider) = match self.provider(&batch) {
             Ok(provider) => provider,
             Err(error) => {
-                self.schedule.returned(batch.shape);
+                self.schedule.returned(batch.form());
                 for task in batch.tasks {
                     let error = error.clone().in_rule(&self.shared.graph.rule(task).name);
                     self.fail(task, Status::Failed, error);
@@ -89,13 +96,16 @@ impl Run<'_> {
             // Its tokens will be counted by words: they are read while it is under way.
             self.cpu.spawn(tokens::warm_up);
         }
-        let is_awaited = || pooled.waiting.iter().any(|other| other.begins_like(&batch));
-        let keeps_prefix = self.schedule.keeps_prefix(&batch, &is_awaited);
+        let waiting = pooled.waiting.iter().chain(&self.held_back);
+        let awaited = || waiting.clone().filter(|other| other.form() == batch.form()).count();
+        let keeps_prefix = self.schedule.keeps_prefix(&batch, &awaited);
+        let finds_prefix = keeps_prefix.is_some() && !self.marked.insert(batch.form());
         // An unknown price is said where it matters.
         let model = asks.first().and_then(|ask| self.shared.model(batch.tasks[0], &ask.model).ok());
         let job = asking::Job {
             model: model.unwrap_or_default(),
             keeps_prefix,
+            finds_prefix,
             shared: Arc::clone(&self.shared),
             keys: batch.tasks.iter().filter_map(|task| self.underway.get(task).and_then(|u| u.key)).collect(),
             batch,
@@ -132,7 +142,7 @@ impl Run<'_> {
             Ok(budget::Verdict::No(error)) => *error,
             Err(error) => error,
         };
-        self.schedule.returned(batch.shape);
+        self.schedule.returned(batch.form());
         if refused.code == Code::TooLong && batch.tasks.len() > 1 {
             let tasks = batch.tasks.clone();
             self.schedule.ask_again(&batch, tasks, &Shortfall::Truncated);
@@ -168,7 +178,7 @@ impl Run<'_> {
         let mut held_back = std::mem::take(&mut self.held_back);
         while let Some(batch) = held_back.pop_front() {
             if self.schedule.is_stopped() {
-                self.schedule.returned(batch.shape);
+                self.schedule.returned(batch.form());
                 batch.tasks.iter().for_each(|task| self.schedule.ended(*task, End::Skipped));
                 continue;
             }
@@ -198,7 +208,7 @@ impl Run<'_> {
                 }
                 continue;
             }
-            self.schedule.returned(batch.shape);
+            self.schedule.returned(batch.form());
             batch.tasks.iter().for_each(|task| self.schedule.ended(*task, End::Skipped));
         }
     }
@@ -233,13 +243,26 @@ impl Run<'_> {
 
     pub(super) fn asked(&mut self, asked: Asked) {
         let provider = asked.provider.clone();
-        if asked.keeps_prefix {
-            self.schedule.prefix_is_kept(asked.batch.shape, asked.batch.tasks.len(), asked.outcome.is_ok());
+        if asked.keeps_prefix.is_some() {
+            let (form, is_kept) = (asked.batch.form(), asked.outcome.is_ok());
+            self.schedule.prefix_is_kept(form, is_kept);
+            if !is_kept {
+                self.marked.remove(&form);
+            }
         }
-        self.schedule.returned(asked.batch.shape);
+        if let (Some(why), Some(first)) = (asked.unkept, asked.batch.tasks.first()) {
+            self.not_kept(asked.batch.form(), *first, why);
+        }
+        self.schedule.returned(asked.batch.form());
         self.came_back(asked);
         self.next_request(&provider);
         self.next_held_back();
+    }
+
+    /// A prefix is not in the provider's cache as it should be; each time counts, and the first is said.
+    fn not_kept(&mut self, form: Form, task: TaskId, why: Unkept) {
+        let is_first = self.unkept.insert((form, why));
+        (self.emit)(Event::Unkept { path: self.shared.graph.name(task).clone(), why, is_first });
     }
 
     /// What a request tells while it is under way.

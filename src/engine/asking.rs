@@ -13,8 +13,8 @@ use crate::error::{Code, Error};
 use crate::estimate;
 use crate::event::Event;
 use crate::graph::TaskId;
-use crate::llm::{self, Answer, Ask, Request, Shortfall, Split, Splitting, Usage};
-use crate::models::{Model, Price};
+use crate::llm::{self, Answer, Ask, Request, Shortfall, Split, Splitting, Unkept, Usage};
+use crate::models::{Keep, Model, Price};
 use crate::plan::bug;
 use crate::provider::{Failure, FailureKind, Heard, Notice, Provider};
 use crate::store::Store;
@@ -32,15 +32,19 @@ pub(super) struct Job {
     pub name: String,
     /// What is known of the model.
     pub model: Model,
-    /// Whether the provider is to keep what it begins with.
-    pub keeps_prefix: bool,
+    /// For how long the provider is to keep what it begins with.
+    pub keeps_prefix: Option<Keep>,
+    /// Whether an earlier request of the run had that written.
+    pub finds_prefix: bool,
     pub requests: Arc<AtomicUsize>,
 }
 
 /// A request that came back.
 pub(super) struct Asked {
     pub batch: Batch,
-    pub keeps_prefix: bool,
+    pub keeps_prefix: Option<Keep>,
+    /// What became of that otherwise than it should.
+    pub unkept: Option<Unkept>,
     pub provider: String,
     /// Its number; none if it was not sent.
     pub request: Option<usize>,
@@ -118,8 +122,11 @@ impl Job {
         let sent = || self.ask(&mut request, &mut begun, send);
         let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(sent))
             .unwrap_or_else(|_| Err(Failed::Bug(bug("a request panicked"))));
+        let is_marked = self.keeps_prefix.is_some() && self.provider.marks_prefix();
+        let answered = outcome.as_ref().ok().filter(|_| is_marked);
+        let unkept = answered.and_then(|answered| unkept(answered.usage, self.finds_prefix));
         let Job { batch, name, keeps_prefix, .. } = self;
-        let asked = Asked { batch, keeps_prefix, provider: name, request, outcome, took: begun.elapsed() };
+        let asked = Asked { batch, keeps_prefix, unkept, provider: name, request, outcome, took: begun.elapsed() };
         let _ = send.send(Report::Asked(Box::new(asked)));
     }
 
@@ -155,10 +162,13 @@ impl Job {
             tell(Told::Event(Box::new(Event::Arrived { path })));
         };
         let mut hearing = Hearing::new(&asks, &self.keys, &self.shared.store, &arrived);
-        let mut is_answering = false;
+        let mut settling = Settling::new(match keeps_prefix.is_some() && self.provider.marks_prefix() {
+            true => SETTLES,
+            false => Duration::ZERO,
+        });
         let mut hear = |heard: Heard<'_>| {
-            if matches!(heard, Heard::Text(_)) && !std::mem::replace(&mut is_answering, true) {
-                let _ = send.send(Report::Answering(self.batch.shape, keeps_prefix.then_some(asks.len())));
+            if matches!(heard, Heard::Text(_)) && settling.is_over(Instant::now()) {
+                let _ = send.send(Report::Answering(self.batch.form(), keeps_prefix.is_some()));
             }
             hearing.hear(heard)
         };
@@ -180,6 +190,41 @@ impl Job {
         let (usage, id) = (answer.usage, answer.request_id);
         let unread = estimate::unread(&request, usage.input);
         Ok(Answered { results, strays, why, usage, price, sent, unread, id, model: request.model })
+    }
+}
+
+/// How long a prefix that was marked takes from the first of its answer on until others surely find it. Before, they write it again
+/// more often than not: of requests that were sent at once two of five, of those after two seconds none.
+const SETTLES: Duration = Duration::from_secs(2);
+
+/// Says once when an answer has gone on for so long, as pieces of it come. One that ends before is not waited for any longer.
+struct Settling {
+    takes: Duration,
+    begun: Option<Instant>,
+    is_said: bool,
+}
+
+impl Settling {
+    fn new(takes: Duration) -> Settling {
+        Settling { takes, begun: None, is_said: false }
+    }
+
+    /// A piece comes: whether it is the first after that time.
+    fn is_over(&mut self, now: Instant) -> bool {
+        let begun = *self.begun.get_or_insert(now);
+        !self.is_said && now.duration_since(begun) >= self.takes && !std::mem::replace(&mut self.is_said, true)
+    }
+}
+
+/// What became of a prefix that was to be kept, by what its request took, if that is not as it should be; `is_there` if it had been
+/// written before.
+fn unkept(usage: Usage, is_there: bool) -> Option<Unkept> {
+    match (usage.cached, usage.cache_write) {
+        // It was not counted.
+        _ if usage.input == 0 => None,
+        (0, 0) => Some(Unkept::Unheeded),
+        (0, _) if is_there => Some(Unkept::Again),
+        _ => None,
     }
 }
 
@@ -341,4 +386,30 @@ pub(super) struct Origin {
     pub id: Option<String>,
     /// What it took.
     pub usage: Usage,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_kept_is_there_after_a_while_and_said_once() {
+        let begun = Instant::now();
+        let after = |settling: &mut Settling, seconds: &[u64]| {
+            let at = |seconds: &u64| settling.is_over(begun + Duration::from_secs(*seconds));
+            seconds.iter().map(at).collect::<Vec<_>>()
+        };
+        assert_eq!(after(&mut Settling::new(SETTLES), &[5, 6, 7, 8]), [false, false, true, false]);
+        assert_eq!(after(&mut Settling::new(Duration::ZERO), &[5, 5, 6]), [true, false, false]);
+    }
+
+    #[test]
+    fn what_became_of_a_prefix_is_told_by_what_it_took() {
+        let of = |input, cached, cache_write, is_there| {
+            unkept(Usage { input, cached, cache_write, ..Usage::default() }, is_there)
+        };
+        assert_eq!([of(0, 0, 0, true), of(9, 0, 5, false), of(9, 5, 0, true), of(9, 5, 2, true)], [None; 4]);
+        assert_eq!([of(9, 0, 0, false), of(9, 0, 0, true)], [Some(Unkept::Unheeded); 2]);
+        assert_eq!(of(9, 0, 5, true), Some(Unkept::Again));
+    }
 }

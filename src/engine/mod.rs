@@ -27,13 +27,13 @@ use std::time::{Duration, Instant};
 
 use rayon::ThreadPool;
 
-use crate::batch::{Batch, Shape};
+use crate::batch::{Batch, Form};
 use crate::digest::Digest;
 use crate::error::{Code, Error};
 use crate::event::{Event, Status, TaskEnd};
 use crate::graph::{Graph, TaskId};
 use crate::ledger::Ledger;
-use crate::llm::{Ask, Complaint, Usage};
+use crate::llm::{Ask, Complaint, Unkept, Usage};
 use crate::lock::Lock;
 use crate::manifest::{OnError, Recipe};
 use crate::path::RelPath;
@@ -149,8 +149,8 @@ enum Report {
     NeedsModel(TaskId),
     /// What the store held for a task turned out to be damaged.
     Lost(TaskId),
-    /// The first of an answer to a request of this shape has come; where its prefix was to be kept, for how many tasks it was.
-    Answering(Shape, Option<usize>),
+    /// The first of an answer to a request of this form has come; whether its prefix was to be kept.
+    Answering(Form, bool),
     /// A request came back.
     Asked(Box<Asked>),
     /// Something to tell.
@@ -212,6 +212,10 @@ struct Run<'a> {
     put_by: Vec<rounds::PutBy>,
     /// What requests take, for the runs after this one; `None` while none came back.
     ledger: Option<Ledger>,
+    /// What requests begin with that a provider was told to keep.
+    marked: HashSet<Form>,
+    /// What was said of such that were not kept.
+    unkept: HashSet<(Form, Unkept)>,
     /// Providers that no request can succeed with, and why.
     dead: HashMap<String, Error>,
     /// Tasks that came out otherwise than the plan took for granted, so that what depends on them is judged anew.
@@ -288,6 +292,8 @@ pub fn run(
         held_back: VecDeque::new(),
         put_by: Vec::new(),
         ledger: None,
+        marked: HashSet::new(),
+        unkept: HashSet::new(),
         dead: HashMap::new(),
         surprises: HashSet::new(),
         send,
@@ -359,11 +365,11 @@ impl Run<'_> {
                 self.surprises.insert(task);
                 self.judge(task);
             }
-            Report::Answering(shape, keeps) => {
-                if let Some(tasks) = keeps {
-                    self.schedule.prefix_is_kept(shape, tasks, true);
+            Report::Answering(form, keeps_prefix) => {
+                if keeps_prefix {
+                    self.schedule.prefix_is_kept(form, true);
                 }
-                self.schedule.is_answering(shape);
+                self.schedule.is_answering(form);
             }
             Report::Asked(asked) => self.asked(*asked),
             Report::Told(told) => self.told(told),

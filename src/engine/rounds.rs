@@ -107,7 +107,7 @@ impl Run<'_> {
 
     /// Puts a request by, for the end.
     pub(super) fn put_by(&mut self, batch: Batch) {
-        let shape = batch.shape;
+        let form = batch.form();
         let name = match self.provider(&batch) {
             Ok((name, _)) => name,
             Err(error) => return self.none_for(batch, &error),
@@ -117,17 +117,17 @@ impl Run<'_> {
                 Ok((entry, posted, model, cost)) => {
                     let price = model.price.map(Price::of_batches);
                     self.put_by.push(PutBy { tasks: batch.tasks.clone(), provider: name, entry, posted, price, cost });
-                    self.schedule.returned(shape);
+                    self.schedule.returned(form);
                     batch.tasks.iter().for_each(|task| self.schedule.ended(*task, End::Skipped));
                 }
                 Err(error) => return self.none_for(batch, &error),
             }
         }
-        self.schedule.is_answering(shape);
+        self.schedule.is_answering(form);
     }
 
     fn none_for(&mut self, batch: Batch, error: &Error) {
-        self.schedule.returned(batch.shape);
+        self.schedule.returned(batch.form());
         for task in batch.tasks {
             let error = error.clone().in_rule(&self.shared.graph.rule(task).name);
             self.fail(task, crate::event::Status::Failed, error);

@@ -6,8 +6,10 @@ mod request;
 mod slots;
 mod verify;
 
+/// For how long a provider is to keep the start of a request.
+pub use crate::models::Keep;
 /// Tokens as the provider counted them.
 pub use crate::models::Tokens as Usage;
 pub use reply::{Answer, Shortfall, Split, Splitting, Stop, single};
-pub use request::{Ask, Request, context_saved, framed, slot, unframed};
+pub use request::{Ask, Request, Unkept, context_saved, framed, slot, unframed};
 pub use verify::{Complaint, Demand, Test, as_said, fits, verify};

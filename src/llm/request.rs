@@ -6,6 +6,7 @@ use serde_json::{Map, Value, json};
 
 use crate::context::Note;
 use crate::graph::Output;
+use crate::models::Keep;
 use crate::prompt::{Message, Role};
 use crate::schema::Schema;
 
@@ -37,14 +38,25 @@ pub struct Request {
     pub max_output_tokens: Option<u64>,
     /// What the model can write at most, if that is known: for providers that want a limit where there is none.
     pub most_output: Option<u64>,
-    /// Whether the provider is to keep the system's part: another request of this run begins with the same.
-    pub keeps_prefix: bool,
+    /// For how long the provider is to keep the system's part, because another request begins with the same; none where it is not.
+    pub keeps_prefix: Option<Keep>,
     /// What is said, the system's part first.
     pub messages: Vec<Message>,
     /// The JSON schema that the answer must follow; without, it is plain text.
     pub schema: Option<Value>,
     /// The paths that it is for, one for each task, for reports.
     pub paths: Vec<String>,
+}
+
+/// Why a prefix that a provider was asked to keep is not in its cache as it should be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Unkept {
+    /// It has so many tokens, and its model keeps none of fewer than these: it was not even marked.
+    TooShort(u64, u64),
+    /// None of it was written or read.
+    Unheeded,
+    /// It was written again, though an earlier request of the run had it written.
+    Again,
 }
 
 /// What a slot takes of an answer in tokens, beside its result: its name, and what stands around it.
@@ -186,7 +198,7 @@ impl Request {
             params,
             max_output_tokens: None,
             most_output: None,
-            keeps_prefix: false,
+            keeps_prefix: None,
             messages: Vec::new(),
             schema: None,
             paths: Vec::new(),

@@ -8,12 +8,13 @@ use serde_json::{Map, Value, json};
 use super::include::Included;
 use super::language::{Form, SECRETS, TOP};
 use super::model::{
-    Api, Batching, Budget, Expr, Limits, Manifest, Prefer, Prices, Provider, Recipe, Weights, unknown_provider,
+    Api, Batching, Budget, Expr, KeepPrefix, Limits, Manifest, Prefer, Prices, Provider, Recipe, Weights,
+    unknown_provider,
 };
 use super::read::{Fields, Reader, boolean, duration, entries, fields, number, text, whole};
 use super::rule::{Around, rule};
 use crate::error::{Code, Error};
-use crate::models::Price;
+use crate::models::{Keep, Price};
 use crate::path::RelPath;
 use crate::yaml::{Key, Kind, Node};
 
@@ -258,6 +259,7 @@ fn prices(reader: &mut Reader, node: &Node) -> Option<Prices> {
         output: price("output")?,
         cache_read: price("cache_read"),
         cache_write: price("cache_write"),
+        cache_write_1h: price("cache_write_1h"),
         above: None,
     }))
 }
@@ -297,6 +299,13 @@ pub(super) fn batching(node: &Node, into: &mut Batching) {
         Some("time") => Prefer::Time,
         Some("cost") => Prefer::Cost,
         _ => into.prefer,
+    };
+    into.keep_prefix = match keys.get("keep_prefix").and_then(text) {
+        Some("auto") => KeepPrefix::Auto,
+        Some("5m") => KeepPrefix::For(Keep::Short),
+        Some("1h") => KeepPrefix::For(Keep::Long),
+        Some("never") => KeepPrefix::Never,
+        _ => into.keep_prefix,
     };
     into.fallback_on_failure = keys.get("fallback_on_failure").and_then(boolean).unwrap_or(into.fallback_on_failure);
 }

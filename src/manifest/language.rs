@@ -138,6 +138,12 @@ pub(super) const PRICES: &[Field] = &[
         "",
         "USD for a million tokens sent that went into it; without, `input`.",
     ),
+    key(
+        "cache_write_1h",
+        Form::Number(0.0, 1e6),
+        "",
+        "USD for a million tokens sent that went into it for an hour; without, `cache_write`.",
+    ),
 ];
 
 /// `limits` of a provider.
@@ -176,6 +182,12 @@ pub(super) const BATCHING: &[Field] = &[
     key("fallback_on_failure", Form::Bool, "true", "Whether what a request did not deliver is asked for again."),
     key("weights", Form::Keys(WEIGHTS), "", "How much each part of likeness counts."),
     key("prefer", Form::Choice(&["cost", "time"], &[]), "\"cost\"", "What batches are to save first."),
+    key(
+        "keep_prefix",
+        Form::Choice(&["auto", "5m", "1h", "never"], &[]),
+        "\"auto\"",
+        "For how long the provider is to keep the stable prefix; `auto`: five minutes, where another request of the run reads it.",
+    ),
 ];
 
 /// `weights` of `batching`.

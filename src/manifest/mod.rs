@@ -21,8 +21,8 @@ use crate::path::RelPath;
 use crate::yaml::{self, Node};
 
 pub use model::{
-    Api, Batching, Budget, Check, Context, Expr, Foreach, Input, Limits, Manifest, OnEdit, OnError, Over, Prefer,
-    Prices, Provider, Recipe, Rule, Weights, known_names,
+    Api, Batching, Budget, Check, Context, Expr, Foreach, Input, KeepPrefix, Limits, Manifest, OnEdit, OnError, Over,
+    Prefer, Prices, Provider, Recipe, Rule, Weights, known_names,
 };
 pub use schema::schema;
 

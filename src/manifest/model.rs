@@ -9,7 +9,7 @@ use serde_json::{Map, Value};
 
 use crate::error::{Code, Error, Place, Source, did_you_mean};
 use crate::expr::{ExprError, Template, Why};
-use crate::models::{self, Price};
+use crate::models::{self, Keep, Price};
 use crate::path::RelPath;
 
 /// A whole Genfile.
@@ -479,6 +479,8 @@ pub struct Batching {
     pub weights: Weights,
     /// What a choice is made for.
     pub prefer: Prefer,
+    /// Whether their provider is to keep what their requests begin with.
+    pub keep_prefix: KeepPrefix,
     /// Whether what a batch did not deliver is asked for again.
     pub fallback_on_failure: bool,
 }
@@ -512,6 +514,18 @@ pub enum Prefer {
     Time,
 }
 
+/// Whether a provider is to keep what requests begin with.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum KeepPrefix {
+    /// Where another request of the run reads it.
+    #[default]
+    Auto,
+    /// In any case, for so long.
+    For(Keep),
+    /// Not.
+    Never,
+}
+
 impl Default for Batching {
     fn default() -> Batching {
         Batching {
@@ -520,6 +534,7 @@ impl Default for Batching {
             similarity_threshold: 0.7,
             weights: Weights::default(),
             prefer: Prefer::Cost,
+            keep_prefix: KeepPrefix::Auto,
             fallback_on_failure: true,
         }
     }

@@ -4,9 +4,10 @@
 
 use std::collections::VecDeque;
 
-use crate::batch::{Batch, Batcher, Shape, Traveler};
+use crate::batch::{Batch, Batcher, Form, Traveler};
 use crate::graph::TaskId;
 use crate::llm::Shortfall;
+use crate::models::Keep;
 
 /// What to do next.
 #[derive(Debug, PartialEq, Eq)]
@@ -146,26 +147,26 @@ impl Schedule {
         self.running > 0
     }
 
-    /// A request of this shape begins to be answered: those that wait for it to be ahead can go.
-    pub fn is_answering(&mut self, shape: Shape) {
-        self.batcher.is_answering(shape);
+    /// A request of this form begins to be answered: those that wait for it to be ahead can go.
+    pub fn is_answering(&mut self, form: Form) {
+        self.batcher.is_answering(form);
     }
 
-    /// Whether a request that is sent now has a prefix that the provider is to keep; `is_awaited` if another that begins alike waits
-    /// for a place.
-    pub fn keeps_prefix(&mut self, batch: &Batch, is_awaited: &dyn Fn() -> bool) -> bool {
-        self.batcher.keeps_prefix(batch, is_awaited)
+    /// For how long the provider is to keep the prefix of a request that is sent now, if at all; `awaited` are those that begin
+    /// alike and wait for a place.
+    pub fn keeps_prefix(&mut self, batch: &Batch, awaited: &dyn Fn() -> usize) -> Option<Keep> {
+        self.batcher.keeps_prefix(batch, awaited)
     }
 
-    /// A request with such a prefix, of this shape and with so many tasks, is answered, or will not be.
-    pub fn prefix_is_kept(&mut self, shape: Shape, tasks: usize, is_kept: bool) {
-        self.batcher.prefix_is_kept(shape, tasks, is_kept);
+    /// A request with such a prefix, of this form, is answered, or will not be.
+    pub fn prefix_is_kept(&mut self, form: Form, is_kept: bool) {
+        self.batcher.prefix_is_kept(form, is_kept);
     }
 
-    /// A request of this shape came back, whatever it brought.
-    pub fn returned(&mut self, shape: Shape) {
+    /// A request of this form came back, whatever it brought.
+    pub fn returned(&mut self, form: Form) {
         self.in_requests -= 1;
-        self.is_answering(shape);
+        self.is_answering(form);
     }
 
     /// A request that waits to be sent, as it is to be sent now: tasks of a shape that went wrong meanwhile go one by one.
@@ -231,12 +232,7 @@ impl Schedule {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::digest::Digest;
     use proptest::prelude::*;
-
-    fn shape() -> Shape {
-        Digest::of("s")
-    }
 
     fn asking(task: TaskId, most: usize) -> Traveler {
         Traveler::example(task, "s", most)
@@ -277,7 +273,7 @@ mod tests {
                 Step::Request(batch) => {
                     assert!(keep_going && batch.tasks == [2]);
                     schedule.ended(2, End::Done);
-                    schedule.returned(shape());
+                    schedule.returned(batch.form());
                 }
                 step => assert!(!keep_going && step == Step::Done),
             }
@@ -317,11 +313,11 @@ mod tests {
                         }
                     }
                     Step::Request(batch) => {
-                        for task in batch.tasks {
-                            order.push(task);
-                            schedule.ended(task, end(task));
+                        for task in &batch.tasks {
+                            order.push(*task);
+                            schedule.ended(*task, end(*task));
                         }
-                        schedule.returned(shape());
+                        schedule.returned(batch.form());
                     }
                     Step::Wait => prop_assert!(false, "nothing is under way"),
                     Step::Done => break,

@@ -107,6 +107,11 @@ impl Provider {
         Err(none())
     }
 
+    /// Nothing is marked.
+    pub fn marks_prefix(&self) -> bool {
+        false
+    }
+
     /// Nothing was brought up.
     pub fn take_down(&self) {}
 }

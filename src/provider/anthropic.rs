@@ -12,7 +12,7 @@ use super::limits::{Counted, Counts, Reading};
 use super::readings::{Names, readings};
 use super::wire::{self, Pieces, Refusal, Refused, Wire};
 use super::{Failure, FailureKind, grammar};
-use crate::llm::{Answer, Request, Stop, Usage};
+use crate::llm::{Answer, Keep, Request, Stop, Usage};
 use crate::prompt::{Message, Role};
 
 /// The version of the API that is spoken.
@@ -56,6 +56,10 @@ impl Wire for Anthropic {
     fn headers(&self, key: Option<&str>) -> Vec<(&'static str, String)> {
         let key = key.map(|key| ("x-api-key", key.to_owned()));
         key.into_iter().chain([("anthropic-version", VERSION.to_owned())]).collect()
+    }
+
+    fn marks_prefix(&self) -> bool {
+        true
     }
 
     fn body(&self, request: &Request, refused: &Refused) -> Value {
@@ -125,7 +129,11 @@ impl Wire for Anthropic {
         if sent.get("output_config").is_some() && (has_word("output_config") || has_word("json_schema")) {
             return part("output_config");
         }
-        if sent.pointer("/system/0/cache_control").is_some() && has_word("cache_control") {
+        let mark = sent.get("system").and_then(Value::as_array).and_then(|system| system.last()?.get("cache_control"));
+        if mark.is_some_and(|mark| mark.get("ttl").is_some()) && has_word("ttl") {
+            return part("ttl");
+        }
+        if mark.is_some() && has_word("cache_control") {
             return part("cache_control");
         }
         if sent.get("tools").is_some() && ["tools", "tool_choice", "input_schema"].iter().any(|name| has_word(name)) {
@@ -219,8 +227,13 @@ fn said(request: &Request, refused: &Refused) -> (Vec<Value>, Vec<Value>) {
             Role::Model => messages.push(message("assistant", &spoken.text)),
         }
     }
-    if let Some(last) = system.last_mut().filter(|_| request.keeps_prefix && !refused.has("cache_control")) {
+    let keep = request.keeps_prefix.filter(|_| !refused.has("cache_control"));
+    if let Some((last, keep)) = system.last_mut().zip(keep) {
+        // The one mark of four that there may be.
         last["cache_control"] = json!({"type": "ephemeral"});
+        if keep == Keep::Long && !refused.has("ttl") {
+            last["cache_control"]["ttl"] = "1h".into();
+        }
     }
     (system, messages)
 }
@@ -278,7 +291,12 @@ pub(super) fn count(tokens: &mut Usage, usage: Option<&Value>) {
     let plain = tokens.input - tokens.cached - tokens.cache_write;
     let plain = plain.max(of("input_tokens").unwrap_or(0));
     tokens.cached = tokens.cached.max(of("cache_read_input_tokens").unwrap_or(0));
-    tokens.cache_write = tokens.cache_write.max(of("cache_creation_input_tokens").unwrap_or(0));
+    // Those that are kept for an hour have another price, and one request may write of both.
+    let written =
+        |name: &str| wire::tokens(usage.and_then(|usage| usage.get("cache_creation")?.get(name))).unwrap_or(0);
+    let (short, long) = (written("ephemeral_5m_input_tokens"), written("ephemeral_1h_input_tokens"));
+    tokens.kept_long = tokens.kept_long.max(long);
+    tokens.cache_write = tokens.cache_write.max(of("cache_creation_input_tokens").unwrap_or(0)).max(short + long);
     tokens.input = plain + tokens.cached + tokens.cache_write;
     tokens.output = of("output_tokens").unwrap_or(tokens.output);
 }
@@ -318,7 +336,7 @@ mod tests {
             params: Map::new(),
             max_output_tokens: Some(9),
             most_output: Some(64_000),
-            keeps_prefix: false,
+            keeps_prefix: None,
             messages: vec![message(Role::System, "s"), message(Role::User, "u")],
             schema: None,
             paths: vec![],
@@ -411,10 +429,17 @@ mod tests {
         request.messages.insert(1, Message { role: Role::System, text: "more".into() });
         let marks = |body: &Value| body.to_string().matches("cache_control").count();
         assert_eq!(marks(&body(&request, &[])), 0);
-        request.keeps_prefix = true;
+        request.keeps_prefix = Some(Keep::Short);
         let sent = body(&request, &[]);
         assert_eq!((&sent["system"][1]["cache_control"], marks(&sent)), (&json!({"type": "ephemeral"}), 1));
         assert_eq!(marks(&body(&request, &["cache_control"])), 0);
+        request.keeps_prefix = Some(Keep::Long);
+        let sent = body(&request, &[]);
+        assert_eq!(
+            (&sent["system"][1]["cache_control"], marks(&sent)),
+            (&json!({"type": "ephemeral", "ttl": "1h"}), 1)
+        );
+        assert_eq!(body(&request, &["ttl"])["system"][1]["cache_control"], json!({"type": "ephemeral"}));
     }
 
     #[test]
@@ -451,7 +476,7 @@ mod tests {
         let params = json!({"temperature": 0, "top_p": 0.5, "stop": "x", "reasoning_effort": "minimal"});
         request.params = params.as_object().unwrap().clone();
         request.schema = Some(closed());
-        request.keeps_prefix = true;
+        request.keeps_prefix = Some(Keep::Long);
         let says = |sent: &Value, status, message: &str| {
             let body = json!({"type": "error", "error": {"type": "invalid_request_error", "message": message}});
             Anthropic.refusal(sent, &reply(status, &body.to_string(), &[]))
@@ -470,6 +495,7 @@ mod tests {
             ("'claude-old' does not support output format.", part("output_config")),
             ("output_config.format.type: json_schema is not supported", part("output_config")),
             ("system.0.cache_control: Extra inputs are not permitted", part("cache_control")),
+            ("system.0.cache_control.ttl: Extra inputs are not permitted", part("ttl")),
             ("Streaming is not supported.", part("stream")),
             ("max_tokens: 9 > 8, which is the maximum allowed number of output tokens for m", Some(Refusal::Output(8))),
             ("prompt is too long: 200001 tokens > 200000 maximum", None),
@@ -501,7 +527,10 @@ mod tests {
         let body = json!({"content": text, "stop_reason": "end_turn", "usage": usage});
         let good = Anthropic.answer(&json!({}), &reply(200, &body.to_string(), &[("request-id", "req_1")])).unwrap();
         assert_eq!((good.text.as_str(), good.stop, good.request_id.as_deref()), ("hi", Stop::End, Some("req_1")));
-        assert_eq!(good.usage, Usage { input: 4673, cached: 100, cache_write: 4563, output: 7, ..Usage::default() });
+        assert_eq!(
+            good.usage,
+            Usage { input: 4673, cached: 100, cache_write: 4563, kept_long: 4544, output: 7, reasoning: 0 }
+        );
         let absurd = json!({"content": text, "usage": {"input_tokens": u64::MAX, "output_tokens": 7}});
         assert_eq!(answer(&absurd).usage, Usage { output: 7, ..Usage::default() });
         assert_eq!(ended("stop_sequence", Value::Null), Stop::End);

@@ -438,7 +438,7 @@ mod tests {
             params: Map::new(),
             max_output_tokens: Some(9),
             most_output: Some(65_536),
-            keeps_prefix: true,
+            keeps_prefix: Some(crate::llm::Keep::Short),
             messages: vec![message(Role::System, "s"), message(Role::User, "u")],
             schema: None,
             paths: vec![],

@@ -79,19 +79,19 @@ impl Keep {
         let Some(keeper) = wire.keeper() else { return Ok(None) };
         let Some((path, asked)) = keeper.make(request, refused) else { return Ok(None) };
         let key = asked.to_string();
-        let prefix = match request.keeps_prefix {
+        let prefix = match request.keeps_prefix.is_some() {
             true => Some(Arc::clone(lock(&self.0).entry(key).or_default())),
             false => lock(&self.0).get(&key).cloned(),
         };
         let Some(prefix) = prefix else { return Ok(None) };
         let name = {
-            let held = match request.keeps_prefix {
+            let held = match request.keeps_prefix.is_some() {
                 true => Some(lock(&prefix)),
                 // What is being made by another is not waited for.
                 false => prefix.try_lock().ok(),
             };
             let Some(mut held) = held else { return Ok(None) };
-            if held.name.is_none() && request.keeps_prefix && held.losses < MOST_LOSSES {
+            if held.name.is_none() && request.keeps_prefix.is_some() && held.losses < MOST_LOSSES {
                 match http.post(wire, &path, &asked).and_then(|incoming| http.whole(incoming)).map(|r| keeper.made(&r))
                 {
                     Ok(Made::Kept(name, tokens)) => {

@@ -247,6 +247,11 @@ impl Provider {
         }
     }
 
+    /// Whether what is to be kept of a request has to be marked, and the answer says what became of it.
+    pub fn marks_prefix(&self) -> bool {
+        self.wire.marks_prefix()
+    }
+
     /// Ends what `start:` brought up, and takes away what the provider keeps.
     pub fn take_down(&self) {
         if let Some(keeper) = self.wire.keeper() {

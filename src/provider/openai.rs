@@ -301,7 +301,7 @@ mod tests {
             params: json!({"temperature": 0, "seed": 1}).as_object().unwrap().clone(),
             max_output_tokens: Some(9),
             most_output: None,
-            keeps_prefix: false,
+            keeps_prefix: None,
             messages: vec![
                 Message { role: Role::System, text: "s".into() },
                 Message { role: Role::User, text: "u".into() },
@@ -390,7 +390,7 @@ mod tests {
             params: serde_json::Map::new(),
             max_output_tokens: None,
             most_output: None,
-            keeps_prefix: false,
+            keeps_prefix: None,
             messages: vec![message(Role::System, "s"), message(Role::User, "u")],
             schema: None,
             paths: vec![],

@@ -202,7 +202,7 @@ mod tests {
             params: json!({"temperature": 0, "seed": 1, "reasoning_effort": "low"}).as_object().unwrap().clone(),
             max_output_tokens: Some(9),
             most_output: None,
-            keeps_prefix: false,
+            keeps_prefix: None,
             messages: vec![message(Role::System, "s"), message(Role::User, "u"), message(Role::Model, "a")],
             schema: Some(json!({"type": "object", "additionalProperties": false})),
             paths: vec![],

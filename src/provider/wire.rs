@@ -20,6 +20,11 @@ pub(super) trait Wire: Send + Sync {
     /// What is said beside every body, the key among it.
     fn headers(&self, key: Option<&str>) -> Vec<(&'static str, String)>;
 
+    /// Whether what the provider is to keep of a request has to be marked, and the answer says what became of it.
+    fn marks_prefix(&self) -> bool {
+        false
+    }
+
     /// The body of a request, without what the server refuses.
     fn body(&self, request: &Request, refused: &Refused) -> Value;
 

@@ -109,6 +109,8 @@ impl Display {
                 ),
             ),
             Event::Unread { .. } => {}
+            Event::Unkept { path, why, is_first: true } => self.line("warning", &wording::unkept(path.as_str(), *why)),
+            Event::Unkept { .. } => {}
             Event::RequestFailed { request, .. } => drop(self.waiting.remove(request)),
             Event::FellBack { request, missing, why, again: true } => {
                 let names: Vec<&str> = missing.iter().map(crate::path::RelPath::as_str).collect();

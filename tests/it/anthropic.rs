@@ -144,20 +144,33 @@ fn a_schema_that_structured_outputs_do_not_take_goes_to_the_tool_at_once() {
 
 /// Tasks with a prefix that is long enough to be kept, in requests of these sizes.
 fn with_a_long_prefix(server: &Server, tasks: usize, batching: &str) -> Project {
-    let head = "version: 1\nprovider: p\nproviders: {p: {api: anthropic, model: claude-sonnet-4.5, base_url: \"{base_url}\", \
-                prices: {input: 3, output: 15, cache_read: 0.3, cache_write: 3.75}}}\n";
-    let items: Vec<String> = (1..=tasks).map(|task| task.to_string()).collect();
-    let rule = format!("  r: {{foreach: [{}], prompt: x.prompt, output: \"{{{{item}}}}\"}}\n", items.join(", "));
-    let system = "Say nothing that is not so. ".repeat(400);
     server.with_cache();
+    with_a_prefix(server, tasks, 2800, "", &format!("batching: {{max_batch_size: 2, {batching}}}"), "")
+}
+
+/// Tasks with a prefix of so many tokens, and further keys of the provider, the Genfile and the rule.
+fn with_a_prefix(server: &Server, tasks: usize, tokens: usize, provider: &str, top: &str, rule: &str) -> Project {
+    let head = format!(
+        "version: 1\nprovider: p\nproviders: {{p: {{api: anthropic, model: claude-sonnet-4.5, base_url: \"{{base_url}}\", \
+         prices: {{input: 3, output: 15, cache_read: 0.3, cache_write: 3.75, cache_write_1h: 6}}{provider}}}}}\n"
+    );
+    let items: Vec<String> = (1..=tasks).map(|task| task.to_string()).collect();
+    let items = items.join(", ");
+    let rule = format!("  r: {{foreach: [{items}], prompt: x.prompt, output: \"{{{{item}}}}\"{rule}}}\n");
+    let system = "Say nothing that is not so. ".repeat(tokens / 7) + "Or else.";
     Project::new()
-        .genfile_for(server, &format!("{head}batching: {{max_batch_size: 2, {batching}}}\nrules:\n{rule}"))
+        .genfile_for(server, &format!("{head}{top}\nrules:\n{rule}"))
         .file("x.prompt", &format!("{{{{role \"system\"}}}}{system}{{{{role \"user\"}}}}{{{{item}}}}\n"))
 }
 
 /// How many requests have a mark.
 fn marks(server: &Server) -> usize {
-    sent(server, "/system/0/cache_control").iter().filter(|mark| **mark == json!({"type": "ephemeral"})).count()
+    sent(server, "/system/0/cache_control").iter().filter(|mark| mark["type"] == "ephemeral").count()
+}
+
+fn run(p: &Project, args: &[&str]) -> Value {
+    p.run(args.iter().copied().chain(["--report", "report.json"])).exits(0);
+    llm(p)
 }
 
 #[test]
@@ -193,6 +206,123 @@ fn what_nobody_reads_is_not_written() {
     let server = Server::start();
     shop(&server, 10, "").run([]).exits(0);
     assert_eq!(marks(&server), 0);
+}
+
+#[test]
+fn a_prefix_is_kept_for_as_long_as_the_rule_says() {
+    // Two requests that begin alike, and one that nobody reads.
+    let places = [
+        ("batching: {max_batch_size: 2, keep_prefix: KEEP}", ""),
+        ("batching: {max_batch_size: 2}", ", batching: {keep_prefix: KEEP}"),
+        ("batching: {max_batch_size: 2, keep_prefix: 1h}", ", batch: {keep_prefix: KEEP}"),
+    ];
+    for (top, rule) in places {
+        for (keep, marked, ttl) in [("auto", 2, None), ("5m", 3, None), ("1h", 3, Some("1h")), ("never", 0, None)] {
+            let server = Server::start();
+            server.with_cache();
+            let said = |text: &str| text.replace("KEEP", keep);
+            let p = with_a_prefix(&server, 5, 2800, "", &said(top), &said(rule));
+            let first = run(&p, &[]);
+            let marks = sent(&server, "/system/0/cache_control");
+            let marks: Vec<&Value> = marks.iter().filter(|mark| !mark.is_null()).collect();
+            assert_eq!(marks.len(), marked, "{top} {rule} {keep}");
+            assert!(marks.iter().all(|mark| mark.get("ttl").and_then(Value::as_str) == ttl), "{marks:?}");
+            let told = server.told();
+            assert_eq!(told.kept_long, if ttl.is_some() { told.cache_write } else { 0 });
+            assert_eq!(first["cache_write_tokens"], told.cache_write);
+            // What is kept for an hour has a price of its own.
+            let write = if ttl.is_some() { 6.0 } else { 3.75 };
+            let plain = (told.input - told.cached - told.cache_write) as f64;
+            let input = plain * 3.0 + told.cached as f64 * 0.3 + told.cache_write as f64 * write;
+            let cost = (input + told.output as f64 * 15.0) / 1e6;
+            let said = first["cost_usd"].as_f64().expect("a number");
+            assert!((said - cost).abs() < 1e-8, "{keep}: {said} is not {cost}");
+            // A later run reads what was kept for so long, and writes it else.
+            server.age_cache();
+            let later = run(&p, &["-B", "--yes"]);
+            assert_eq!(later["cache_write_tokens"] == 0, matches!(keep, "1h" | "never"), "{keep}");
+            assert_eq!(first["cache_misses"], 0);
+        }
+    }
+}
+
+#[test]
+fn an_hour_that_a_server_does_not_know_is_five_minutes() {
+    let server = Server::start();
+    let p = with_a_long_prefix(&server, 4, "keep_prefix: 1h");
+    refuses(
+        &server,
+        "/system/0/cache_control/ttl",
+        "system.0.cache_control.ephemeral.ttl: Extra inputs are not permitted",
+    );
+    p.run([]).exits(0);
+    assert_eq!((server.count(), marks(&server)), (3, 3));
+    assert_eq!((server.told().kept_long, server.told().cached > 0), (0, true));
+}
+
+#[test]
+fn a_prefix_that_is_too_short_to_be_kept_is_said() {
+    let says = "asks to keep the system part of `1` and its like, which has about 700 tokens, and its model keeps none of fewer";
+    for (keep, is_said) in [("1h", true), ("5m", true), ("auto", false), ("never", false)] {
+        let server = Server::start();
+        server.with_cache();
+        let top = format!("batching: {{max_batch_size: 2, keep_prefix: {keep}}}");
+        let p = with_a_prefix(&server, 4, 700, "", &top, "");
+        let plan = p.run(["plan"]);
+        assert_eq!(plan.stdout.matches(says).count(), usize::from(is_said), "{}", plan.stdout);
+        let run = p.run([]);
+        assert_eq!(run.stderr.matches(says).count(), usize::from(is_said), "{}", run.stderr);
+        assert_eq!((server.count(), marks(&server)), (2, 0));
+    }
+}
+
+/// What the answers say is compared with what was asked for, and nothing else is sent for it.
+#[test]
+fn what_a_provider_does_not_keep_is_said_and_counted() {
+    // It keeps nothing, whatever is marked.
+    let server = Server::start();
+    let p = with_a_prefix(&server, 6, 2800, "", "batching: {max_batch_size: 2}", "");
+    let run = p.run(["--report", "report.json"]);
+    assert_eq!(run.stderr.matches("the provider kept nothing of the system part of `1`").count(), 1, "{}", run.stderr);
+    assert_eq!((server.count(), marks(&server), &llm(&p)["cache_misses"]), (3, 3, &json!(3)));
+    // It does not find what it wrote, twice.
+    let server = Server::start();
+    server.misses([2, 4]);
+    let p = with_a_long_prefix(&server, 10, "");
+    let run = p.run(["--report", "report.json"]);
+    let again = "was written to the provider's cache again";
+    assert_eq!(run.stderr.matches(again).count(), 1, "{}", run.stderr);
+    assert_eq!((server.count(), &llm(&p)["cache_misses"]), (5, &json!(2)));
+    // All is well.
+    let server = Server::start();
+    let p = with_a_long_prefix(&server, 10, "");
+    let run = p.run(["--report", "report.json"]);
+    assert!(!run.stderr.contains("warning"), "{}", run.stderr);
+    assert_eq!(llm(&p)["cache_misses"], 0);
+}
+
+/// A plan counts what a run will read: of each shape and number of tasks all but the first.
+#[test]
+fn a_plan_says_what_is_read() {
+    for prefer in ["cost", "time"] {
+        let server = Server::start();
+        server.with_cache();
+        let top = format!("batching: {{max_batch_size: 2, prefer: {prefer}}}");
+        // One by one: what is under way at the same time depends on who is faster.
+        let p = with_a_prefix(&server, 9, 2800, ", in_flight: 1", &top, ", params: {top_k: 1}");
+        let genfile = p.read("Genfile");
+        let more = "  s: {foreach: [a, b, c, d, e, f, g], prompt: y.prompt, output: \"{{item}}\"}\n  t: {foreach: [u, v, w, x, y], prompt: x.prompt, output: \"{{item}}\", batch: false}\n";
+        p.edit("Genfile", &(genfile + more));
+        p.edit("y.prompt", &p.read("x.prompt").replace("Say", "Tell"));
+        let plan: Value = serde_json::from_str(&p.run(["plan", "--format", "json"]).stdout).expect("a plan");
+        let llm = run(&p, &[]);
+        assert_eq!(plan["requests"], llm["requests"]);
+        assert_eq!(plan["tokens_saved"]["prompt_cache"], llm["cached_input_tokens"], "{prefer}");
+        // Three, two and four of 2,800 tokens.
+        assert!(llm["cached_input_tokens"].as_u64().expect("a number") >= 9 * 2800);
+        let told = server.told();
+        assert!(told.cache_write > 0 && told.cache_write <= 3 * 2900, "{told:?}");
+    }
 }
 
 /// Where nobody goes ahead one writes all the same, and those that are sent meanwhile do not write it, too.

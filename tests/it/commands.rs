@@ -1214,7 +1214,8 @@ fn the_report_has_every_field_with_the_right_numbers() {
           "input_tokens": 91,
           "output_tokens": 34,
           "cached_input_tokens": 0,
-          "cache_write_tokens": 0
+          "cache_write_tokens": 0,
+          "cache_misses": 0
         }
     "#]]
     .assert_eq(&format!("{counts:#}\n"));

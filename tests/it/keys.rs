@@ -113,6 +113,10 @@ const ELSEWHERE: &[(&str, &str)] = &[
     ("providers.*.tokens_per_minute", "limits.rs"),
     ("providers.*.prices.cache_read", "money.rs"),
     ("providers.*.prices.cache_write", "money.rs"),
+    ("providers.*.prices.cache_write_1h", "anthropic.rs"),
+    ("batching.keep_prefix", "anthropic.rs"),
+    ("rules.*.batch.keep_prefix", "anthropic.rs"),
+    ("rules.*.batching.keep_prefix", "anthropic.rs"),
 ];
 
 /// The server's prompts have one token, and what it answers has some: this many are a USD.
@@ -928,6 +932,7 @@ fn what_a_rule_may_not_say() {
         ("a: {output: o, prompt: p.prompt, batching: {weights: 1}}", "wrong_type", "`weights` takes a map"),
         ("a: {output: o, prompt: p.prompt, batching: {weights: {size: 1}}}", "unknown_key", "`size`"),
         ("a: {output: o, prompt: p.prompt, batching: {prefer: speed}}", "bad_value", "`prefer`"),
+        ("a: {output: o, prompt: p.prompt, batching: {keep_prefix: 2h}}", "bad_value", "`keep_prefix`"),
         ("a: {output: o, prompt: p.prompt, params: {temp: 1}}", "unknown_key", "unknown parameter `temp`"),
         ("a: {output: o, prompt: p.prompt, params: {temperature: hot}}", "bad_value", "`temperature` is a number"),
         ("a: {output: o, prompt: p.prompt, params: {max_output_tokens: 0}}", "bad_value", "at least 1"),

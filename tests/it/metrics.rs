@@ -16,8 +16,12 @@ fn counts(acts: &[Act], rule: &str, flags: &[&str], check: impl Fn(&Value)) {
         let server = Server::start();
         server.with_cache();
         let p = shop_of(api, &server, 12, "in_flight: 1", &format!("batching: {{max_batch_size: 4}}{rule}"));
+        // Long enough to be kept by a provider that does so by itself.
+        let prompt = p.read("prompts/page.prompt").replace("handbook.", &"handbook. ".repeat(500));
+        p.edit("prompts/page.prompt", &prompt);
         server.script(acts.iter().cloned());
         let report = run(&server, &p, flags);
+        assert_eq!(server.told().cached > 0, api == "openai");
         check(&report["llm"]);
         // Nothing to do costs nothing.
         if report["exit"] == 0 {

@@ -22,10 +22,14 @@ pub fn error(act: &Act) -> Act {
 
 impl Completion {
     fn message_usage(&self) -> Value {
-        let Told { input, output, cached, cache_write } = self.told;
+        let Told { input, output, cached, cache_write, kept_long } = self.told;
         json!({
             "input_tokens": input - cached - cache_write,
             "cache_creation_input_tokens": cache_write,
+            "cache_creation": {
+                "ephemeral_5m_input_tokens": cache_write - kept_long,
+                "ephemeral_1h_input_tokens": kept_long,
+            },
             "cache_read_input_tokens": cached,
             "output_tokens": output,
         })

@@ -22,6 +22,7 @@
 #![allow(dead_code, reason = "no program that includes the file uses all of it")]
 #![allow(clippy::expect_used, clippy::panic, reason = "a test's tool fails by panic")]
 
+mod cache;
 mod chat;
 mod gemini;
 pub mod limit;
@@ -122,10 +123,23 @@ impl Server {
         self
     }
 
-    /// A system part that was sent before counts as cached; in messages only one that is marked, from the first byte of its
-    /// answer on.
+    /// Keeps the starts of prompts, as providers of each format do (`cache.rs`).
     pub fn with_cache(&self) -> &Self {
-        self.shared.lock().has_cache = true;
+        self.shared.lock().cache = Some(cache::Cache::default());
+        self
+    }
+
+    /// The requests of these numbers, from 1, do not find what is kept, as those that come soon after it was written may not.
+    pub fn misses(&self, numbers: impl IntoIterator<Item = usize>) -> &Self {
+        self.shared.lock().misses.extend(numbers);
+        self
+    }
+
+    /// More than five minutes pass for what is kept.
+    pub fn age_cache(&self) -> &Self {
+        if let Some(cache) = &mut self.shared.lock().cache {
+            cache.age();
+        }
         self
     }
 
@@ -246,6 +260,8 @@ pub struct Told {
     pub output: usize,
     pub cached: usize,
     pub cache_write: usize,
+    /// Of what was written, what is kept for an hour.
+    pub kept_long: usize,
 }
 
 /// What the server does with one request.
@@ -557,13 +573,6 @@ impl Recorded {
         self.body.get("tools").is_some()
     }
 
-    /// What the provider is asked to keep: all before the mark.
-    fn marked_prefix(&self) -> Option<String> {
-        let blocks = self.body["system"].as_array()?;
-        let is_marked = blocks.iter().any(|block| block["cache_control"]["type"] == "ephemeral");
-        is_marked.then(|| format!("{:?} {}", self.schema(), self.system_text()))
-    }
-
     /// What each task says for itself, in the order of the slots.
     fn task_texts(&self) -> Vec<String> {
         let slots = self.slots();
@@ -644,7 +653,6 @@ struct State {
     reply: Reply,
     latency: Duration,
     ignores_streams: bool,
-    has_cache: bool,
     /// The fewest tokens that contents must have to be kept; none are without.
     least_contents: Option<usize>,
     has_gzip: bool,
@@ -655,8 +663,9 @@ struct State {
     contents: BTreeMap<String, usize>,
     /// What it was asked to keep.
     contents_asked: Vec<Value>,
-    /// The system parts that were sent.
-    prefixes: BTreeSet<String>,
+    cache: Option<cache::Cache>,
+    misses: BTreeSet<usize>,
+
     told: Told,
     /// The texts of tasks whose results have gone out whole.
     delivered: BTreeSet<String>,
@@ -682,14 +691,14 @@ impl Default for State {
             reply: Arc::new(default_reply),
             latency: Duration::ZERO,
             ignores_streams: false,
-            has_cache: false,
             least_contents: None,
             contents: BTreeMap::new(),
             contents_asked: Vec::new(),
             has_gzip: false,
             limit: None,
             says: Vec::new(),
-            prefixes: BTreeSet::new(),
+            cache: None,
+            misses: BTreeSet::new(),
             told: Told::default(),
             delivered: BTreeSet::new(),
             asked_twice: Vec::new(),
@@ -748,19 +757,13 @@ impl Shared {
                 state.asked_twice.push(text);
             }
         }
-        let system = request.system_text();
-        let prefix = tokens(system.chars().count());
-        let kept = request.body["cachedContent"].as_str().map(|name| state.contents.get(name).copied());
-        let (cached, cache_write) = match (request.format, request.marked_prefix()) {
-            _ if kept.is_some() => (kept.flatten().unwrap_or(0), 0),
-            _ if !state.has_cache => (0, 0),
-            (Format::Messages, None) => (0, 0),
-            (Format::Messages, Some(marked)) if state.prefixes.contains(&marked) => (prefix, 0),
-            (Format::Messages, Some(_)) => (0, prefix),
-            (Format::Chat | Format::Responses | Format::Gemini, _) => {
-                (if state.prefixes.insert(system) { 0 } else { prefix }, 0)
-            }
-        };
+        let named = request.body["cachedContent"].as_str().map(|name| state.contents.get(name).copied());
+        let nothing = cache::Cache::default();
+        let cache = state.cache.as_ref();
+        let cache = cache.map(|cache| if state.misses.contains(&number) { &nothing } else { cache });
+        let by_itself = || cache.map(|cache| cache.look(&request)).unwrap_or_default();
+        let of_contents = |tokens: Option<usize>| cache::Kept { read: tokens.unwrap_or(0), ..cache::Kept::default() };
+        let kept = named.map_or_else(by_itself, of_contents);
         let is_stream = request.wants_stream() && !state.ignores_streams;
         let refusal = state.limit.as_mut().and_then(|limit| limit.admit(Instant::now(), request.prompt_tokens()));
         let scripted = refusal.or_else(|| state.script.pop_front());
@@ -776,9 +779,10 @@ impl Shared {
             let rule = rules.iter().find(|(matches, _)| matches(&request));
             rule.map(|(_, act)| act.clone())
         };
-        let gone = kept.is_some_and(|kept| kept.is_none()).then(gemini::gone);
-        let act = gone.or(scripted).or_else(|| choose(number, &request)).or_else(ruled).unwrap_or(always);
-        Job { number, request, act, reply, latency, is_stream, cached, cache_write, flight }
+        let gone = named.is_some_and(|named| named.is_none()).then(gemini::gone);
+        let refused = cache::refusal(&request).or(gone);
+        let act = refused.or(scripted).or_else(|| choose(number, &request)).or_else(ruled).unwrap_or(always);
+        Job { number, request, act, reply, latency, is_stream, kept, flight }
     }
 
     /// Whether answers are packed, and what is said beside them.
@@ -819,10 +823,8 @@ struct Job<'a> {
     reply: Reply,
     latency: Duration,
     is_stream: bool,
-    /// How many of the prompt's tokens count as cached.
-    cached: usize,
-    /// How many are written to the cache.
-    cache_write: usize,
+    /// What of the prompt is in the cache, and what goes there.
+    kept: cache::Kept,
     flight: InFlight<'a>,
 }
 
@@ -932,7 +934,7 @@ impl Connection {
             format,
             path: request.path,
         });
-        let Job { number, request, act, reply, latency, is_stream, cached, cache_write, flight } = job;
+        let Job { number, request, act, reply, latency, is_stream, kept, flight } = job;
         let act = if request.body.is_object() {
             act
         } else {
@@ -949,9 +951,9 @@ impl Connection {
         }
 
         let is_answer = !matches!(act, Act::Status { .. } | Act::Html);
-        let answer = is_answer.then(|| Completion::new(&act, number, &request, &reply, cached, cache_write));
-        if let (true, Some(marked)) = (is_answer, request.marked_prefix()) {
-            self.shared.lock().prefixes.insert(marked);
+        let answer = is_answer.then(|| Completion::new(&act, number, &request, &reply, kept));
+        if let (true, Some(cache)) = (is_answer, &mut self.shared.lock().cache) {
+            cache.keep(&request);
         }
         let in_events = is_stream && !matches!(act, Act::HalfJson);
         let mut response = match &answer {
@@ -1194,18 +1196,12 @@ struct Completion {
 }
 
 impl Completion {
-    fn new(
-        act: &Act,
-        number: usize,
-        request: &Recorded,
-        reply: &Reply,
-        cached: usize,
-        cache_write: usize,
-    ) -> Completion {
+    fn new(act: &Act, number: usize, request: &Recorded, reply: &Reply, kept: cache::Kept) -> Completion {
         let said = say(act, request, reply);
         let output = tokens(said.content.as_deref().unwrap_or_default().chars().count());
-        let kept = if request.body["cachedContent"].is_string() { cached } else { 0 };
-        let told = Told { input: request.prompt_tokens() + kept, output, cached, cache_write };
+        let cache::Kept { read: cached, written: cache_write, written_long: kept_long } = kept;
+        let named = if request.body["cachedContent"].is_string() { cached } else { 0 };
+        let told = Told { input: request.prompt_tokens() + named, output, cached, cache_write, kept_long };
         Completion { said, number, model: request.body["model"].clone(), told }
     }
 
@@ -1295,6 +1291,7 @@ impl Shared {
             state.told.output += answer.told.output;
             state.told.cached += answer.told.cached;
             state.told.cache_write += answer.told.cache_write;
+            state.told.kept_long += answer.told.kept_long;
         }
     }
 }

@@ -4,7 +4,7 @@ use super::*;
 
 impl Completion {
     fn response_usage(&self) -> Value {
-        let Told { input, output, cached, cache_write } = self.told;
+        let Told { input, output, cached, cache_write, .. } = self.told;
         json!({
             "input_tokens": input,
             "output_tokens": output,

@@ -238,7 +238,7 @@ impl Connection {
             (None, Act::Reset) if is_messages => (json!({"result": {"type": "expired"}}), false),
             (None, Act::Reset) => (json!({"error": {"code": "batch_expired", "message": "not in time"}}), false),
             _ => {
-                let answer = Completion::new(&act, number, &request, &reply, 0, 0);
+                let answer = Completion::new(&act, number, &request, &reply, cache::Kept::default());
                 let whole = answer.whole(&request);
                 self.shared.note(&answer, &request, &whole.to_string(), false);
                 match is_messages {

@@ -1,0 +1,153 @@
+//! How providers keep the starts of prompts: what is there to read, what is written, and when.
+//!
+//! In messages a start is kept that is marked, up to the mark, if it has as many tokens as the model wants at least. Elsewhere every
+//! start is kept that has enough, in steps. Either way it is there to read once the answer that writes it has begun, and the schema of
+//! the answer stands before all.
+
+use std::collections::BTreeMap;
+
+use super::*;
+
+/// What is kept.
+#[derive(Default)]
+pub struct Cache {
+    /// What was marked, and whether it is kept for an hour.
+    marked: BTreeMap<String, bool>,
+    /// What was said after each schema, by the key that a request gives its kind.
+    said: BTreeMap<String, Vec<String>>,
+}
+
+/// What the cache makes of a request, in tokens.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Kept {
+    pub read: usize,
+    pub written: usize,
+    /// Of those written, the ones that are kept for an hour.
+    pub written_long: usize,
+}
+
+/// The most marks that a request may have.
+const MOST_MARKS: usize = 4;
+
+impl Format {
+    /// The tokens that a start must have, and the steps in which more are kept, where nothing has to be marked.
+    fn keeps_by_itself(self) -> Option<(usize, usize)> {
+        match self {
+            Format::Chat | Format::Responses => Some((1024, 128)),
+            Format::Gemini => Some((2048, 1)),
+            Format::Messages => None,
+        }
+    }
+}
+
+impl Cache {
+    /// What of a request is there, and what its answer will write.
+    pub fn look(&self, request: &Recorded) -> Kept {
+        if let Some((minimum, step)) = request.format.keeps_by_itself() {
+            let (kind, said) = request.whole_prompt();
+            let before = self.said.get(&kind).into_iter().flatten();
+            let alike = before.map(|before| alike(before, &said)).max().unwrap_or(0);
+            let read = tokens(alike) / step * step;
+            return Kept { read: if read < minimum { 0 } else { read }, ..Kept::default() };
+        }
+        let mut kept = Kept::default();
+        for Mark { start, tokens, is_long } in request.marks() {
+            match self.marked.contains_key(&start) {
+                _ if tokens < minimum(request) => {}
+                true => kept = Kept { read: tokens, ..Kept::default() },
+                false => {
+                    let more = tokens - kept.read - kept.written;
+                    kept.written += more;
+                    kept.written_long += if is_long { more } else { 0 };
+                }
+            }
+        }
+        kept
+    }
+
+    /// A request is being answered: what it begins with is kept from now on.
+    pub fn keep(&mut self, request: &Recorded) {
+        if request.format.keeps_by_itself().is_some() {
+            let (kind, said) = request.whole_prompt();
+            self.said.entry(kind).or_default().push(said);
+        }
+        for mark in request.marks().into_iter().filter(|mark| mark.tokens >= minimum(request)) {
+            self.marked.insert(mark.start, mark.is_long);
+        }
+    }
+
+    /// Some minutes pass: what is not kept for an hour is gone.
+    pub fn age(&mut self) {
+        self.said.clear();
+        self.marked.retain(|_, is_long| *is_long);
+    }
+}
+
+/// Why a request's marks are refused, if they are.
+pub fn refusal(request: &Recorded) -> Option<Act> {
+    let marks = request.marks();
+    let error = |message: &str| Some(Act::error(400, "invalid_request_error", "", message));
+    if marks.len() > MOST_MARKS {
+        let what = "A maximum of 4 blocks with cache_control may be provided.";
+        return error(&format!("{what} Found {}.", marks.len()));
+    }
+    if marks.windows(2).any(|two| !two[0].is_long && two[1].is_long) {
+        return error("a ttl='1h' cache_control block must not come after a ttl='5m' cache_control block");
+    }
+    None
+}
+
+/// The end of something that is to be kept.
+struct Mark {
+    /// All that stands before it.
+    start: String,
+    /// What of that is text.
+    tokens: usize,
+    is_long: bool,
+}
+
+impl Recorded {
+    /// What a request has marked, in its order: tools, system, messages.
+    fn marks(&self) -> Vec<Mark> {
+        let list = |value: &Value| value.as_array().cloned().unwrap_or_default();
+        let messages = list(&self.body["messages"]).into_iter().flat_map(|message| list(&message["content"]));
+        let said = list(&self.body["system"]).into_iter().chain(messages);
+        let schema = self.schema().cloned().unwrap_or_default();
+        let (mut start, mut chars, mut marks) = (format!("{} {schema}", self.body["model"]), 0, Vec::new());
+        for block in list(&self.body["tools"]).into_iter().chain(said) {
+            let text = block["text"].as_str().unwrap_or_default();
+            start += text;
+            chars += text.chars().count();
+            if block["cache_control"]["type"] == "ephemeral" {
+                let is_long = block["cache_control"]["ttl"] == "1h";
+                marks.push(Mark { start: start.clone(), tokens: tokens(chars), is_long });
+            }
+        }
+        marks
+    }
+
+    /// What a request is of, and all that it says.
+    fn whole_prompt(&self) -> (String, String) {
+        let schema = self.schema().cloned().unwrap_or_default();
+        // Of Gemini the model stands in the path.
+        let model = format!("{}{}", self.body["model"], if self.format == Format::Gemini { &self.path } else { "" });
+        let kind = format!("{model} {} {schema}", self.body["prompt_cache_key"]);
+        (kind, self.system_text() + &self.user_text())
+    }
+}
+
+/// The tokens that a start must have for its model.
+fn minimum(request: &Recorded) -> usize {
+    let model = request.body["model"].as_str().unwrap_or_default();
+    let is_of = |names: &[&str]| names.iter().any(|name| model.replace('.', "-").contains(name));
+    match () {
+        () if is_of(&["haiku-4-5", "opus-4"]) => 4096,
+        () if is_of(&["sonnet-4-6"]) => 2048,
+        () => 1024,
+    }
+}
+
+/// How many letters two texts begin with alike.
+fn alike(a: &str, b: &str) -> usize {
+    a.chars().zip(b.chars()).take_while(|(a, b)| a == b).count()
+}
