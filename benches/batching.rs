@@ -209,6 +209,7 @@ fn traveler(task: usize, value: ItemOf) -> Traveler {
         in_flight: 4,
         batching: Batching::default(),
         most: Some(5),
+        most_results: None,
         prefix: 100,
         model: Model::default(),
     };

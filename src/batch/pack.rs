@@ -1,7 +1,7 @@
 //! Which requests carry which tasks: as many together as are wanted and fit, in the order that costs least, or takes least time.
 //!
-//! What bounds a batch: `max_batch_size`; the model's context window and longest answer; and how much a model writes well at once
-//! ([`WRITES_WELL`]). One task travels in any case. Where nobody set a size (`auto`), the one is taken that costs least: a larger
+//! What bounds a batch: `max_batch_size`; the model's context window and longest answer; how many results the provider takes into the
+//! schema of one answer; and how much a model writes well at once ([`WRITES_WELL`]). One task travels in any case. Where nobody set a size (`auto`), the one is taken that costs least: a larger
 //! batch sends the stable prefix less often, and adds what a batch needs beside its tasks, so that alone is cheaper where the
 //! prefix is short, or comes out of the provider's cache. Where time is preferred, the tasks are spread evenly over as many requests
 //! as fill the provider's free places, and no more.
@@ -59,6 +59,8 @@ pub struct Terms {
     pub batching: Batching,
     /// How many tasks a request carries at most; `None` for as many as cost least.
     pub most: Option<usize>,
+    /// How many results of theirs the provider takes into the schema of one answer; `None` for any number.
+    pub most_results: Option<usize>,
     /// The tokens of the stable prefix.
     pub prefix: u64,
     /// What is known of the model.
@@ -92,6 +94,7 @@ impl Terms {
         let well = max_output.map_or(WRITES_WELL, |most| WRITES_WELL.min(most / 2));
         let out = load.limit.unwrap_or_else(|| load.output());
         load.output() <= well
+            && self.most_results.is_none_or(|most| load.tasks <= most)
             && max_output.is_none_or(|most| out <= most)
             && context.is_none_or(|room| self.prefix + load.input() + out <= room)
     }
@@ -388,6 +391,7 @@ impl Traveler {
             in_flight: 4,
             batching: Batching::default(),
             most: Some(most),
+            most_results: None,
             prefix: 100,
             model: Model::default(),
         };
@@ -436,6 +440,10 @@ mod tests {
         assert_eq!(sizes(travelers(7, Some(1000), bounded)), [3, 3, 1]);
         let narrow = |t: &mut Traveler| (t.own, t.terms.model.context) = (600, Some(2000));
         assert_eq!(sizes(travelers(7, Some(1000), narrow)), [2, 2, 2, 1]);
+        // As many results as go into one schema, also where the size is left to us.
+        assert_eq!(sizes(travelers(7, Some(1000), |t| t.terms.most_results = Some(3))), [3, 3, 1]);
+        let auto = |t: &mut Traveler| (t.terms.most_results, t.terms.prefix) = (Some(3), 2000);
+        assert_eq!(sizes(travelers(7, None, auto)), [3, 3, 1]);
         // Whoever is too large for all that travels alone.
         assert_eq!(sizes(travelers(2, Some(1000), |t| t.expected = 50_000)), [1, 1]);
     }

@@ -13,7 +13,7 @@ use crate::models::Model;
 use crate::path::RelPath;
 use crate::plan::{self, bug};
 use crate::prompt::Role;
-use crate::provider::is_loopback;
+use crate::provider::{self, is_loopback};
 use crate::store;
 use crate::tokens::Counter;
 
@@ -21,6 +21,11 @@ impl plan::Experience for Shared {
     /// A list of prices that is none is said where the request is estimated.
     fn model(&self, id: TaskId, name: &str) -> Model {
         Shared::model(self, id, name).unwrap_or_default()
+    }
+
+    fn most_results(&self, id: TaskId, ask: &Ask) -> Option<usize> {
+        let declared = self.graph.manifest.provider_of(self.graph.rule(id)).ok()?;
+        provider::most_results(declared, &ask.model, &ask.result_schema())
     }
 
     fn expected_output(&self, id: TaskId, ask: &Ask) -> u64 {

@@ -112,6 +112,11 @@ impl Ask {
         self.params.get("max_output_tokens").and_then(Value::as_u64)
     }
 
+    /// The schema of this task's result among those of others.
+    pub fn result_schema(&self) -> Value {
+        self.slot_schema().unwrap_or_else(text)
+    }
+
     /// The schema of this task's result in a slot; none for plain text.
     fn slot_schema(&self) -> Option<Value> {
         if let Some(schema) = &self.schema {
@@ -212,7 +217,7 @@ impl Request {
             request.messages.push(Message { role: Role::System, text: system.to_owned() });
         }
         request.messages.push(Message { role: Role::User, text: batch_text(asks) });
-        let files = asks.iter().enumerate().map(|(i, ask)| (slot(i), ask.slot_schema().unwrap_or_else(text)));
+        let files = asks.iter().enumerate().map(|(i, ask)| (slot(i), ask.result_schema()));
         request.schema = Some(object([("files".to_owned(), object(files))].into_iter()));
         // In JSON a text is longer by its escapes and its slot's name.
         let limits: Option<Vec<u64>> = asks.iter().map(|ask| ask.limit()).collect();

@@ -67,6 +67,9 @@ pub trait Experience: Sync {
     /// What a model takes and costs at a task's provider, so far as that is known.
     fn model(&self, id: TaskId, name: &str) -> Model;
 
+    /// How many results like a task's its provider takes into the schema of one answer; `None` where nothing bounds them.
+    fn most_results(&self, id: TaskId, ask: &Ask) -> Option<usize>;
+
     /// The tokens that a task's result is expected to have.
     fn expected_output(&self, id: TaskId, ask: &Ask) -> u64;
 }
@@ -447,6 +450,7 @@ pub fn travel(ground: &Ground, id: TaskId, ask: &Ask) -> Traveler {
             in_flight: provider.map_or(1, |provider| provider.in_flight),
             batching: rule.batching,
             most: if ask.can_share() { rule.batching.most() } else { Some(1) },
+            most_results: ground.experience.most_results(id, ask),
             prefix,
             model: ground.experience.model(id, &ask.model),
         },

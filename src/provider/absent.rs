@@ -3,6 +3,8 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
+use serde_json::Value;
+
 use super::round::{Entry, Returned, Sought, Standing};
 use super::{Failure, FailureKind, Heard, Notice};
 use crate::cancel::Cancel;
@@ -118,6 +120,11 @@ impl Provider {
 
 fn none() -> Failure {
     Failure::new(FailureKind::Refused, "built without the `net` feature")
+}
+
+/// Nothing is asked for.
+pub fn most_results(_: &manifest::Provider, _: &str, _: &Value) -> Option<usize> {
+    None
 }
 
 /// Whether an address is on this machine: nothing is asked at any.

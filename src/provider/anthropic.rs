@@ -97,6 +97,10 @@ impl Wire for Anthropic {
         body
     }
 
+    fn most_results(&self, _: &str, schema: &Value) -> Option<usize> {
+        grammar::most_results(schema)
+    }
+
     fn refusal(&self, sent: &Value, reply: &Reply) -> Option<Refusal> {
         let body: Option<Value> = serde_json::from_slice(&reply.body).ok();
         let message = body.as_ref().and_then(|body| body.pointer("/error/message")).and_then(Value::as_str);

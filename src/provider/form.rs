@@ -12,6 +12,14 @@ pub(super) struct Closed {
     pub optional: usize,
 }
 
+/// How many results one schema holds of which each counts so much, with so much besides; none where it does not hold even one.
+pub(super) fn holds(most: usize, besides: usize, each: usize) -> Option<usize> {
+    match each {
+        0 => Some(usize::MAX),
+        each => Some(most.saturating_sub(besides) / each).filter(|results| *results > 0),
+    }
+}
+
 /// Whether it says anything that a value could be held to.
 pub(super) fn says_something(schema: &Map<String, Value>) -> bool {
     ["type", "anyOf", "$ref", "enum", "const"].iter().any(|key| schema.contains_key(*key))

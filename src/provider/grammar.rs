@@ -41,6 +41,17 @@ pub(super) fn takes(schema: &Value) -> bool {
         && walk.unions <= MOST_UNIONS
 }
 
+/// How many results of such a schema structured outputs take in one answer; none where they do not take it at all.
+pub(super) fn most_results(schema: &Value) -> Option<usize> {
+    let mut walk = Walk { root: schema, optional: 0, unions: 0, places: 0, within: Vec::new() };
+    if !walk.takes(schema) {
+        return None;
+    }
+    // The answer's object, and the one that holds the results.
+    let places = form::holds(MOST_PLACES, 2, walk.places)?;
+    Some(places.min(form::holds(MOST_OPTIONAL, 0, walk.optional)?).min(form::holds(MOST_UNIONS, 0, walk.unions)?))
+}
+
 struct Walk<'a> {
     root: &'a Value,
     optional: usize,
@@ -144,6 +155,26 @@ mod tests {
         let any = || json!({"anyOf": [{"type": "string"}, {"type": "null"}]});
         assert!(takes(&object([vec![either(); 8], vec![any(); 8]].concat(), 16)));
         assert!(!takes(&object([vec![either(); 9], vec![any(); 8]].concat(), 17)));
+    }
+
+    #[test]
+    fn so_many_results_are_taken_at_once() {
+        let text = || json!({"type": "string"});
+        let most = |optional: usize, unions: usize, more: usize| {
+            let union = json!({"type": ["string", "null"]});
+            let properties = [vec![union; unions], vec![text(); optional + more]].concat();
+            let schema = object(properties, unions + more);
+            let most = most_results(&schema);
+            // As many are taken, and no more.
+            let batch = |results| object(vec![object(vec![schema.clone(); results], results)], 1);
+            assert!(most.is_none_or(|most| takes(&batch(most)) && !takes(&batch(most + 1))), "{most:?}");
+            most
+        };
+        assert_eq!([most(5, 0, 0), most(24, 0, 3), most(25, 0, 0)], [Some(4), Some(1), None]);
+        assert_eq!([most(1, 3, 0), most(5, 3, 0), most(0, 17, 0)], [Some(5), Some(4), None]);
+        assert_eq!([most(0, 0, 9), most(0, 0, 1998)], [Some(199), None]);
+        assert_eq!(most_results(&text()), Some(1998));
+        assert_eq!(most_results(&json!({"type": "string", "minLength": 1})), None);
     }
 
     #[test]

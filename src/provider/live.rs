@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use serde_json::Value;
+
 use super::anthropic::Anthropic;
 use super::gemini::Gemini;
 use super::http::{self, Http, Incoming, is_loopback};
@@ -310,6 +312,12 @@ impl Provider {
         });
         result.as_ref().map(drop).map_err(Error::clone)
     }
+}
+
+/// How many results of this schema a model of a provider can be held to in one answer; none where nothing bounds them, or it is not
+/// held to such a schema in any case.
+pub fn most_results(declared: &manifest::Provider, model: &str, schema: &Value) -> Option<usize> {
+    wire(declared).most_results(model, schema)
 }
 
 /// What a provider speaks.

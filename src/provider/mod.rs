@@ -59,11 +59,11 @@ mod wire;
 use std::time::Duration;
 
 #[cfg(not(feature = "net"))]
-pub use absent::{Provider, is_loopback};
+pub use absent::{Provider, is_loopback, most_results};
 #[cfg(feature = "net")]
 pub use http::is_loopback;
 #[cfg(feature = "net")]
-pub use live::Provider;
+pub use live::{Provider, most_results};
 pub use round::{Entry, Returned, Sought, Standing};
 
 /// A provider that asks for more patience than this is not waited for.

@@ -71,7 +71,7 @@ impl Wire for OpenAi {
     }
 
     fn body(&self, request: &Request, refused: &Refused) -> Value {
-        let schema = request.schema.as_ref().and_then(|schema| format(schema, refused));
+        let schema = request.schema.as_ref().and_then(|schema| format(schema, &request.model, refused));
         let messages = said(request, schema.is_some()).map(|message| {
             let role = match message.role {
                 Role::System => "system",
@@ -111,6 +111,10 @@ impl Wire for OpenAi {
         body
     }
 
+    fn most_results(&self, model: &str, schema: &Value) -> Option<usize> {
+        strict::most_results(schema, model)
+    }
+
     fn refusal(&self, sent: &Value, reply: &Reply) -> Option<Refusal> {
         unsupported::refusal(&PARTS, sent, reply)
     }
@@ -144,11 +148,11 @@ pub(super) fn headers(key: Option<&str>) -> Vec<(&'static str, String)> {
 }
 
 /// A schema as both formats ask for it, unless the server takes none, or not this one.
-pub(super) fn format(schema: &Value, refused: &Refused) -> Option<Value> {
+pub(super) fn format(schema: &Value, model: &str, refused: &Refused) -> Option<Value> {
     if refused.has(SCHEMA) || refused.has(&schema.to_string()) {
         return None;
     }
-    let is_strict = strict::takes(schema) && !refused.has(&unsupported::strict(schema));
+    let is_strict = strict::takes(schema, model) && !refused.has(&unsupported::strict(schema));
     Some(json!({"name": "result", "strict": is_strict, "schema": schema}))
 }
 

@@ -13,6 +13,7 @@ use super::limits::Reading;
 use super::openai;
 use super::outputs::Outputs;
 use super::readings::readings;
+use super::strict;
 use super::unsupported::{self, Parts};
 use super::wire::{self, Pieces, Refusal, Refused, Wire};
 use crate::llm::{Answer, Request, Stop, Usage};
@@ -50,7 +51,7 @@ impl Wire for Responses {
     }
 
     fn body(&self, request: &Request, refused: &Refused) -> Value {
-        let schema = request.schema.as_ref().and_then(|schema| openai::format(schema, refused));
+        let schema = request.schema.as_ref().and_then(|schema| openai::format(schema, &request.model, refused));
         let (mut instructions, mut input) = (Vec::new(), Vec::new());
         for message in openai::said(request, schema.is_some()) {
             match message.role {
@@ -91,6 +92,10 @@ impl Wire for Responses {
             body["text"] = json!({"format": schema});
         }
         body
+    }
+
+    fn most_results(&self, model: &str, schema: &Value) -> Option<usize> {
+        strict::most_results(schema, model)
     }
 
     fn refusal(&self, sent: &Value, reply: &Reply) -> Option<Refusal> {

@@ -1,9 +1,9 @@
 //! Which schemas OpenAI's strict mode takes. Pure.
 //!
 //! From OpenAI's guide to structured outputs: an object at the root, in every object all properties required and no others,
-//! at most ten levels and 5,000 properties, a thousand enum values, 120,000 letters in all of their names, 15,000 in an enum of more
-//! than 250 values, and these keywords only. A schema that is none of these is
-//! sent not strict: the provider follows it as well as it can, and the result is judged here.
+//! at most ten levels, of o3 five, and 5,000 properties, a thousand enum values, 120,000 letters of names and values, and these
+//! keywords only. A schema that is none of these is sent not strict: the provider follows it as well as it can, and the result is
+//! judged here.
 
 use serde_json::{Map, Value};
 
@@ -34,14 +34,19 @@ const KEYWORDS: &[&str] = &[
 const MOST_LEVELS: usize = 10;
 const MOST_PROPERTIES: usize = 5_000;
 const MOST_ENUM_VALUES: usize = 1_000;
+/// Of the names of properties and definitions, and of the values of `enum` and `const`.
 const MOST_LETTERS: usize = 120_000;
-/// An enum of more values than these has a limit of its own.
-const LARGE_ENUM: usize = 250;
-const MOST_LETTERS_OF_A_LARGE_ENUM: usize = 15_000;
+/// Of an `enum` with more than so many values, these letters.
+const LONG_ENUM: (usize, usize) = (250, 15_000);
 
-/// Whether strict mode takes this schema.
-pub(super) fn takes(schema: &Value) -> bool {
-    let mut counts = Counts { properties: 0, enum_values: 0, letters: 0 };
+/// How many levels a result lies below the root of an answer to several tasks.
+const BELOW: usize = 2;
+/// What the name of a result has at most, `f1000` or so.
+const NAME: usize = 5;
+
+/// Whether strict mode of a model takes this schema.
+pub(super) fn takes(schema: &Value, model: &str) -> bool {
+    let mut counts = Counts::below(most_levels(model));
     schema.get("type").is_some_and(|kind| kind == "object")
         && counts.takes(schema, 0)
         && counts.properties <= MOST_PROPERTIES
@@ -49,30 +54,51 @@ pub(super) fn takes(schema: &Value) -> bool {
         && counts.letters <= MOST_LETTERS
 }
 
+/// How many results of such a schema strict mode takes in one answer; none where it does not take it at all.
+pub(super) fn most_results(schema: &Value, model: &str) -> Option<usize> {
+    let mut counts = Counts::below(most_levels(model));
+    if !counts.takes(schema, 0) {
+        return None;
+    }
+    if counts.deepest + BELOW > counts.most_levels {
+        return Some(1);
+    }
+    // Beside their own there is `files`, and a name for each.
+    let properties = form::holds(MOST_PROPERTIES, 1, counts.properties + 1)?;
+    let letters = form::holds(MOST_LETTERS, "files".len(), counts.letters + NAME)?;
+    Some(properties.min(letters).min(form::holds(MOST_ENUM_VALUES, 0, counts.enum_values)?))
+}
+
+fn most_levels(model: &str) -> usize {
+    if model.starts_with("o3") { 5 } else { MOST_LEVELS }
+}
+
 struct Counts {
+    most_levels: usize,
+    deepest: usize,
     properties: usize,
     enum_values: usize,
-    /// Of the names of properties and definitions, and of the values of enums.
     letters: usize,
 }
 
 impl Counts {
+    fn below(most_levels: usize) -> Counts {
+        Counts { most_levels, deepest: 0, properties: 0, enum_values: 0, letters: 0 }
+    }
+
     fn takes(&mut self, schema: &Value, level: usize) -> bool {
         let Value::Object(schema) = schema else { return false };
-        if level > MOST_LEVELS || schema.keys().any(|key| !KEYWORDS.contains(&key.as_str())) {
+        if level > self.most_levels || schema.keys().any(|key| !KEYWORDS.contains(&key.as_str())) {
             return false;
         }
-        let letters = |value: &Value| value.as_str().map_or(0, |text| text.chars().count());
-        let values = schema.get("enum").and_then(Value::as_array);
-        let of_values: usize = values.into_iter().flatten().map(letters).sum();
-        let is_large = values.is_some_and(|values| values.len() > LARGE_ENUM);
-        let names =
-            ["properties", "$defs"].into_iter().filter_map(|key| schema.get(key)?.as_object()).flat_map(Map::keys);
-        self.letters += names.map(|name| name.chars().count()).sum::<usize>() + of_values;
-        self.letters += schema.get("const").map_or(0, letters);
-        self.enum_values += values.map_or(0, Vec::len);
-        form::says_something(schema)
-            && !(is_large && of_values > MOST_LETTERS_OF_A_LARGE_ENUM)
+        self.deepest = self.deepest.max(level);
+        let values = schema.get("enum").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
+        let of_values: usize = values.iter().map(letters).sum();
+        self.enum_values += values.len();
+        self.letters +=
+            of_values + schema.get("const").map_or(0, letters) + names(schema, "properties") + names(schema, "$defs");
+        (values.len() <= LONG_ENUM.0 || of_values <= LONG_ENUM.1)
+            && form::says_something(schema)
             && (!form::is_object(schema) || self.closed(schema))
             && self.each(schema.get("properties").into_iter().filter_map(Value::as_object).flat_map(Map::values), level)
             && self.each(schema.get("$defs").into_iter().filter_map(Value::as_object).flat_map(Map::values), level)
@@ -92,10 +118,75 @@ impl Counts {
     }
 }
 
+fn letters(value: &Value) -> usize {
+    value.as_str().map_or_else(|| value.to_string().len(), |text| text.chars().count())
+}
+
+fn names(schema: &Map<String, Value>, key: &str) -> usize {
+    let named = schema.get(key).and_then(Value::as_object);
+    named.into_iter().flat_map(Map::keys).map(|name| name.chars().count()).sum()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use serde_json::json;
+
+    fn takes(schema: &Value) -> bool {
+        super::takes(schema, "gpt-4.1")
+    }
+
+    fn object(properties: &[(&str, Value)]) -> Value {
+        let names: Vec<&str> = properties.iter().map(|(name, _)| *name).collect();
+        let properties: Map<String, Value> =
+            properties.iter().map(|(name, value)| ((*name).to_owned(), value.clone())).collect();
+        json!({"type": "object", "additionalProperties": false, "required": names, "properties": properties})
+    }
+
+    /// So many objects in each other.
+    fn deep(levels: usize) -> Value {
+        (0..levels).fold(json!({"type": "string"}), |inner, _| object(&[("a", inner)]))
+    }
+
+    #[test]
+    fn so_many_results_are_taken_at_once() {
+        let most = |schema: &Value, model: &str| {
+            let most = most_results(schema, model);
+            let batch = |results: usize| {
+                let names: Vec<String> = (10_000..10_000 + results).map(|name| name.to_string()).collect();
+                object(&[("files", object(&names.iter().map(|name| (&**name, schema.clone())).collect::<Vec<_>>()))])
+            };
+            if let Some(most) = most.filter(|most| *most > 1) {
+                assert!(super::takes(&batch(most), model) && !super::takes(&batch(most + 1), model), "{most}");
+            }
+            most
+        };
+        let of = |values: usize, letters: usize| {
+            let values: Vec<String> = (0..values).map(|value| format!("{value:0letters$}")).collect();
+            object(&[("a", json!({"enum": values}))])
+        };
+        let text = json!({"type": "string"});
+        assert_eq!(most(&text, "m"), Some(4999));
+        assert_eq!(most(&object(&[("a", text.clone()), ("b", text)]), "m"), Some(1666));
+        assert_eq!(
+            [most(&of(300, 4), "m"), most(&of(1000, 4), "m"), most(&of(1001, 4), "m")],
+            [Some(3), Some(1), None]
+        );
+        assert_eq!(
+            [most(&of(200, 300), "m"), most(&of(200, 700), "m"), most(&of(251, 60), "m")],
+            [Some(1), None, None]
+        );
+        // In a batch it lies deeper.
+        assert_eq!(
+            [8, 9, 10, 11].map(|levels| most(&deep(levels), "m").map(|most| most > 1)),
+            [Some(true), Some(false), Some(false), None]
+        );
+        assert_eq!(
+            [3, 4, 5, 6].map(|levels| most(&deep(levels), "o3-mini").map(|most| most > 1)),
+            [Some(true), Some(false), Some(false), None]
+        );
+        assert!(super::takes(&deep(5), "o3") && !super::takes(&deep(6), "o3") && takes(&deep(6)));
+    }
 
     #[test]
     fn closed_objects_only() {
@@ -116,14 +207,6 @@ mod tests {
             *open.pointer_mut(pointer).unwrap() = value;
             assert!(!takes(&open), "{pointer}: {open}");
         }
-        let with = |values: usize, letters: usize| {
-            let values: Vec<String> = (0..values).map(|_| "x".repeat(letters)).collect();
-            takes(
-                &json!({"type": "object", "additionalProperties": false, "required": ["a"], "properties": {"a": {"enum": values}}}),
-            )
-        };
-        assert!(with(250, 400) && with(251, 59) && with(1000, 15));
-        assert!(!with(251, 60) && !with(1001, 1) && !with(250, 481));
         let mut deep = json!({"type": "string"});
         for _ in 0..11 {
             deep =

@@ -28,6 +28,12 @@ pub(super) trait Wire: Send + Sync {
     /// The body of a request, without what the server refuses.
     fn body(&self, request: &Request, refused: &Refused) -> Value;
 
+    /// How many results of this schema the schema of one answer of a model takes; none where nothing bounds them, or it is not held to
+    /// such a schema in any case.
+    fn most_results(&self, _model: &str, _schema: &Value) -> Option<usize> {
+        None
+    }
+
     /// What a reply says that the server refuses of the body that was sent, if a request can go without it.
     fn refusal(&self, sent: &Value, reply: &Reply) -> Option<Refusal>;
 

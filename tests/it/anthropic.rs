@@ -140,6 +140,32 @@ fn a_schema_that_structured_outputs_do_not_take_goes_to_the_tool_at_once() {
     assert!(p.read("docs/e1.md").contains("\"t\""));
 }
 
+/// More of them in one schema would be refused, and the tool is not held to it.
+#[test]
+fn a_request_carries_as_many_results_as_structured_outputs_take() {
+    for (optional, sizes, is_by_tool) in [(5, vec![4, 4, 2], false), (0, vec![10], false), (25, vec![10], true)] {
+        let server = Server::start();
+        let p = shop(&server, 10, "batching: {max_batch_size: 10}");
+        let optional: Vec<String> = (0..optional).map(|n| format!("o{n}: {{type: string}}")).collect();
+        let prompt = format!(
+            "---\noutput:\n  schema: {{type: object, required: [title], additionalProperties: false, properties: {{title: {{type: \
+             string}}, {}}}}}\n---\nWrite about {{{{item.key}}}}: x\n",
+            optional.join(", ")
+        );
+        p.edit("prompts/page.prompt", &prompt);
+        server.reply(|request, slot| json!({"title": slot.and_then(|slot| request.slot_path(slot))}).to_string());
+        let plan: Value = serde_json::from_str(&p.run(["plan", "--format", "json"]).stdout).expect("a plan");
+        let batches = plan["batches"].as_array().expect("a list");
+        let planned: Vec<usize> = batches.iter().map(|b| b["outputs"].as_array().map_or(0, Vec::len)).collect();
+        assert_eq!(planned, sizes);
+        p.run([]).exits(0);
+        let mut sent: Vec<usize> = server.requests().iter().map(|request| request.slots().len()).collect();
+        sent.sort_by_key(|slots| std::cmp::Reverse(*slots));
+        assert_eq!(sent, sizes);
+        assert!(server.requests().iter().all(|request| request.is_by_tool() == is_by_tool));
+    }
+}
+
 // ---- the cache ----
 
 /// Tasks with a prefix that is long enough to be kept, in requests of these sizes.
