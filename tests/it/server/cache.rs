@@ -11,10 +11,18 @@ use super::*;
 /// What is kept.
 #[derive(Default)]
 pub struct Cache {
-    /// What was marked, and whether it is kept for an hour.
-    marked: BTreeMap<String, bool>,
+    /// What was marked.
+    marked: BTreeMap<String, Start>,
     /// What was said after each schema, by the key that a request gives its kind.
     said: BTreeMap<String, Vec<String>>,
+}
+
+/// The start of a prompt that was marked.
+struct Start {
+    /// Whether it is kept for an hour.
+    is_long: bool,
+    writes: usize,
+    reads: usize,
 }
 
 /// What the cache makes of a request, in tokens.
@@ -42,7 +50,7 @@ impl Format {
 
 impl Cache {
     /// What of a request is there, and what its answer will write.
-    pub fn look(&self, request: &Recorded) -> Kept {
+    pub fn look(&mut self, request: &Recorded) -> Kept {
         if let Some((minimum, step)) = request.format.keeps_by_itself() {
             let (kind, said) = request.whole_prompt();
             let before = self.said.get(&kind).into_iter().flatten();
@@ -52,10 +60,13 @@ impl Cache {
         }
         let mut kept = Kept::default();
         for Mark { start, tokens, is_long } in request.marks() {
-            match self.marked.contains_key(&start) {
+            match self.marked.get_mut(&start) {
                 _ if tokens < minimum(request) => {}
-                true => kept = Kept { read: tokens, ..Kept::default() },
-                false => {
+                Some(start) => {
+                    start.reads += 1;
+                    kept = Kept { read: tokens, ..Kept::default() };
+                }
+                None => {
                     let more = tokens - kept.read - kept.written;
                     kept.written += more;
                     kept.written_long += if is_long { more } else { 0 };
@@ -72,14 +83,23 @@ impl Cache {
             self.said.entry(kind).or_default().push(said);
         }
         for mark in request.marks().into_iter().filter(|mark| mark.tokens >= minimum(request)) {
-            self.marked.insert(mark.start, mark.is_long);
+            let nothing = Start { is_long: false, writes: 0, reads: 0 };
+            let start = self.marked.entry(mark.start).or_insert(nothing);
+            // One that was there is kept for longer, and not written.
+            start.writes += usize::from(start.reads == 0);
+            start.is_long |= mark.is_long;
         }
     }
 
     /// Some minutes pass: what is not kept for an hour is gone.
     pub fn age(&mut self) {
         self.said.clear();
-        self.marked.retain(|_, is_long| *is_long);
+        self.marked.retain(|_, start| start.is_long);
+    }
+
+    /// How many were written and never read.
+    pub fn unread(&self) -> usize {
+        self.marked.values().map(|start| if start.reads == 0 { start.writes } else { 0 }).sum()
     }
 }
 

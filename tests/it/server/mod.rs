@@ -174,6 +174,11 @@ impl Server {
         self
     }
 
+    /// How many starts of prompts it was told to keep that nobody has read.
+    pub fn unread(&self) -> usize {
+        self.shared.lock().cache.as_ref().map_or(0, cache::Cache::unread)
+    }
+
     /// Delays the answer to every chat request.
     pub fn latency(&self, millis: u64) -> &Self {
         self.shared.lock().latency = Duration::from_millis(millis);
@@ -758,12 +763,14 @@ impl Shared {
             }
         }
         let named = request.body["cachedContent"].as_str().map(|name| state.contents.get(name).copied());
-        let nothing = cache::Cache::default();
-        let cache = state.cache.as_ref();
-        let cache = cache.map(|cache| if state.misses.contains(&number) { &nothing } else { cache });
-        let by_itself = || cache.map(|cache| cache.look(&request)).unwrap_or_default();
+        let is_missed = state.misses.contains(&number);
+        let look = |cache: &mut cache::Cache| match is_missed {
+            true => cache::Cache::default().look(&request),
+            false => cache.look(&request),
+        };
+        let by_itself = state.cache.as_mut().map(look).unwrap_or_default();
         let of_contents = |tokens: Option<usize>| cache::Kept { read: tokens.unwrap_or(0), ..cache::Kept::default() };
-        let kept = named.map_or_else(by_itself, of_contents);
+        let kept = named.map_or(by_itself, of_contents);
         let is_stream = request.wants_stream() && !state.ignores_streams;
         let refusal = state.limit.as_mut().and_then(|limit| limit.admit(Instant::now(), request.prompt_tokens()));
         let scripted = refusal.or_else(|| state.script.pop_front());
