@@ -98,6 +98,8 @@ pub enum Event {
         good: usize,
         /// What it took.
         usage: Usage,
+        /// What its tasks would have taken in a request each, without the provider's cache: an estimate, where they are several.
+        alone: Usage,
         /// What that costs, if it is known.
         price: Option<Price>,
         /// How long it took.

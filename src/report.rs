@@ -68,8 +68,8 @@ pub struct Llm {
     /// What it cost. A model on this machine costs nothing; `None` where a price is not known, which is never 0.
     #[serde(serialize_with = "amount")]
     pub cost_usd: Option<f64>,
-    /// What was saved, likewise: by batching, context and store at the prices of tokens sent and those that come back, and by the
-    /// provider's cache. Templates ask no model that would have a price.
+    /// What was saved, likewise: by batching, less what a shared request adds, by context and store at the prices of tokens sent and
+    /// those that come back, and by the provider's cache. Templates ask no model that would have a price.
     #[serde(serialize_with = "amount")]
     pub cost_saved_usd: Option<f64>,
     /// The same by provider.
@@ -149,6 +149,12 @@ fn amount<S: serde::Serializer>(amount: &Option<f64>, serializer: S) -> Result<S
     amount.map(|amount| (amount * 1e9).round() / 1e9).serialize(serializer)
 }
 
+/// What one of so many tasks takes of what they do.
+fn each(all: Usage, tasks: usize) -> Usage {
+    let part = |tokens: u64| tokens / (tasks as u64).max(1);
+    Usage { input: part(all.input), output: part(all.output), ..Usage::default() }
+}
+
 /// A sum that is unknown as soon as one part of it is.
 fn add(to: &mut Option<f64>, amount: Option<f64>) {
     *to = to.zip(amount).map(|(sum, amount)| sum + amount);
@@ -174,16 +180,19 @@ impl Summary {
                 llm.prefixes.insert(*request, prefix_saved / (*tasks as u64).saturating_sub(1).max(1));
                 llm.tokens_saved.context += context_saved;
             }
-            Event::Answered { request, provider, tasks, good, usage, price, .. } => {
+            Event::Answered { request, provider, tasks, good, usage, alone, price, .. } => {
                 // What did not come is asked for again, with its prefix.
                 let prefix = llm.prefixes.remove(request).unwrap_or(0) * (*good as u64).saturating_sub(1);
                 llm.tokens_saved.batching += prefix;
-                let spared = Usage { input: prefix, ..Usage::default() };
                 let cost = price.map(|price| price.cost(*usage));
                 let uncached =
                     price.map(|price| price.cost(Usage { cached: 0, cache_write: 0, kept_long: 0, ..*usage }));
                 add(&mut llm.cost_usd, cost);
-                add(&mut llm.cost_saved_usd, price.map(|price| price.cost(spared)));
+                // Against a request each: what a shared one says around its tasks, and has around its results, is taken off.
+                let tasks_cost = price.map(|price| *tasks as f64 * price.cost(each(*alone, *tasks)));
+                let delivered = (*good as f64 - 1.0).max(0.0) / (*tasks as f64 - 1.0).max(1.0);
+                let together = tasks_cost.zip(uncached).map(|(each, together)| (each - together) * delivered);
+                add(&mut llm.cost_saved_usd, together);
                 add(&mut llm.cost_saved_usd, uncached.zip(cost).map(|(without, with)| without - with));
                 let by = llm.providers.entry(provider.clone()).or_default();
                 add(&mut by.cost_usd, cost);

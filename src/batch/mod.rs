@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use crate::digest::{Digest, Framed};
 use crate::graph::TaskId;
-use crate::llm::{Ask, Shortfall};
+use crate::llm::{Ask, Shortfall, Unkept};
 use crate::manifest::{Batching, Check, KeepPrefix, Prefer};
 use crate::models::Keep;
 
@@ -109,6 +109,8 @@ struct Alike {
     to_come: usize,
     /// Those of them whose turn came while another was ahead.
     held: Vec<Packed>,
+    /// Whether it was said that the prefix is not there as it should be.
+    is_said: bool,
 }
 
 /// Which of the requests that begin alike have gone out.
@@ -128,6 +130,8 @@ enum Kept {
     Written,
     /// There for others to read.
     Readable,
+    /// Not to be had.
+    Refused,
 }
 
 /// Two failures of a shape in a row: its tasks go alone for the rest of the run.
@@ -204,20 +208,20 @@ impl Batcher {
     }
 
     /// For how long the provider is to keep the prefix of a batch that is sent now: where that is long enough, and in its cache
-    /// already, or on nobody's way there and wanted by another. `awaited` says how many beyond these begin alike; it is asked only
-    /// where that matters.
-    pub fn keeps_prefix(&mut self, batch: &Batch, awaited: &dyn Fn() -> usize) -> Option<Keep> {
+    /// already (`true`), or on nobody's way there and wanted by another. `awaited` says how many beyond these begin alike; it is
+    /// asked only where that matters.
+    pub fn keeps_prefix(&mut self, batch: &Batch, awaited: &dyn Fn() -> usize) -> Option<(Keep, bool)> {
         let caching = self.shapes.get(&batch.shape)?.caching;
         let keep = caching.keep?;
         let form = batch.form();
         let alike = self.forms.entry(form).or_default();
         match alike.kept {
-            Some(Kept::Readable) => Some(keep),
-            Some(Kept::Written) => None,
+            Some(Kept::Readable) => Some((keep, true)),
+            Some(Kept::Written | Kept::Refused) => None,
             None => {
                 let others = alike.to_come + self.again.iter().filter(|other| other.form() == form).count();
                 let is_worth_it = caching.writes(others) || caching.writes(others + awaited());
-                is_worth_it.then(|| alike.kept = Some(Kept::Written)).map(|()| keep)
+                is_worth_it.then(|| alike.kept = Some(Kept::Written)).map(|()| (keep, false))
             }
         }
     }
@@ -226,10 +230,21 @@ impl Batcher {
     pub fn prefix_is_kept(&mut self, form: Form, is_kept: bool) {
         let alike = self.forms.entry(form).or_default();
         match alike.kept {
+            Some(Kept::Refused) => {}
             _ if is_kept => alike.kept = Some(Kept::Readable),
             Some(Kept::Written) => alike.kept = None,
             _ => {}
         }
+    }
+
+    /// The prefix of a request of this form is not in the provider's cache as it should be: whether that is news. What it was asked
+    /// to keep and did not it is not asked to keep again.
+    pub fn not_kept(&mut self, form: Form, why: Unkept) -> bool {
+        let alike = self.forms.entry(form).or_default();
+        if why == Unkept::Unheeded {
+            alike.kept = Some(Kept::Refused);
+        }
+        !std::mem::replace(&mut alike.is_said, true)
     }
 
     /// How alike a task is to what its group goes by, 0 to 1; none before it was put into a batch.
@@ -476,7 +491,7 @@ mod tests {
         let sent = batcher.all();
         let of = |tasks: &[TaskId]| sent.iter().find(|batch| batch.tasks == tasks).unwrap();
         let (first, second, last) = (of(&[0, 1]), of(&[2, 3]), of(&[4]));
-        let short = Some(Keep::Short);
+        let (short, there) = (Some((Keep::Short, false)), Some((Keep::Short, true)));
         // Nobody else begins with a short one's, nor with one for another number of tasks.
         assert_eq!(batcher.keeps_prefix(of(&[5, 6]), &|| 1), None);
         assert_eq!(batcher.keeps_prefix(last, &|| 0), None);
@@ -489,7 +504,11 @@ mod tests {
         assert_eq!(batcher.keeps_prefix(second, &|| 0), short, "it will be asked again");
         batcher.prefix_is_kept(second.form(), true);
         batcher.drain();
-        assert_eq!(batcher.keeps_prefix(first, &|| 0), short, "it is there to read");
+        assert_eq!(batcher.keeps_prefix(first, &|| 0), there);
+        // Of what the provider does not keep it is said once, and it is not asked to do so again.
+        assert_eq!([Unkept::Again, Unkept::Unheeded].map(|why| batcher.not_kept(first.form(), why)), [true, false]);
+        batcher.prefix_is_kept(first.form(), true);
+        assert_eq!(batcher.keeps_prefix(first, &|| 1), None);
     }
 
     #[test]
@@ -506,7 +525,7 @@ mod tests {
                     batcher.add(traveler);
                 }
                 let first = batcher.next_batch().unwrap();
-                batcher.keeps_prefix(&first, &|| 0)
+                batcher.keeps_prefix(&first, &|| 0).map(|(keep, _)| keep)
             })
         };
         let (short, long) = (Some(Keep::Short), Some(Keep::Long));

@@ -103,14 +103,14 @@ impl Terms {
     fn cost(&self, loads: &[Load]) -> f64 {
         let price = self.model.price.filter(|price| *price != Price::FREE).unwrap_or(USUAL);
         let caching = self.caching();
-        let mut to_come: BTreeMap<usize, usize> = BTreeMap::new();
-        loads.iter().for_each(|load| *to_come.entry(load.tasks).or_default() += 1);
+        let mut all: BTreeMap<usize, usize> = BTreeMap::new();
+        loads.iter().for_each(|load| *all.entry(load.tasks).or_default() += 1);
         let mut before: BTreeMap<usize, usize> = BTreeMap::new();
         let cost = |load: &Load| {
             let before = before.entry(load.tasks).or_default();
-            let others = to_come.get(&load.tasks).map_or(0, |all| all - *before - 1);
-            let cached = if caching.reads(*before) { self.prefix } else { 0 };
-            let cache_write = if *before == 0 && caching.writes(others) { self.prefix } else { 0 };
+            let all = all.get(&load.tasks).copied().unwrap_or(1);
+            let cached = if caching.reads(*before, all) { self.prefix } else { 0 };
+            let cache_write = if *before == 0 && caching.writes(all - 1) { self.prefix } else { 0 };
             *before += 1;
             let kept_long = if caching.keep == Some(Keep::Long) { cache_write } else { 0 };
             let input = self.prefix + load.input();
@@ -132,14 +132,15 @@ pub struct Caching {
 }
 
 impl Caching {
-    /// Whether a request finds the prefix in the cache, if so many that begin alike were sent before it.
-    pub fn reads(&self, before: usize) -> bool {
-        self.keep.is_some() && before >= self.ahead
+    /// Whether a request finds the prefix in the cache, if so many of all that begin alike were sent before it.
+    pub fn reads(&self, before: usize, all: usize) -> bool {
+        before >= self.ahead && self.writes(all - 1)
     }
 
-    /// Whether the prefix is worth to be written, if so many others are still to come.
+    /// Whether the prefix is worth to be written, if so many others are still to come. Where several are under way at once, as many
+    /// again must follow, since one of them may be done before the answer begins that writes.
     pub(super) fn writes(&self, others: usize) -> bool {
-        self.keep.is_some() && (self.is_asked_for || others >= self.ahead)
+        self.keep.is_some() && (self.is_asked_for || others + 1 >= 2 * self.ahead)
     }
 
     /// Whether one request goes ahead of the others.

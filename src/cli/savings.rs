@@ -15,12 +15,14 @@ pub(super) fn savings(planned: &Planned) -> Saved {
     let judged = |task: usize| planned.plan.tasks.get(task)?.as_ref()?.as_ref().ok();
     // How many requests that begin alike came before.
     let mut before: BTreeMap<Form, usize> = BTreeMap::new();
+    let mut all: BTreeMap<Form, usize> = BTreeMap::new();
+    planned.plan.batches.iter().for_each(|batch| *all.entry(batch.form()).or_default() += 1);
     for batch in &planned.plan.batches {
         let asks: Vec<&Ask> = batch.tasks.iter().filter_map(|task| judged(*task)?.ask()).collect();
         let Some(terms) = planned.plan.terms.get(&batch.shape) else { continue };
         saved.batching += terms.prefix * (asks.len() as u64).saturating_sub(1);
         let before = before.entry(batch.form()).or_default();
-        saved.prompt_cache += if terms.caching().reads(*before) { terms.prefix } else { 0 };
+        saved.prompt_cache += if terms.caching().reads(*before, all[&batch.form()]) { terms.prefix } else { 0 };
         *before += 1;
         saved.context += llm::context_saved(&asks);
     }

@@ -55,12 +55,9 @@ impl Run<'_> {
         if !self.options.batch {
             traveler.terms.most = Some(1);
         }
-        // Of a shape, however many travel together.
-        let form = Form { shape: traveler.shape, tasks: 0 };
-        if let Some(why) = traveler.terms.too_short()
-            && !self.unkept.contains(&(form, why))
-        {
-            self.not_kept(form, task, why);
+        if let Some(why) = traveler.terms.too_short() {
+            // Of a shape, however many travel together.
+            self.not_kept(Form { shape: traveler.shape, tasks: 0 }, task, why);
         }
         self.schedule.asks(traveler);
     }
@@ -99,13 +96,11 @@ impl Run<'_> {
         let waiting = pooled.waiting.iter().chain(&self.held_back);
         let awaited = || waiting.clone().filter(|other| other.form() == batch.form()).count();
         let keeps_prefix = self.schedule.keeps_prefix(&batch, &awaited);
-        let finds_prefix = keeps_prefix.is_some() && !self.marked.insert(batch.form());
         // An unknown price is said where it matters.
         let model = asks.first().and_then(|ask| self.shared.model(batch.tasks[0], &ask.model).ok());
         let job = asking::Job {
             model: model.unwrap_or_default(),
             keeps_prefix,
-            finds_prefix,
             shared: Arc::clone(&self.shared),
             keys: batch.tasks.iter().filter_map(|task| self.underway.get(task).and_then(|u| u.key)).collect(),
             batch,
@@ -244,11 +239,7 @@ impl Run<'_> {
     pub(super) fn asked(&mut self, asked: Asked) {
         let provider = asked.provider.clone();
         if asked.keeps_prefix.is_some() {
-            let (form, is_kept) = (asked.batch.form(), asked.outcome.is_ok());
-            self.schedule.prefix_is_kept(form, is_kept);
-            if !is_kept {
-                self.marked.remove(&form);
-            }
+            self.schedule.prefix_is_kept(asked.batch.form(), asked.outcome.is_ok());
         }
         if let (Some(why), Some(first)) = (asked.unkept, asked.batch.tasks.first()) {
             self.not_kept(asked.batch.form(), *first, why);
@@ -261,7 +252,7 @@ impl Run<'_> {
 
     /// A prefix is not in the provider's cache as it should be; each time counts, and the first is said.
     fn not_kept(&mut self, form: Form, task: TaskId, why: Unkept) {
-        let is_first = self.unkept.insert((form, why));
+        let is_first = self.schedule.not_kept(form, why);
         (self.emit)(Event::Unkept { path: self.shared.graph.name(task).clone(), why, is_first });
     }
 
@@ -303,8 +294,9 @@ impl Run<'_> {
         let count = answered.results.iter().filter(|result| matches!(result, Ok(Ok(_)))).count();
         let number = request.unwrap_or_default();
         let from = Origin { provider: provider.clone(), id: answered.id, usage: answered.usage };
-        let (usage, price) = (answered.usage, answered.price);
-        (self.emit)(Event::Answered { request: number, provider, tasks: together, good: count, usage, price, took });
+        let (usage, alone, price) = (answered.usage, answered.alone, answered.price);
+        let (tasks, good) = (together, count);
+        (self.emit)(Event::Answered { request: number, provider, tasks, good, usage, alone, price, took });
         let cost = price.map_or(0.0, |price| price.cost(usage));
         match usage.input == 0 || usage.output == 0 {
             true => self.budget.settle_unsaid(first, usage.input + usage.output, cost),

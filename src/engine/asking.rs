@@ -32,17 +32,15 @@ pub(super) struct Job {
     pub name: String,
     /// What is known of the model.
     pub model: Model,
-    /// For how long the provider is to keep what it begins with.
-    pub keeps_prefix: Option<Keep>,
-    /// Whether an earlier request of the run had that written.
-    pub finds_prefix: bool,
+    /// For how long the provider is to keep what it begins with, and whether an earlier request of the run had that written.
+    pub keeps_prefix: Option<(Keep, bool)>,
     pub requests: Arc<AtomicUsize>,
 }
 
 /// A request that came back.
 pub(super) struct Asked {
     pub batch: Batch,
-    pub keeps_prefix: Option<Keep>,
+    pub keeps_prefix: Option<(Keep, bool)>,
     /// What became of that otherwise than it should.
     pub unkept: Option<Unkept>,
     pub provider: String,
@@ -60,6 +58,8 @@ pub(super) struct Answered {
     pub strays: Vec<(usize, usize)>,
     pub why: Option<Shortfall>,
     pub usage: Usage,
+    /// What its tasks would have taken in a request each, as far as can be told.
+    pub alone: Usage,
     /// The model that answered.
     pub model: String,
     /// What that costs, if it is known.
@@ -122,9 +122,8 @@ impl Job {
         let sent = || self.ask(&mut request, &mut begun, send);
         let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(sent))
             .unwrap_or_else(|_| Err(Failed::Bug(bug("a request panicked"))));
-        let is_marked = self.keeps_prefix.is_some() && self.provider.marks_prefix();
-        let answered = outcome.as_ref().ok().filter(|_| is_marked);
-        let unkept = answered.and_then(|answered| unkept(answered.usage, self.finds_prefix));
+        let marked = self.keeps_prefix.filter(|_| self.provider.marks_prefix()).zip(outcome.as_ref().ok());
+        let unkept = marked.and_then(|((_, is_there), answered)| unkept(answered.usage, is_there));
         let Job { batch, name, keeps_prefix, .. } = self;
         let asked = Asked { batch, keeps_prefix, unkept, provider: name, request, outcome, took: begun.elapsed() };
         let _ = send.send(Report::Asked(Box::new(asked)));
@@ -141,7 +140,8 @@ impl Job {
         *number = Some(at);
         let asks: Vec<&Ask> = self.asks.iter().collect();
         let Job { keeps_prefix, model: Model { price, max_output: most_output, .. }, .. } = *self;
-        let request = Request { most_output, keeps_prefix, ..Request::new(&asks) };
+        let keep = keeps_prefix.map(|(keep, _)| keep);
+        let request = Request { most_output, keeps_prefix: keep, ..Request::new(&asks) };
         let paths = self.batch.tasks.iter().map(|task| self.shared.graph.name(*task).clone()).collect();
         let prefix = asks.first().map_or(0, |ask| tokens::estimate(ask.system()));
         let requested = Event::Requested {
@@ -178,6 +178,7 @@ impl Job {
             _ => Failed::Request(failure),
         })?;
         let Split { results, strays, why } = hearing.end(&answer);
+        let own = results.iter().flatten().flatten().map(String::len).sum::<usize>().min(answer.text.len());
         let results = self.batch.tasks.iter().zip(&self.asks).zip(results).map(|((task, ask), texts)| {
             let texts = texts.ok_or(())?;
             let contents = texts.iter().map(|text| Arc::from(text.as_bytes())).collect();
@@ -189,8 +190,27 @@ impl Job {
         let sent = (counter.name(), estimate::sent(&request, counter));
         let (usage, id) = (answer.usage, answer.request_id);
         let unread = estimate::unread(&request, usage.input);
-        Ok(Answered { results, strays, why, usage, price, sent, unread, id, model: request.model })
+        let alone = match asks.as_slice() {
+            [_] => Usage { input: usage.input, output: usage.output, ..Usage::default() },
+            // At the measure by which the provider counts what was sent, and by what of the answer is the tasks' own.
+            _ => Usage {
+                input: share(
+                    usage.input,
+                    asks.iter().map(|ask| estimate::sent(&Request::new(&[ask]), counter)).sum(),
+                    sent.1,
+                ),
+                output: usage.reasoning
+                    + share(usage.output.saturating_sub(usage.reasoning), own as u64, answer.text.len() as u64),
+                ..Usage::default()
+            },
+        };
+        Ok(Answered { results, strays, why, usage, alone, price, sent, unread, id, model: request.model })
     }
+}
+
+/// As much of a number as one part is of another.
+fn share(whole: u64, part: u64, of: u64) -> u64 {
+    u64::try_from(u128::from(whole) * u128::from(part) / u128::from(of.max(1))).unwrap_or(whole)
 }
 
 /// How long a prefix that was marked takes from the first of its answer on until others surely find it. Before, they write it again

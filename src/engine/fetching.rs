@@ -16,7 +16,7 @@ use crate::error::{Code, Error};
 use crate::event::Event;
 use crate::graph::Output;
 use crate::ledger::Ledger;
-use crate::llm::{self, Ask, Split, Splitting};
+use crate::llm::{self, Ask, Split, Splitting, Usage};
 use crate::manifest::Manifest;
 use crate::path::RelPath;
 use crate::prompt::{Message, Role};
@@ -216,12 +216,13 @@ impl Fetching<'_> {
         let shares = shares(answer.usage, &lengths.collect::<Vec<u64>>());
         let ledger = self.ledger.get_or_insert_with(|| store::read_ledger(&self.root.join(store::FOLDER)));
         ledger.note_prompt(&round.model, &posted.counter, posted.tokens, answer.usage.input);
-        let mut good = Vec::new();
-        let mut missing = Vec::new();
+        let (mut good, mut missing) = (Vec::new(), Vec::new());
+        let mut alone = Usage { input: answer.usage.input + posted.prefix_saved, ..Usage::default() };
         for (at, (texts, wanted)) in split.results.into_iter().zip(&posted.tasks).enumerate() {
             match texts {
                 Some(texts) => {
                     let own = if tasks > 1 { llm::unframed(shares[at].output) } else { shares[at].output };
+                    alone.output += own;
                     ledger.note_result(&wanted.rule, shares[at].input, own);
                     good.push((wanted.key, texts));
                 }
@@ -229,7 +230,16 @@ impl Fetching<'_> {
             }
         }
         let (usage, price, count) = (answer.usage, round.price, good.len());
-        events.push(Event::Answered { request, provider, tasks, good: count, usage, price, took: Duration::ZERO });
+        events.push(Event::Answered {
+            request,
+            provider,
+            tasks,
+            good: count,
+            usage,
+            alone,
+            price,
+            took: Duration::ZERO,
+        });
         for (at, other) in split.strays {
             let (path, other) = (paths[at].clone(), paths[other].clone());
             missing.retain(|missing| *missing != path);

@@ -33,7 +33,7 @@ use crate::error::{Code, Error};
 use crate::event::{Event, Status, TaskEnd};
 use crate::graph::{Graph, TaskId};
 use crate::ledger::Ledger;
-use crate::llm::{Ask, Complaint, Unkept, Usage};
+use crate::llm::{Ask, Complaint, Usage};
 use crate::lock::Lock;
 use crate::manifest::{OnError, Recipe};
 use crate::path::RelPath;
@@ -212,10 +212,6 @@ struct Run<'a> {
     put_by: Vec<rounds::PutBy>,
     /// What requests take, for the runs after this one; `None` while none came back.
     ledger: Option<Ledger>,
-    /// What requests begin with that a provider was told to keep.
-    marked: HashSet<Form>,
-    /// What was said of such that were not kept.
-    unkept: HashSet<(Form, Unkept)>,
     /// Providers that no request can succeed with, and why.
     dead: HashMap<String, Error>,
     /// Tasks that came out otherwise than the plan took for granted, so that what depends on them is judged anew.
@@ -292,8 +288,6 @@ pub fn run(
         held_back: VecDeque::new(),
         put_by: Vec::new(),
         ledger: None,
-        marked: HashSet::new(),
-        unkept: HashSet::new(),
         dead: HashMap::new(),
         surprises: HashSet::new(),
         send,

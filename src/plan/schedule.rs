@@ -6,7 +6,7 @@ use std::collections::VecDeque;
 
 use crate::batch::{Batch, Batcher, Form, Traveler};
 use crate::graph::TaskId;
-use crate::llm::Shortfall;
+use crate::llm::{Shortfall, Unkept};
 use crate::models::Keep;
 
 /// What to do next.
@@ -152,15 +152,20 @@ impl Schedule {
         self.batcher.is_answering(form);
     }
 
-    /// For how long the provider is to keep the prefix of a request that is sent now, if at all; `awaited` are those that begin
-    /// alike and wait for a place.
-    pub fn keeps_prefix(&mut self, batch: &Batch, awaited: &dyn Fn() -> usize) -> Option<Keep> {
+    /// For how long the provider is to keep the prefix of a request that is sent now, if at all, and whether it is there already;
+    /// `awaited` are those that begin alike and wait for a place.
+    pub fn keeps_prefix(&mut self, batch: &Batch, awaited: &dyn Fn() -> usize) -> Option<(Keep, bool)> {
         self.batcher.keeps_prefix(batch, awaited)
     }
 
     /// A request with such a prefix, of this form, is answered, or will not be.
     pub fn prefix_is_kept(&mut self, form: Form, is_kept: bool) {
         self.batcher.prefix_is_kept(form, is_kept);
+    }
+
+    /// The prefix of a request of this form is not in the provider's cache as it should be: whether that is news.
+    pub fn not_kept(&mut self, form: Form, why: Unkept) -> bool {
+        self.batcher.not_kept(form, why)
     }
 
     /// A request of this form came back, whatever it brought.

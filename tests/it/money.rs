@@ -60,6 +60,39 @@ fn a_report_costs_what_the_provider_counted() {
     assert_eq!((&llm["cost_usd"], &llm["cost_saved_usd"]), (&json!(0.0), &json!(0.0025)));
 }
 
+/// What is said to be saved is the difference to a request each, without a cache.
+#[test]
+fn what_is_saved_is_what_one_request_each_would_cost_more() {
+    for (api, model) in [("openai", "gpt-4.1"), ("anthropic", "claude-sonnet-4-5")] {
+        let cost = |is_cached: bool, args: &[&str]| {
+            let server = Server::start();
+            if is_cached {
+                server.with_cache();
+            }
+            server.reply(|_, _| "Some \"words\" of it.\n".repeat(30));
+            let prices = "prices: {input: 3, output: 15, cache_read: 0.3, cache_write: 3.75}";
+            let rules = "  a: {foreach: [b, c, d, e, f, g], output: \"out/{{item}}\", prompt: long.prompt}\n";
+            let p = asking(&server, "batching: {max_batch_size: 3}", prices, rules);
+            p.edit(
+                "Genfile",
+                &p.read("Genfile").replace("api: openai, model: m", &format!("api: {api}, model: {model}")),
+            );
+            let system = "Say what is so. ".repeat(500);
+            p.edit(
+                "long.prompt",
+                &format!("{{{{role \"system\"}}}}{system}\n{{{{role \"user\"}}}}Write about {{{{item}}}}.\n"),
+            );
+            let llm = report(&p, args)["llm"].clone();
+            let amount = |name: &str| llm[name].as_f64().expect("an amount");
+            (amount("cost_usd"), amount("cost_saved_usd"))
+        };
+        let ((alone, nothing), (cost, saved)) = (cost(false, &["--no-batch"]), cost(true, &[]));
+        assert!(nothing.abs() < 1e-9, "{nothing}");
+        let split = saved / (alone - cost);
+        assert!((0.98..1.02).contains(&split), "{saved} of {alone} - {cost}");
+    }
+}
+
 #[test]
 fn tokens_of_the_cache_cost_as_others_without_a_price_of_their_own() {
     for (prices, cost) in [
