@@ -77,6 +77,11 @@ impl Ledger {
         self.models.is_empty() && self.rules.is_empty() && self.servers.is_empty()
     }
 
+    /// Whether it is known how a model's maker counts what `by` counts.
+    pub fn knows(&self, model: &str, by: &str) -> bool {
+        self.models.get(model).is_some_and(|of| of.by == by && of.estimated > 0)
+    }
+
     /// How many tokens of a model's maker come to one of ours, counted by `by`: 1 for a model that was never asked.
     pub fn ratio(&self, model: &str, by: &str) -> f64 {
         match self.models.get(model) {

@@ -83,6 +83,10 @@ impl Run<'_> {
             pooled.waiting.push_back(batch);
             return;
         }
+        if self.is_counted_first(&batch, &name) {
+            self.held_back.push_back(batch);
+            return;
+        }
         let Some((batch, asks)) = self.admitted(batch) else { return };
         let Some(pooled) = self.providers.get_mut(&name) else { return };
         pooled.free -= 1;
@@ -116,16 +120,7 @@ impl Run<'_> {
     /// What a request for these tasks says, if its model has room for it and the budget, too. What does not fit together goes in
     /// smaller company; what has to wait for others is held back.
     pub(super) fn admitted(&mut self, batch: Batch) -> Option<(Batch, Vec<Ask>)> {
-        let mut asks = Vec::with_capacity(batch.tasks.len());
-        for task in &batch.tasks {
-            let Some((ask, follow_up)) = self.underway.get(task).and_then(|u| Some((u.ask.as_ref()?, &u.follow_up)))
-            else {
-                continue;
-            };
-            let mut ask = Ask::clone(ask);
-            ask.messages.extend(follow_up.iter().cloned());
-            asks.push(ask);
-        }
+        let asks = self.asks(&batch);
         let refused = match self.may_send(&batch, &asks) {
             Ok(budget::Verdict::Yes) => return Some((batch, asks)),
             // What is handed in to be answered within a day is not waited for.
@@ -150,6 +145,17 @@ impl Run<'_> {
         None
     }
 
+    /// What the tasks of a batch ask for, with what was said to them before.
+    pub(super) fn asks(&self, batch: &Batch) -> Vec<Ask> {
+        let of = |task: &TaskId| {
+            let underway = self.underway.get(task)?;
+            let mut ask = Ask::clone(underway.ask.as_ref()?);
+            ask.messages.extend(underway.follow_up.iter().cloned());
+            Some(ask)
+        };
+        batch.tasks.iter().filter_map(of).collect()
+    }
+
     fn may_send(&mut self, batch: &Batch, asks: &[Ask]) -> Result<budget::Verdict, Error> {
         let asks: Vec<&Ask> = asks.iter().collect();
         if let Room::TooLong(taken, window) = self.shared.room(&batch.tasks, &asks)? {
@@ -163,13 +169,14 @@ impl Run<'_> {
         if self.options.asking == Asking::Later {
             estimate.model.price = estimate.model.price.map(Price::of_batches);
         }
+        estimate.input = self.budget.as_counted(estimate.input, asks.first().map_or("", |ask| &ask.model));
         let Some(first) = batch.tasks.first() else { return Err(bug("a request for nothing")) };
         Ok(self.budget.admit(*first, &estimate, self.shared.graph.name(*first)))
     }
 
     /// Something came back: what was held back may have room now. Where the first of it has none, the rest is not looked at: each
     /// look counts tokens.
-    fn next_held_back(&mut self) {
+    pub(super) fn next_held_back(&mut self) {
         let mut held_back = std::mem::take(&mut self.held_back);
         while let Some(batch) = held_back.pop_front() {
             if self.schedule.is_stopped() {
@@ -186,7 +193,7 @@ impl Run<'_> {
     }
 
     /// A place with a provider is free: the next request that waits for one is sent, unless nothing is sent any more.
-    fn next_request(&mut self, provider: &str) {
+    pub(super) fn next_request(&mut self, provider: &str) {
         let Some(pooled) = self.providers.get_mut(provider) else { return };
         pooled.free += 1;
         while let Some(batch) = self.providers.get_mut(provider).and_then(|pooled| pooled.waiting.pop_front()) {
@@ -248,6 +255,14 @@ impl Run<'_> {
         self.came_back(asked);
         self.next_request(&provider);
         self.next_held_back();
+    }
+
+    /// The first of an answer has come.
+    pub(super) fn is_answering(&mut self, form: Form, keeps_prefix: bool) {
+        if keeps_prefix {
+            self.schedule.prefix_is_kept(form, true);
+        }
+        self.schedule.is_answering(form);
     }
 
     /// A prefix is not in the provider's cache as it should be; each time counts, and the first is said.

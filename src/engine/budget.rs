@@ -17,6 +17,8 @@ pub(super) struct Budget {
     spent: Spent,
     /// Requests under way, by the first of their tasks.
     held: HashMap<TaskId, Held>,
+    /// How many tokens of a model's provider come to one that is estimated; `None` while it is being asked.
+    counts: HashMap<String, Option<f64>>,
 }
 
 /// A request under way.
@@ -70,6 +72,27 @@ impl Budget {
             return Verdict::NotYet(Box::new(self.used_up(most, estimate, what)));
         }
         Verdict::No(Box::new(self.used_up(most, estimate, what)))
+    }
+
+    /// Whether it is known how a model's provider counts; `None` where nobody has asked yet.
+    pub fn count_of(&self, model: &str) -> Option<bool> {
+        self.counts.get(model).map(Option::is_some)
+    }
+
+    /// The provider is being asked how many tokens a request to a model has.
+    pub fn awaits_count(&mut self, model: &str) {
+        self.counts.insert(model.to_owned(), None);
+    }
+
+    /// So many of the provider's tokens come to one that is estimated.
+    pub fn counts(&mut self, model: &str, ratio: f64) {
+        self.counts.insert(model.to_owned(), Some(ratio));
+    }
+
+    /// Tokens that are estimated, as a model's provider counts them, if it said.
+    pub fn as_counted(&self, tokens: u64, model: &str) -> u64 {
+        let ratio = self.counts.get(model).copied().flatten();
+        ratio.map_or(tokens, |ratio| (tokens as f64 * ratio).ceil() as u64)
     }
 
     /// A request came back and took this.

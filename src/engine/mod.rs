@@ -7,6 +7,7 @@
 mod answers;
 mod asking;
 mod budget;
+mod counting;
 mod edits;
 mod estimates;
 mod fetching;
@@ -151,6 +152,8 @@ enum Report {
     Lost(TaskId),
     /// The first of an answer to a request of this form has come; whether its prefix was to be kept.
     Answering(Form, bool),
+    /// A provider said how many tokens a request has, or did not.
+    Counted(counting::Counted),
     /// A request came back.
     Asked(Box<Asked>),
     /// Something to tell.
@@ -359,12 +362,8 @@ impl Run<'_> {
                 self.surprises.insert(task);
                 self.judge(task);
             }
-            Report::Answering(form, keeps_prefix) => {
-                if keeps_prefix {
-                    self.schedule.prefix_is_kept(form, true);
-                }
-                self.schedule.is_answering(form);
-            }
+            Report::Answering(form, keeps_prefix) => self.is_answering(form, keeps_prefix),
+            Report::Counted(counted) => self.counted(counted),
             Report::Asked(asked) => self.asked(*asked),
             Report::Told(told) => self.told(told),
             Report::Interrupted => {

@@ -109,6 +109,11 @@ impl Provider {
         Err(none())
     }
 
+    /// Nothing is counted.
+    pub fn count(&self, _: &Request, _: &dyn Fn(Notice)) -> Option<u64> {
+        None
+    }
+
     /// Nothing is marked.
     pub fn marks_prefix(&self) -> bool {
         false

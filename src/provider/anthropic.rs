@@ -97,6 +97,15 @@ impl Wire for Anthropic {
         body
     }
 
+    fn count(&self, request: &Request, refused: &Refused) -> Option<(String, Value)> {
+        let mut body = self.body(request, refused);
+        let counted = ["model", "system", "messages", "tools", "tool_choice", "output_config"];
+        if let Some(body) = body.as_object_mut() {
+            body.retain(|key, _| counted.contains(&key.as_str()));
+        }
+        Some((format!("{}/count_tokens", self.path(request, refused)), body))
+    }
+
     fn most_results(&self, _: &str, schema: &Value) -> Option<usize> {
         grammar::most_results(schema)
     }
@@ -425,6 +434,18 @@ mod tests {
         assert_eq!(keys, ["model", "max_tokens", "system", "messages", "stream"]);
         request.params = json!({"stop": ["x", "y"]}).as_object().unwrap().clone();
         assert_eq!(body(&request, &[])["stop_sequences"], json!(["x", "y"]));
+    }
+
+    #[test]
+    fn a_count_is_of_what_is_sent() {
+        let request = Request { params: json!({"temperature": 0}).as_object().unwrap().clone(), ..request() };
+        let request = Request { schema: Some(closed()), ..request };
+        let (path, counted) = Anthropic.count(&request, &Refused::default()).unwrap();
+        assert_eq!(path, "/messages/count_tokens");
+        let keys: Vec<&String> = counted.as_object().unwrap().keys().collect();
+        assert_eq!(keys, ["model", "system", "messages", "output_config"]);
+        let sent = body(&request, &[]);
+        assert!(keys.iter().all(|key| counted[*key] == sent[*key]));
     }
 
     #[test]

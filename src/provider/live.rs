@@ -19,7 +19,7 @@ use super::rounds::{self, Rounds};
 use super::sse::Events;
 use super::start::{self, Server};
 use super::turns::Turns;
-use super::wire::{Pieces, Refusal, Refused, Wire};
+use super::wire::{self, Pieces, Refusal, Refused, Wire};
 use super::{Failure, FailureKind, Heard, Notice, retry};
 use crate::cancel::Cancel;
 use crate::error::{Code, Error};
@@ -247,6 +247,18 @@ impl Provider {
             }
             Err(failure) => Err(failure),
         }
+    }
+
+    /// How many tokens a request has, as the provider counts them, where it does so free of charge. What goes wrong is no failure:
+    /// it is not known then.
+    pub fn count(&self, request: &Request, tell: &dyn Fn(Notice)) -> Option<u64> {
+        let refused = || self.refused.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = refused().get(&request.model).cloned().unwrap_or_default();
+        let (path, body) = self.wire.count(request, &known)?;
+        self.bring_up(tell).ok().filter(|()| !self.cancel.is_cancelled())?;
+        let reply = self.http.post(&*self.wire, &path, &body).and_then(|incoming| self.http.whole(incoming)).ok()?;
+        let said: Value = serde_json::from_slice(&reply.body).ok().filter(|_| (200..300).contains(&reply.status))?;
+        wire::tokens(said.get("input_tokens")).filter(|tokens| *tokens > 0)
     }
 
     /// Whether what is to be kept of a request has to be marked, and the answer says what became of it.

@@ -34,6 +34,11 @@ pub(super) trait Wire: Send + Sync {
         None
     }
 
+    /// Where a request's tokens are counted free of charge, and what to say there; none where they are not.
+    fn count(&self, _request: &Request, _refused: &Refused) -> Option<(String, Value)> {
+        None
+    }
+
     /// What a reply says that the server refuses of the body that was sent, if a request can go without it.
     fn refusal(&self, sent: &Value, reply: &Reply) -> Option<Refusal>;
 

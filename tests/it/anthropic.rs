@@ -378,6 +378,43 @@ fn a_gateway_that_knows_no_cache_is_asked_without() {
     assert_eq!((server.count(), marks(&server)), (3, 1));
 }
 
+// ---- counts ----
+
+#[test]
+fn under_a_budget_the_first_request_to_a_model_is_counted() {
+    // A prompt of some 700 tokens, and an answer of 100 at most.
+    let asks = |times: Option<usize>, top: &str, tasks: usize| {
+        let server = Server::start();
+        times.map(|times| server.counting(times));
+        let batching = "batching: {max_batch_size: 2}";
+        let p =
+            with_a_prefix(&server, tasks, 700, "", &format!("{top}\n{batching}"), ", params: {max_output_tokens: 100}");
+        p.run(["plan"]).exits(0);
+        assert_eq!((server.counted(), server.count()), (0, 0), "a plan sends nothing");
+        (server, p)
+    };
+    let (server, p) = asks(Some(3), "budget: {max_tokens: 1500}", 1);
+    p.run([]).stderr_has("genmake::budget").stderr_has("it can take 2206").exits(2);
+    assert_eq!((server.counted(), server.count()), (1, 0));
+    // It has room for what is estimated, and for what is counted so.
+    let (server, p) = asks(Some(1), "budget: {max_tokens: 1500}", 1);
+    p.run([]).exits(0);
+    assert_eq!((server.counted(), server.count()), (1, 1));
+    // From then on it is known how the model counts.
+    p.run(["-B", "--yes"]).exits(0);
+    assert_eq!((server.counted(), server.count()), (1, 2));
+    // All of a model wait for one count.
+    let (server, p) = asks(Some(2), "budget: {max_tokens: 1000000}", 20);
+    p.run([]).exits(0);
+    assert_eq!((server.counted(), server.count()), (1, 10));
+    // Without a budget nothing rests on it; a server that does not count is asked all the same.
+    for (times, top) in [(Some(3), ""), (None, "budget: {max_tokens: 1500}")] {
+        let (server, p) = asks(times, top, 1);
+        p.run([]).exits(0);
+        assert_eq!((server.counted(), server.count()), (0, 1));
+    }
+}
+
 // ---- what it says when it says no ----
 
 /// One page is asked for, and this comes: so many requests are sent, and this is said.

@@ -179,6 +179,17 @@ impl Server {
         self.shared.lock().cache.as_ref().map_or(0, cache::Cache::unread)
     }
 
+    /// Counts the tokens of what is to be asked for, and says so many times as many as it finds.
+    pub fn counting(&self, times: usize) -> &Self {
+        self.shared.lock().counting = Some(times);
+        self
+    }
+
+    /// How often it was asked to count.
+    pub fn counted(&self) -> usize {
+        self.shared.lock().counted
+    }
+
     /// Delays the answer to every chat request.
     pub fn latency(&self, millis: u64) -> &Self {
         self.shared.lock().latency = Duration::from_millis(millis);
@@ -670,6 +681,8 @@ struct State {
     contents_asked: Vec<Value>,
     cache: Option<cache::Cache>,
     misses: BTreeSet<usize>,
+    counting: Option<usize>,
+    counted: usize,
 
     told: Told,
     /// The texts of tasks whose results have gone out whole.
@@ -704,6 +717,8 @@ impl Default for State {
             says: Vec::new(),
             cache: None,
             misses: BTreeSet::new(),
+            counting: None,
+            counted: 0,
             told: Told::default(),
             delivered: BTreeSet::new(),
             asked_twice: Vec::new(),
@@ -797,6 +812,28 @@ impl Shared {
         let state = self.lock();
         let left = state.limit.as_ref().map(|limit| limit.headers(format, Instant::now()));
         (state.has_gzip, [left.unwrap_or_default(), state.says.clone()].concat())
+    }
+
+    /// Whether tokens are counted there.
+    fn counts(&self, path: &str) -> bool {
+        path.ends_with("/messages/count_tokens") && self.lock().counting.is_some()
+    }
+
+    /// A count, of the messages of a body.
+    fn count(&self, request: HttpRequest) -> Response {
+        let mut state = self.lock();
+        state.counted += 1;
+        let times = state.counting.unwrap_or(1);
+        let body = serde_json::from_slice(&request.body).unwrap_or(Value::Null);
+        let request = Recorded {
+            body,
+            headers: request.headers,
+            connection: 0,
+            at: Instant::now(),
+            format: Format::Messages,
+            path: request.path,
+        };
+        Response::json(200, &json!({"input_tokens": request.prompt_tokens() * times}))
     }
 
     /// Sleeps; false if the server stops.
@@ -914,6 +951,10 @@ impl Connection {
                     let name = request.path.trim_start_matches("/v1/");
                     let was_kept = self.shared.lock().contents.remove(name).is_some();
                     self.send(&Response::json(if was_kept { 200 } else { 404 }, &json!({})))?
+                }
+                ("POST", None) if self.shared.counts(&request.path) => {
+                    let answer = self.shared.count(request);
+                    self.send(&answer)?
                 }
                 ("GET", _) => {
                     let nothing = json!({"object": "list", "data": []});
