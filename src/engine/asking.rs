@@ -213,8 +213,8 @@ fn share(whole: u64, part: u64, of: u64) -> u64 {
     u64::try_from(u128::from(whole) * u128::from(part) / u128::from(of.max(1))).unwrap_or(whole)
 }
 
-/// How long a prefix that was marked takes from the first of its answer on until others surely find it. Before, they write it again
-/// more often than not: of requests that were sent at once two of five, of those after two seconds none.
+/// How long a prefix that was marked takes from the first of its answer on until others surely find it. Of requests that
+/// were sent at once two of five wrote it again, of those after two seconds none.
 const SETTLES: Duration = Duration::from_secs(2);
 
 /// Says once when an answer has gone on for so long, as pieces of it come. One that ends before is not waited for any longer.
