@@ -191,10 +191,9 @@ impl Keeper for Gemini {
             let tokens = wire::tokens(at("/usageMetadata/totalTokenCount")).unwrap_or(0);
             return Made::Kept(name.to_owned(), tokens);
         }
-        let message = at("/error/message").and_then(Value::as_str).unwrap_or_default().to_ascii_lowercase();
-        let is_too_small = ["too small", "minimum token count"].iter().any(|words| message.contains(words));
+        // What is said of a key, a limit or one prefix is no word on the next run's.
         match reply.status {
-            400..500 if !is_too_small => Made::Refused(Refusal::Part(CACHES.to_owned())),
+            404 | 405 | 501 => Made::Refused(Refusal::Part(CACHES.to_owned())),
             _ => Made::Not,
         }
     }
@@ -677,12 +676,10 @@ mod tests {
         let vertex = "The cached content is of 896 tokens. The minimum token count to start caching is 4096.";
         assert_eq!(made(400, error(vertex)), Made::Not);
         assert_eq!(made(503, error("away")), Made::Not);
-        let never = Made::Refused(Refusal::Part("cachedContents".into()));
         let free = "TotalCachedContentStorageTokensPerModelFreeTier limit exceeded for model m: limit=0, requested=1";
-        assert_eq!(
-            (made(429, error(free)), made(404, error(""))),
-            (never, Made::Refused(Refusal::Part(CACHES.into())))
-        );
+        assert_eq!((made(429, error(free)), made(403, error("no"))), (Made::Not, Made::Not));
+        let never = Made::Refused(Refusal::Part("cachedContents".into()));
+        assert_eq!((made(404, error("")), made(501, error(""))), (never, Made::Refused(Refusal::Part(CACHES.into()))));
         let is_gone = |status, message: &str| Gemini.is_gone(&reply(status, &error(message).to_string(), &[]));
         assert!(is_gone(403, "CachedContent not found (or permission denied)") && is_gone(404, ""));
         assert!(is_gone(400, "Cached content c is expired.") && !is_gone(400, "The input token count (9) exceeds"));
