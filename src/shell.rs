@@ -7,7 +7,7 @@ use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 /// How long an interrupted command gets between SIGTERM and SIGKILL.
@@ -22,14 +22,30 @@ const TAIL: usize = 4096;
 /// The environment variable that holds a run's token.
 const TOKEN: &str = "GENMAKE_RUN";
 
-/// Runs commands in one root.
+/// Runs commands in one root. A clone runs them for the same run.
+#[derive(Clone)]
 pub struct Shell {
     root: PathBuf,
     /// Environment variables that no command gets.
     without: Vec<String>,
     /// What tells this run's commands from any other's.
     token: String,
-    state: Arc<Mutex<State>>,
+    shared: Arc<Shared>,
+}
+
+#[derive(Default)]
+struct Shared {
+    state: Mutex<State>,
+    /// Told of each command that ended.
+    ended: Condvar,
+}
+
+/// A command that runs. When this is dropped, what is left of its group ends.
+pub struct Running {
+    id: u32,
+    /// Its number may be another's by now.
+    is_killed: bool,
+    shared: Arc<Shared>,
 }
 
 #[derive(Default)]
@@ -58,7 +74,7 @@ impl Shell {
     /// A shell in `root`. Commands get the environment but for the variables `without`, which hold secrets that are not theirs,
     /// and `token` as `GENMAKE_RUN`, by which [`end_left`] knows them.
     pub fn new(root: PathBuf, without: Vec<String>, token: String) -> Shell {
-        Shell { root, without, token, state: Arc::default() }
+        Shell { root, without, token, shared: Arc::default() }
     }
 
     /// What tells this run's commands from any other's.
@@ -74,13 +90,37 @@ impl Shell {
         if state.running.is_empty() {
             return;
         }
-        let state = Arc::clone(&self.state);
-        std::thread::spawn(move || {
-            let (never, time) = mpsc::channel::<()>();
-            let _ = time.recv_timeout(GRACE);
-            drop(never);
-            state.lock().unwrap_or_else(PoisonError::into_inner).running.iter().for_each(|id| signal(*id, true));
-        });
+        let shell = self.clone();
+        std::thread::spawn(move || shell.wind_up());
+    }
+
+    /// Waits until what was stopped has ended; what does not end when asked to is killed after a while.
+    pub fn wind_up(&self) {
+        let is_running = |state: &mut State| !state.running.is_empty();
+        let waited = self.shared.ended.wait_timeout_while(self.state(), GRACE, is_running);
+        waited.unwrap_or_else(PoisonError::into_inner).0.running.iter().for_each(|id| signal(*id, true));
+    }
+
+    /// Begins a command for whoever follows it, with these variables beside those that all have. Its streams are piped.
+    ///
+    /// # Errors
+    /// It could not be run.
+    pub fn begin(&self, line: &str, stdin: Stdio, with: &[(&str, &str)]) -> Result<(Child, Running), Failed> {
+        let mut process = command(line, &self.root);
+        for name in &self.without {
+            process.env_remove(name);
+        }
+        process.env(TOKEN, &self.token).envs(with.iter().copied());
+        process.stdin(stdin).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut state = self.state();
+        if state.stopped {
+            return Err(Failed::Interrupted);
+        }
+        // Under the lock, so that nothing begins that a stop does not know of.
+        let child = process.spawn().map_err(|e| Failed::NotRun(e.to_string()))?;
+        state.running.insert(child.id());
+        let running = Running { id: child.id(), is_killed: false, shared: Arc::clone(&self.shared) };
+        Ok((child, running))
     }
 
     /// Runs a command to its end and gives what it wrote to stdout. What it leaves running in its group ends with it.
@@ -88,30 +128,11 @@ impl Shell {
     /// # Errors
     /// It could not be run, or did not succeed.
     pub fn run(&self, line: &str, stdin: Option<&[u8]>) -> Result<Vec<u8>, Failed> {
-        let mut process = command(line, &self.root);
-        for name in &self.without {
-            process.env_remove(name);
-        }
-        process.env(TOKEN, &self.token);
-        process.stdin(if stdin.is_some() { Stdio::piped() } else { Stdio::null() });
-        process.stdout(Stdio::piped()).stderr(Stdio::piped());
-        let child = {
-            let mut state = self.state();
-            if state.stopped {
-                return Err(Failed::Interrupted);
-            }
-            // Under the lock, so that nothing begins that a stop does not know of.
-            let child = process.spawn().map_err(|e| Failed::NotRun(e.to_string()))?;
-            state.running.insert(child.id());
-            child
-        };
-        let id = child.id();
-        let ended = follow(child, stdin);
-        let stopped = {
-            let mut state = self.state();
-            state.running.remove(&id);
-            state.stopped
-        };
+        let (child, mut running) =
+            self.begin(line, if stdin.is_some() { Stdio::piped() } else { Stdio::null() }, &[])?;
+        let ended = follow(child, &mut running, stdin);
+        drop(running);
+        let stopped = self.state().stopped;
         let (status, stdout, stderr) = ended.map_err(|e| Failed::NotRun(e.to_string()))?;
         if stopped {
             // Also where it says that all is well: many a program that is asked to end does, and has done half its work.
@@ -136,7 +157,24 @@ impl Shell {
     }
 
     fn state(&self) -> std::sync::MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.shared.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Running {
+    /// Kills what is left of its group.
+    pub fn kill(&mut self) {
+        if !std::mem::replace(&mut self.is_killed, true) {
+            signal(self.id, true);
+        }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.kill();
+        self.shared.state.lock().unwrap_or_else(PoisonError::into_inner).running.remove(&self.id);
+        self.shared.ended.notify_all();
     }
 }
 
@@ -149,15 +187,14 @@ struct Heard {
 type Ended = (std::process::ExitStatus, Heard, Heard);
 
 /// Feeds a process and listens to it until it has ended.
-fn follow(mut child: Child, stdin: Option<&[u8]>) -> std::io::Result<Ended> {
-    let id = child.id();
+fn follow(mut child: Child, running: &mut Running, stdin: Option<&[u8]>) -> std::io::Result<Ended> {
     if let (Some(mut pipe), Some(bytes)) = (child.stdin.take(), stdin.map(<[u8]>::to_vec)) {
         // A command that does not read to the end of its input closes the pipe; that is not for us to judge.
         std::thread::spawn(move || pipe.write_all(&bytes));
     }
     let (stdout, stderr) = (Listener::new(child.stdout.take()), Listener::new(child.stderr.take()));
     let status = child.wait();
-    signal(id, true);
+    running.kill();
     let until = Instant::now() + LINGER;
     Ok((status?, stdout.heard(until), stderr.heard(until)))
 }
