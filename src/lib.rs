@@ -85,6 +85,7 @@ impl Default for Options {
             max_tokens: None,
             yes: false,
             keep_orphans: false,
+            record: None,
             trusted_hosts: Vec::new(),
             #[allow(clippy::disallowed_methods)] // An edge: the one place where the library reads the environment.
             env: std::sync::Arc::new(|name| std::env::var(name).ok()),

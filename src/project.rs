@@ -1,5 +1,6 @@
 //! A project, from its folder to a plan and a run: the façade over all stages.
 
+mod location;
 mod rounds;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -24,11 +25,10 @@ use crate::report::Summary;
 use crate::shell::{self, Shell};
 use crate::store::{self, Glance, Guard, Journal, Origin, State, Store, WorkTree};
 
+pub use location::{GENFILES, Location};
+
 /// The file in `.genmake` that names a run which may have commands under way.
 const RUNNING: &str = "running";
-
-/// The names of a Genfile, in the order in which they are sought.
-pub const GENFILES: [&str; 3] = ["Genfile", "Genfile.yaml", "Genfile.yml"];
 
 /// A loaded project: a Genfile without mistakes, and what lock and memory say of it.
 pub struct Project {
@@ -48,55 +48,6 @@ pub struct Project {
     /// Whether `.genmake/state` was damaged.
     pub state_damaged: bool,
     load_took: Duration,
-}
-
-/// Where a project is.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Location {
-    /// The folder of the Genfile.
-    pub root: PathBuf,
-    /// The Genfile's file name.
-    pub name: String,
-}
-
-impl Location {
-    /// Seeks a Genfile in `dir` and the folders above it.
-    ///
-    /// # Errors
-    /// [`Code::NoGenfile`].
-    pub fn find(dir: &Path) -> Result<Location, Error> {
-        let start = fs_err::canonicalize(dir).map_err(|e| Error::new(Code::NoGenfile, e.to_string()))?;
-        for folder in start.ancestors() {
-            if let Some(name) = GENFILES.iter().find(|name| folder.join(name).is_file()) {
-                return Ok(Location { root: folder.to_path_buf(), name: (*name).to_owned() });
-            }
-        }
-        Err(Error::new(Code::NoGenfile, format!("no Genfile in `{}` or above", start.display()))
-            .hint("`genmake init` makes one to start from"))
-    }
-
-    /// The project whose Genfile is `file`.
-    ///
-    /// # Errors
-    /// [`Code::NoGenfile`].
-    pub fn of_file(file: &Path) -> Result<Location, Error> {
-        let missing = || {
-            let missing = Error::new(Code::NoGenfile, format!("`{}` is not there", file.display()));
-            missing.hint("`-f` names a Genfile; `genmake init` makes one to start from")
-        };
-        let full = fs_err::canonicalize(file).map_err(|_| missing())?;
-        match (full.parent(), full.file_name().and_then(|name| name.to_str())) {
-            (Some(root), Some(name)) if full.is_file() => {
-                Ok(Location { root: root.to_path_buf(), name: name.to_owned() })
-            }
-            _ => Err(missing()),
-        }
-    }
-
-    /// The lock's file name.
-    pub fn lock_name(&self) -> String {
-        lock::file_name(&self.name)
-    }
 }
 
 impl Project {
@@ -306,6 +257,15 @@ impl Project {
         self.lock_text = self.lock.to_text();
         store::put(&self.root.join(lock::file_name(&self.name)), self.lock_text.as_bytes())?;
         store::sync_folder(&self.root)
+    }
+
+    /// Asks this provider in place of all others: `--provider`.
+    ///
+    /// # Errors
+    /// [`Code::UnknownProvider`].
+    pub fn ask_instead(mut self, name: &str) -> Result<Project, Error> {
+        self.graph.manifest.ask_instead(name)?;
+        Ok(self)
     }
 
     /// Takes files as changed, whatever is in them: `-W`.
@@ -525,6 +485,10 @@ impl Planned {
         let Some(_guard) = &self.guard else {
             let waits = || events(Event::WaitsForOther);
             let project = Project::open_to_run(&self.location, &options.env, waits)?;
+            let project = match &self.shared.graph.manifest.instead {
+                Some(name) => project.ask_instead(name)?,
+                None => project,
+            };
             let project = project.assume_changed(self.shared.assumed.iter().cloned());
             return project.plan_as(&self.targets, options.wish, options.jobs)?.run_after(before, options, events);
         };
@@ -562,13 +526,14 @@ impl Planned {
         Ok(summary)
     }
 
-    /// Whether something is to do for a rule that has a command: a recipe, a filter or a check.
+    /// Whether something is to do for a rule that has a command: a recipe, a filter, a check, or what answers its prompt.
     fn may_run_commands(&self) -> bool {
         let graph = self.graph();
         let tasks = self.plan.tasks.iter().enumerate();
         tasks.filter_map(|(task, judged)| Some((task, judged.as_ref()?.as_ref().ok()?))).any(|(task, judged)| {
             let is_done = judged.verdict == plan::Verdict::Fresh && !judged.unchecked;
-            !is_done && graph.rule(task).has_commands()
+            let rule = graph.rule(task);
+            !is_done && (rule.has_commands() || graph.manifest.is_by_command(rule))
         })
     }
 }

@@ -16,7 +16,7 @@ pub(super) fn run(context: &Context, names: &[String]) -> Result<Exit, Errors> {
     let location = context.location()?;
     let targets = targets(names, &location)?;
     if context.options.dry_run {
-        let project = Project::open_at(&location, &context.env)?;
+        let project = context.with_provider(Project::open_at(&location, &context.env)?)?;
         let targets: Vec<Target> = targets.into_iter().filter(|target| project.orphan(target).is_none()).collect();
         return if targets.is_empty() { Ok(Exit(0)) } else { Ok(would(context, &project.plan(&targets)?)) };
     }
@@ -33,6 +33,7 @@ pub(super) fn run(context: &Context, names: &[String]) -> Result<Exit, Errors> {
     if targets.is_empty() {
         return Ok(Exit(0));
     }
+    let project = context.with_provider(project)?;
     // What `--force` and `-B` mean for a build changes nothing about who wrote what.
     let planned = project.plan_as(&targets, Wish::default(), context.options.jobs)?;
     let wanted = planned.outputs();

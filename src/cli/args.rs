@@ -175,6 +175,12 @@ pub struct Options {
     /// One request for each task
     #[arg(long, global = true)]
     pub no_batch: bool,
+    /// Ask this provider in place of all that the Genfile names for prompts
+    #[arg(long, value_name = "NAME", global = true)]
+    pub provider: Option<String>,
+    /// Write what providers answer to DIR, for a provider with `api: replay`
+    #[arg(long, value_name = "DIR", global = true)]
+    pub record: Option<PathBuf>,
     /// Send no request that could bring the run's cost above USD
     #[arg(long, value_name = "USD", value_parser = amount, global = true)]
     pub max_cost: Option<f64>,

@@ -8,7 +8,7 @@ use crate::error::{Code, Error, Errors};
 use crate::event::Event;
 use crate::plan::{Memory, Reason, Verdict};
 use crate::project::{Location, Planned, Project};
-use crate::provider::is_loopback;
+use crate::provider::is_local;
 use crate::report::Summary;
 use crate::store::{FOLDER, Glance, Guard};
 use crate::ui::{self, Display, Progress};
@@ -40,7 +40,7 @@ pub(super) fn run(context: &Context, names: &[String]) -> Result<Exit, Errors> {
     }
     spending::confirm(context, &planned)?;
     // The report's path is relative to where one stands, not to the root.
-    let summary = planned.run(&context.run_options(), &mut |event| display.show(&event))?;
+    let summary = planned.run(&context.run_options()?, &mut |event| display.show(&event))?;
     display.end(&summary);
     if let Some(path) = &context.options.report {
         crate::store::put(path, summary.to_json().as_bytes())?;
@@ -66,7 +66,7 @@ fn may_spend(planned: &Planned, flag: &str) -> Result<(), Error> {
     let is_paid = |task: &usize| {
         let rule = graph.rule(*task);
         let provider = graph.manifest.provider_of(rule).ok();
-        rule.is_prompt() && provider.is_some_and(|p| !is_loopback(&p.base_url))
+        rule.is_prompt() && provider.is_some_and(|p| !is_local(p))
     };
     let is_asked = |task: &usize| match planned.plan.tasks[*task].as_ref() {
         Some(Ok(judged)) => match &judged.verdict {

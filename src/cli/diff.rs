@@ -19,8 +19,8 @@ use crate::ui;
 pub(super) fn run(context: &Context, names: &[String]) -> Result<Exit, Errors> {
     let location = context.location()?;
     let targets = targets(names, &location)?;
-    let planned =
-        Project::open_at(&location, &context.env)?.plan_as(&targets, Wish::default(), context.options.jobs)?;
+    let project = context.with_provider(Project::open_at(&location, &context.env)?)?;
+    let planned = project.plan_as(&targets, Wish::default(), context.options.jobs)?;
     let mut found = Vec::new();
     let mut failed = false;
     let mut last = None;

@@ -175,6 +175,7 @@ impl Context {
     fn glance(&self, location: &Location, targets: &[String]) -> Option<Glance> {
         let options = &self.options;
         let is_plain = targets.is_empty() && !options.always_make && !options.frozen && options.what_if.is_empty();
+        let is_plain = is_plain && options.provider.is_none();
         let is_short = !options.verbose && options.report.is_none();
         if is_plain && is_short { Project::glance(location, &self.env) } else { None }
     }
@@ -183,8 +184,17 @@ impl Context {
         Wish { rebuild: self.options.always_make, force: self.options.force }
     }
 
-    /// The project with what `-W` names taken as changed; says which of that no task is made from.
+    /// The project with the provider that `--provider` names.
+    fn with_provider(&self, project: Project) -> Result<Project, Error> {
+        match &self.options.provider {
+            Some(name) => project.ask_instead(name),
+            None => Ok(project),
+        }
+    }
+
+    /// The same, and with what `-W` names taken as changed; says which of that no task is made from.
     fn assume(&self, project: Project, location: &Location) -> Result<Project, Error> {
+        let project = self.with_provider(project)?;
         if self.options.what_if.is_empty() {
             return Ok(project);
         }
@@ -212,8 +222,10 @@ impl Context {
         self.options.trust_host.iter().map(|host| host.to_lowercase()).chain(more).collect()
     }
 
-    fn run_options(&self) -> crate::engine::Options {
-        crate::engine::Options {
+    fn run_options(&self) -> Result<crate::engine::Options, Error> {
+        // Relative to where one stands, as a report's path.
+        let record = self.options.record.as_ref().map(|folder| Ok(here()?.join(folder))).transpose()?;
+        Ok(crate::engine::Options {
             jobs: self.options.jobs,
             keep_going: self.options.keep_going,
             wish: self.wish(),
@@ -226,10 +238,11 @@ impl Context {
             max_tokens: self.options.max_tokens,
             yes: self.options.yes,
             keep_orphans: self.options.keep_orphans,
+            record,
             trusted_hosts: self.trusted_hosts(),
             env: Arc::clone(&self.env),
             cancel: self.cancel.clone(),
-        }
+        })
     }
 }
 

@@ -38,7 +38,7 @@ fn submit(context: &Context, location: &Location, names: &[String]) -> Result<(S
     let targets = targets(names, location)?;
     let mut display = display(context);
     let project = open(context, location, &mut display)?;
-    let options = Options { asking: Asking::Later, ..context.run_options() };
+    let options = Options { asking: Asking::Later, ..context.run_options()? };
     project.find_rounds(&options)?;
     let planned = context.assume(project, location)?.plan_as(&targets, context.wish(), context.options.jobs)?;
     spending::confirm(context, &planned)?;
@@ -71,10 +71,10 @@ fn collect_as(context: &Context, location: &Location, args: &Collect) -> Result<
             display.show(&event);
         }
     };
-    let fetched = project.fetch(&context.run_options(), patience, &mut tell)?;
+    let fetched = project.fetch(&context.run_options()?, patience, &mut tell)?;
     let pending = fetched.pending;
-    let options = Options { asking: fetched.asking(args.retry), ..context.run_options() };
-    let planned = project.plan_as(&targets, context.wish(), context.options.jobs)?;
+    let options = Options { asking: fetched.asking(args.retry), ..context.run_options()? };
+    let planned = context.with_provider(project)?.plan_as(&targets, context.wish(), context.options.jobs)?;
     let summary = planned.run_after(summary, &options, &mut |event| display.show(&event))?;
     end(context, display, &summary)?;
     if pending > 0 && !args.cancel {

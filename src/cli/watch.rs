@@ -21,7 +21,7 @@ use crate::graph::{Target, TaskId};
 use crate::path::is_reserved;
 use crate::plan::{Judged, Orphan, Verdict};
 use crate::project::{Location, Planned, Project};
-use crate::provider::is_loopback;
+use crate::provider::is_local;
 use crate::ui::{self, Display, Progress};
 
 /// A burst of events is over when none came for so long.
@@ -176,7 +176,8 @@ impl Watch<'_> {
     /// Builds what is not up to date; `false` if there was nothing to build.
     fn step(&mut self) -> Result<bool, Errors> {
         let (wish, jobs) = (self.context.wish(), self.context.options.jobs);
-        let planned = Project::open_at(&self.location, &self.context.env)?.plan_as(&self.targets, wish, jobs)?;
+        let project = Project::open_at(&self.location, &self.context.env)?;
+        let planned = self.context.with_provider(project)?.plan_as(&self.targets, wish, jobs)?;
         let to_do = to_do(&planned, &self.context.options);
         if self.last.waits != to_do.waits {
             for (provider, targets) in &to_do.waits {
@@ -220,8 +221,8 @@ impl Watch<'_> {
         let display = Display::new(progress, context.options.verbose, true);
         let mut display = if context.options.verbose { display } else { display.brief() };
         let project = Project::open_to_run(&self.location, &context.env, || display.show(&Event::WaitsForOther))?;
-        let planned = project.plan_as(targets, context.wish(), context.options.jobs)?;
-        let mut options = context.run_options();
+        let planned = context.with_provider(project)?.plan_as(targets, context.wish(), context.options.jobs)?;
+        let mut options = context.run_options()?;
         (options.free_only, options.cancel) = (!context.options.yes, cancel);
         let summary = planned.run(&options, &mut |event| display.show(&event))?;
         display.end(&summary);
@@ -236,7 +237,7 @@ fn to_do(planned: &Planned, options: &super::args::Options) -> ToDo {
     for task in graph.layers.iter().flatten().copied().filter(|task| planned.needed[*task]) {
         let judged = planned.plan.tasks[task].as_ref();
         let provider = graph.manifest.provider_of(graph.rule(task)).ok();
-        let paid = provider.filter(|provider| graph.rule(task).is_prompt() && !is_loopback(&provider.base_url));
+        let paid = provider.filter(|provider| graph.rule(task).is_prompt() && !is_local(provider));
         let may_ask = |judged: &Judged| judged.ask().is_some() || matches!(judged.verdict, Verdict::Waiting(_));
         let needs_yes = !options.yes && matches!(judged, Some(Ok(judged)) if may_ask(judged));
         if let (Some(provider), true) = (paid, needs_yes) {

@@ -15,9 +15,10 @@ use crate::estimate::Room;
 use crate::event::{Event, Status};
 use crate::graph::TaskId;
 use crate::llm::{self, Ask, Complaint, Shortfall, Unkept, Usage};
+use crate::manifest::Api;
 use crate::models::Price;
 use crate::plan::{self, End, bug};
-use crate::provider::{FailureKind, Notice, Provider, is_loopback};
+use crate::provider::{FailureKind, Notice, Provider, is_local};
 use crate::tokens;
 use crate::wording;
 
@@ -28,12 +29,13 @@ impl Run<'_> {
         let refuse = |code, what: &str, hint: &str| {
             Error::new(code, format!("`{name}` needs a request to a model, and {what}")).hint(hint)
         };
-        if self.options.offline {
+        let provider = graph.manifest.provider_of(graph.rule(task)).ok();
+        let is_recorded = provider.is_some_and(|provider| matches!(provider.api, Api::Replay(_)));
+        if self.options.offline && !is_recorded {
             let error = refuse(Code::Offline, "`--offline` allows none", "run without `--offline`");
             return self.fail(task, Status::Failed, error);
         }
-        let provider = graph.manifest.provider_of(graph.rule(task)).ok();
-        if self.options.free_only && provider.is_none_or(|provider| !is_loopback(&provider.base_url)) {
+        if self.options.free_only && provider.is_none_or(|provider| !is_local(provider)) {
             let error = refuse(Code::NeedsYes, "only those on this machine are asked", "say `--yes` if that is meant");
             return self.fail(task, Status::Failed, error);
         }
@@ -111,6 +113,7 @@ impl Run<'_> {
             asks,
             provider,
             name,
+            is_recorded: self.recorder.is_some(),
             requests: Arc::clone(&self.requests),
         };
         let send = self.send.clone();
@@ -228,7 +231,8 @@ impl Run<'_> {
             None => {
                 let env = &*self.options.env;
                 let cancel = self.options.cancel.clone();
-                let provider = Provider::new(declared, &self.shared.root, env, &self.options.trusted_hosts, cancel);
+                let (root, shell) = (&self.shared.root, &self.shared.shell);
+                let provider = Provider::new(declared, root, env, &self.options.trusted_hosts, shell, cancel);
                 let pool = pool("genmake-request", declared.in_flight)?;
                 if let Ok(provider) = &provider {
                     for (model, refuses) in self.shared.ledger().refused(&estimates::server(declared)) {
@@ -299,6 +303,13 @@ impl Run<'_> {
                 return self.request_failed(&batch, &provider, request, failed);
             }
         };
+        if let (Some(recorder), Some(recording)) = (&mut self.recorder, &answered.recording)
+            && !recorder.keep(recording)
+            && !self.options.keep_going
+        {
+            // Whoever wants recordings does not pay for answers without.
+            self.schedule.stop();
+        }
         let lengths: Vec<u64> = answered.results.iter().map(length).collect();
         let shares = shares(answered.usage, &lengths);
         self.note(&batch, &answered, &shares);

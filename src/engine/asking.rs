@@ -14,9 +14,10 @@ use crate::estimate;
 use crate::event::Event;
 use crate::graph::TaskId;
 use crate::llm::{self, Answer, Ask, Request, Shortfall, Split, Splitting, Unkept, Usage};
+use crate::manifest::Api;
 use crate::models::{Keep, Model, Price};
 use crate::plan::bug;
-use crate::provider::{Failure, FailureKind, Heard, Notice, Provider};
+use crate::provider::{Failure, FailureKind, Heard, Notice, Provider, Recording};
 use crate::store::Store;
 use crate::tokens;
 use crate::wording;
@@ -34,6 +35,8 @@ pub(super) struct Job {
     pub model: Model,
     /// For how long the provider is to keep what it begins with, and whether an earlier request of the run had that written.
     pub keeps_prefix: Option<(Keep, bool)>,
+    /// Whether its answer is recorded.
+    pub is_recorded: bool,
     pub requests: Arc<AtomicUsize>,
 }
 
@@ -70,6 +73,8 @@ pub(super) struct Answered {
     pub unread: Option<u64>,
     /// The provider's name for the request.
     pub id: Option<String>,
+    /// What is to be written of it, if it is recorded.
+    pub recording: Option<Recording>,
 }
 
 /// A complete result, filtered and checked; else what the model said, and what there is to say against it.
@@ -177,6 +182,12 @@ impl Job {
             FailureKind::Cancelled => Failed::NotSent,
             _ => Failed::Request(failure),
         })?;
+        let recording = self.is_recorded.then(|| self.provider.recording(&request, &answer));
+        if matches!(recording, Some(None)) {
+            let path = self.shared.graph.name(self.batch.tasks[0]).clone();
+            let what = format!("the request for `{path}` holds the provider's key: it is not recorded");
+            tell(Told::Event(Box::new(Event::Warned { path, what })));
+        }
         let Split { results, strays, why } = hearing.end(&answer);
         let own = results.iter().flatten().flatten().map(String::len).sum::<usize>().min(answer.text.len());
         let results = self.batch.tasks.iter().zip(&self.asks).zip(results).map(|((task, ask), texts)| {
@@ -204,7 +215,8 @@ impl Job {
                 ..Usage::default()
             },
         };
-        Ok(Answered { results, strays, why, usage, alone, price, sent, unread, id, model: request.model })
+        let (model, recording) = (request.model, recording.flatten());
+        Ok(Answered { results, strays, why, usage, alone, price, sent, unread, id, model, recording })
     }
 }
 
@@ -324,6 +336,12 @@ pub(super) fn failure(shared: &Shared, task: TaskId, failure: &Failure) -> Error
     let Ok(provider) = graph.manifest.provider_of(graph.rule(task)) else { return bug("a request without a provider") };
     let error = Error::new(Code::Provider, format!("provider `{}`: {}", provider.name, words(failure)));
     let hint = match (failure.kind, failure.status) {
+        (FailureKind::Failed, _) if matches!(provider.api, Api::Replay(_)) => {
+            "`--record DIR` records what a provider answers".to_owned()
+        }
+        (FailureKind::Refused, _) if matches!(provider.api, Api::Command(_)) => {
+            format!("is it installed? `command` of provider `{}` is run by the shell, in the root", provider.name)
+        }
         (FailureKind::Key, _) | (FailureKind::Refused, Some(401 | 403)) => match &provider.key_env {
             Some(name) => format!("check the key in `{name}`"),
             None => "the provider wants a key: name its variable with `key_env`".to_owned(),
@@ -351,7 +369,9 @@ pub(super) fn failure(shared: &Shared, task: TaskId, failure: &Failure) -> Error
             format!("run again later, or lower `in_flight` of provider `{}`", provider.name)
         }
         (FailureKind::Cut | FailureKind::Server, _) => "run again: what has arrived is kept".to_owned(),
-        (FailureKind::Rejected | FailureKind::Cancelled, _) => "nothing was written for it".to_owned(),
+        (FailureKind::Rejected | FailureKind::Failed | FailureKind::Cancelled, _) => {
+            "nothing was written for it".to_owned()
+        }
     };
     error.hint(hint)
 }

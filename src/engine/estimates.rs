@@ -13,7 +13,7 @@ use crate::models::Model;
 use crate::path::RelPath;
 use crate::plan::{self, bug};
 use crate::prompt::Role;
-use crate::provider::{self, is_loopback};
+use crate::provider::{self, is_local};
 use crate::store;
 use crate::tokens::Counter;
 
@@ -70,7 +70,7 @@ impl Shared {
     /// Whether a task's provider is on this machine.
     pub fn is_local(&self, task: TaskId) -> bool {
         let provider = self.graph.manifest.provider_of(self.graph.rule(task));
-        provider.is_ok_and(|provider| is_loopback(&provider.base_url))
+        provider.is_ok_and(is_local)
     }
 
     /// What is known of a model at a task's provider.

@@ -14,6 +14,7 @@ mod fetching;
 mod local;
 mod making;
 mod options;
+mod recording;
 mod rounds;
 mod running;
 mod settle;
@@ -52,6 +53,8 @@ pub use local::pool;
 
 use asking::{Asked, Told};
 use making::{Made, Ready};
+use recording::Recorder;
+use settle::Left;
 
 pub use fetching::{Fetched, Patience, fetch, find_rounds};
 pub use options::{Env, Options};
@@ -183,18 +186,6 @@ struct Underway {
     usage: Usage,
 }
 
-/// What a task left, for lock and memory.
-struct Left {
-    task: TaskId,
-    key: Digest,
-    content: Vec<Digest>,
-    /// For each the generated content below it, where it is a person's.
-    bases: Vec<Option<Digest>>,
-    parts: Vec<plan::Part>,
-    checked: Option<Digest>,
-    model: Option<String>,
-}
-
 struct Run<'a> {
     shared: Arc<Shared>,
     options: &'a Options,
@@ -213,6 +204,8 @@ struct Run<'a> {
     held_back: VecDeque<Batch>,
     /// Requests that are to be handed in to batch APIs at the end.
     put_by: Vec<rounds::PutBy>,
+    /// Where answers are recorded, if they are.
+    recorder: Option<Recorder>,
     /// What requests take, for the runs after this one; `None` while none came back.
     ledger: Option<Ledger>,
     /// Providers that no request can succeed with, and why.
@@ -256,7 +249,7 @@ pub struct Outcome {
 /// Runs `plan` over the tasks that `needed` marks. `whole` says that these are all tasks, so that orphans can be dealt with.
 ///
 /// # Errors
-/// Lock, state or journal could not be written, or a pool not be made. What failed in tasks is told by events.
+/// Lock, state, journal or a recording could not be written, or a pool not be made. What failed in tasks is told by events.
 pub fn run(
     shared: Arc<Shared>,
     plan: Plan,
@@ -269,6 +262,7 @@ pub fn run(
     let schedule = Schedule::new(&deps, needed, options.keep_going);
     let said = shared.graph.manifest.budget;
     let budget = budget::Budget::new(options.max_cost.or(said.max_cost_usd), options.max_tokens.or(said.max_tokens));
+    let recorder = Recorder::of(options, &shared)?;
     let (send, receive) = mpsc::channel();
     let interrupt = send.clone();
     let commands = Arc::downgrade(&shared);
@@ -290,6 +284,7 @@ pub fn run(
         budget,
         held_back: VecDeque::new(),
         put_by: Vec::new(),
+        recorder,
         ledger: None,
         dead: HashMap::new(),
         surprises: HashSet::new(),
@@ -332,6 +327,7 @@ impl Run<'_> {
             provider.take_down();
         }
         self.settle(whole)?;
+        self.recorder.take().map_or(Ok(()), Recorder::end)?;
         let ended = |id: &TaskId| needed[*id] && matches!(self.schedule.end_of(*id), None | Some(End::Skipped));
         let skipped: Vec<TaskId> = (0..self.shared.graph.tasks.len()).filter(ended).collect();
         for task in skipped {

@@ -1,5 +1,6 @@
 //! How a run goes, as whoever starts it says.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::Asking;
@@ -36,6 +37,8 @@ pub struct Options {
     pub yes: bool,
     /// `--keep-orphans`: targets without a rule stay.
     pub keep_orphans: bool,
+    /// `--record`: the folder to which answers are written as recordings.
+    pub record: Option<PathBuf>,
     /// Hosts that a person named, to which a key may go.
     pub trusted_hosts: Vec<String>,
     /// Where keys are read from.

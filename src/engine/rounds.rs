@@ -23,6 +23,7 @@ use crate::models::{Model, Price};
 use crate::plan::End;
 use crate::provider::{Entry, Failure, FailureKind, Provider, Sought};
 use crate::rounds::{Posted, Round, Wanted};
+use crate::shell::Shell;
 use crate::store::Store;
 use crate::tokens;
 
@@ -289,7 +290,9 @@ impl Means<'_> {
                 Error::new(Code::BadRound, what).hint("declare it again, so that what was paid for can be fetched")
             );
         };
-        Provider::new(declared, self.root, &**self.env, self.trusted_hosts, self.cancel.clone())
+        // A round is at a server: nothing is run.
+        let shell = Shell::new(self.root.to_path_buf(), Vec::new(), String::new());
+        Provider::new(declared, self.root, &**self.env, self.trusted_hosts, &shell, self.cancel.clone())
     }
 }
 

@@ -32,12 +32,26 @@ impl PartOf {
     }
 }
 
+/// What a task left, for lock and memory.
+pub(super) struct Left {
+    pub task: TaskId,
+    pub key: Digest,
+    pub content: Vec<Digest>,
+    /// For each the generated content below it, where it is a person's.
+    pub bases: Vec<Option<Digest>>,
+    pub parts: Vec<plan::Part>,
+    pub checked: Option<Digest>,
+    pub model: Option<String>,
+}
+
 impl Run<'_> {
     pub(super) fn settle(&mut self, whole: bool) -> Result<(), Error> {
         self.note_refused();
         let mut ends = (0..self.shared.graph.tasks.len()).map(|task| self.schedule.end_of(task));
         let is_all = ends.all(|end| end == Some(End::Done));
-        let is_settled = whole && is_all && !self.interrupted && !self.orphans_left && !self.options.frozen;
+        // With another provider it may be up to date that is not with the Genfile's.
+        let is_usual = self.shared.graph.manifest.instead.is_none();
+        let is_settled = is_usual && whole && is_all && !self.interrupted && !self.orphans_left && !self.options.frozen;
         let mut lock = self.shared.lock.clone();
         let mut memory = self.shared.memory.clone();
         // A run of some targets leaves the lines of all others as they are.

@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use serde_json::{Map, Value, json};
 
+use super::api::{Api, Command, Stdin};
 use super::include::Included;
 use super::language::{Form, SECRETS, TOP};
 use super::model::{
-    Api, Batching, Budget, Expr, KeepPrefix, Limits, Manifest, Prefer, Prices, Provider, Recipe, Weights,
-    unknown_provider,
+    Batching, Budget, Expr, KeepPrefix, Limits, Manifest, Prefer, Prices, Provider, Recipe, Weights, unknown_provider,
 };
 use super::read::{Fields, Reader, boolean, duration, entries, fields, number, text, whole};
 use super::rule::{Around, rule};
@@ -198,9 +198,9 @@ pub(super) fn known_provider(reader: &mut Reader, node: &Node, declared: &BTreeS
 /// Reads a provider; `None` where something that it needs is wrong.
 fn provider(reader: &mut Reader, key: &Key, node: &Node) -> Option<Provider> {
     let keys = fields(node);
-    let api = keys.get("api").and_then(text).and_then(Api::named);
+    let api = api(reader, &key.name, keys);
     let base_url = match keys.get("base_url") {
-        None => api.map(|api| api.base_url().to_owned()),
+        None => api.as_ref().map(|api| api.base_url().to_owned()),
         Some(node) => text(node).and_then(|url| {
             let url = url.trim_end_matches('/').to_owned();
             if has_login(&url) {
@@ -241,6 +241,51 @@ fn provider(reader: &mut Reader, key: &Key, node: &Node) -> Option<Provider> {
         prices: keys.get("prices").map_or(Some(Prices::Known), |node| prices(reader, node))?,
         limits: keys.get("limits").map(limits).unwrap_or_default(),
     })
+}
+
+/// The keys of providers that are a server's.
+const OF_A_SERVER: &[&str] = &["base_url", "start", "start_timeout"];
+
+/// Reads `api` and what goes with it; a key that goes with another is reported. `None` where something is wrong.
+fn api(reader: &mut Reader, provider: &str, keys: Fields) -> Option<Api> {
+    let node = keys.get("api")?;
+    let name = text(node)?;
+    let (needed, unfit): (_, &[&[&str]]) = match name {
+        "command" => (Some("command"), &[OF_A_SERVER, &["dir"]]),
+        "replay" => (Some("dir"), &[OF_A_SERVER, &["key_env", "timeout", "command", "stdin"]]),
+        _ => (None, &[&["command", "stdin", "dir"]]),
+    };
+    let before = reader.found.len();
+    for (other, _) in unfit.iter().copied().flatten().filter_map(|unfit| keys.entry(unfit)) {
+        let message = format!("`{}` does not go with `api: {name}`", other.name);
+        let hint = match other.name.as_str() {
+            "command" | "stdin" => "it goes with `api: command`",
+            "dir" => "it goes with `api: replay`",
+            _ if name == "replay" => "recordings are files: nothing is started, waited for, or sent a key",
+            _ => "a command is no server: it is run for each request",
+        };
+        reader.report(&other.span, Error::new(Code::Conflict, message).hint(hint));
+    }
+    if let Some(needed) = needed.filter(|needed| keys.get(needed).is_none()) {
+        let message = format!("provider `{provider}` has no `{needed}`");
+        reader.report(&node.span, Error::new(Code::MissingKey, message).hint(format!("`api: {name}` needs it")));
+    }
+    if reader.found.len() > before {
+        return None;
+    }
+    match name {
+        "command" => {
+            let stdin = if keys.get("stdin").and_then(text) == Some("text") { Stdin::Text } else { Stdin::Json };
+            Some(Api::Command(Command { line: keys.get("command").and_then(text)?.to_owned(), stdin }))
+        }
+        "replay" => {
+            let node = keys.get("dir")?;
+            let wrong = |why| Error::new(Code::BadPath, format!("the folder of recordings {why}"));
+            let dir = RelPath::input(text(node)?).map_err(|why| reader.report(&node.span, wrong(why)));
+            dir.ok().map(Api::Replay)
+        }
+        name => Api::named(name),
+    }
 }
 
 /// Reads `prices`; `None` where they are wrong.

@@ -101,8 +101,8 @@ pub(super) const SECRETS: &[&str] = &["key", "api_key", "token", "secret"];
 pub(super) const PROVIDER: &[Field] = &[
     required(
         "api",
-        Form::Choice(&["openai", "anthropic", "openai-responses", "gemini"], &["command", "replay"]),
-        "The wire format it speaks.",
+        Form::Choice(&["openai", "anthropic", "openai-responses", "gemini", "command", "replay"], &[]),
+        "The wire format it speaks, or what answers in place of a server.",
     ),
     key("base_url", Form::Text, "", "The address below which its paths lie; without, that of whoever made the format."),
     key("model", Form::Text, "", "The model of rules and prompt files that name none."),
@@ -111,6 +111,14 @@ pub(super) const PROVIDER: &[Field] = &[
     key("timeout", Form::Duration, "\"120s\"", "The longest that one request may take."),
     key("start", Form::Text, "", "A command that brings it up where nothing answers at `base_url`."),
     key("start_timeout", Form::Duration, "\"300s\"", "How long that may take."),
+    key("command", Form::Text, "", "With `api: command`, the command that answers, from stdin to stdout."),
+    key(
+        "stdin",
+        Form::Choice(&["json", "text"], &[]),
+        "\"json\"",
+        "What that command is given: the request, or its texts.",
+    ),
+    key("dir", Form::Text, "", "With `api: replay`, the folder of the recordings that answer."),
     key("requests_per_minute", Form::Whole(1, 1_000_000_000), "", "How many requests may be sent in a minute."),
     key("tokens_per_minute", Form::Whole(1, 1_000_000_000), "", "How many tokens they may take in a minute."),
     key(

@@ -2,6 +2,7 @@
 //!
 //! Reads no file but the Genfile and what it includes. Paths, globs and selectors are looked at when rules become tasks, in `graph`.
 
+mod api;
 mod check;
 mod include;
 mod language;
@@ -20,8 +21,9 @@ use crate::files::Files;
 use crate::path::RelPath;
 use crate::yaml::{self, Node};
 
+pub use api::{Api, Command, Stdin};
 pub use model::{
-    Api, Batching, Budget, Check, Context, Expr, Foreach, Input, KeepPrefix, Limits, Manifest, OnEdit, OnError, Over,
+    Batching, Budget, Check, Context, Expr, Foreach, Input, KeepPrefix, Limits, Manifest, OnEdit, OnError, Over,
     Prefer, Prices, Provider, Recipe, Rule, Weights, known_names,
 };
 pub use schema::schema;
@@ -43,6 +45,7 @@ pub fn load(name: &str, text: &str, files: &dyn Files) -> Result<(Manifest, Vec<
         source,
         vars: Map::new(),
         provider: None,
+        instead: None,
         providers: BTreeMap::new(),
         budget: Budget::default(),
         rules: Vec::new(),
@@ -150,7 +153,7 @@ rules:
                 genmake::bad_value: Genfile:7:41: `timeout` is a duration, and `soon` is not: expected number at 0 (write it as `120s`, `2m` or `1h 30m`)
                 genmake::bad_value: Genfile:7:58: `in_flight` is a whole number from 1 to 1000, not 0
                 genmake::bad_value: Genfile:8:30: `base_url` is an address that starts with `http://` or `https://`
-                genmake::unsupported: Genfile:9:12: `api: replay` is not supported by this version of genmake (leave it out, or use a newer genmake; it knows `openai`, `anthropic`, `openai-responses`, `gemini`)
+                genmake::missing_key: Genfile:9:12: provider `r` has no `dir` (`api: replay` needs it)
                 genmake::bad_value: Genfile:10:28: `max_batch_size` is `auto`, not `many` (or it is a whole number from 1 to 1000)
                 genmake::bad_value: Genfile:10:56: `similarity_threshold` is a number from 0 to 1, not 2
                 genmake::unsupported: Genfile:11:1: `cache` of the Genfile is not supported by this version of genmake (leave it out, or use a newer genmake)

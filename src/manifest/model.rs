@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use serde_json::{Map, Value};
 
+use super::api::Api;
 use crate::error::{Code, Error, Place, Source, did_you_mean};
 use crate::expr::{ExprError, Template, Why};
 use crate::models::{self, Keep, Price};
@@ -21,6 +22,8 @@ pub struct Manifest {
     pub vars: Map<String, Value>,
     /// The default provider's name.
     pub provider: Option<String>,
+    /// The provider that is asked in place of all others: `--provider`.
+    pub instead: Option<String>,
     /// The providers by name.
     pub providers: BTreeMap<String, Provider>,
     /// What a run may spend.
@@ -147,9 +150,9 @@ pub struct Provider {
     pub name: String,
     /// Where its name stands.
     pub place: Place,
-    /// The wire format it speaks.
+    /// The wire format it speaks, or what answers in its place.
     pub api: Api,
-    /// The address below which its paths lie, without a final `/`.
+    /// The address below which its paths lie, without a final `/`; empty where it has none.
     pub base_url: String,
     /// The model that rules get if they name none.
     pub model: Option<String>,
@@ -200,60 +203,6 @@ pub struct Budget {
     pub max_tokens: Option<u64>,
     /// A run that will probably take more is asked about.
     pub confirm_above_tokens: Option<u64>,
-}
-
-/// A wire format.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Api {
-    /// OpenAI's chat completions, and every server that speaks them.
-    OpenAi,
-    /// OpenAI's responses.
-    OpenAiResponses,
-    /// Anthropic's Messages API.
-    Anthropic,
-    /// Google's Gemini API.
-    Gemini,
-}
-
-impl Api {
-    /// By its name in a Genfile.
-    pub(super) fn named(name: &str) -> Option<Api> {
-        match name {
-            "openai" => Some(Api::OpenAi),
-            "openai-responses" => Some(Api::OpenAiResponses),
-            "anthropic" => Some(Api::Anthropic),
-            "gemini" => Some(Api::Gemini),
-            _ => None,
-        }
-    }
-
-    /// Its name in a Genfile.
-    pub fn name(self) -> &'static str {
-        match self {
-            Api::OpenAi => "openai",
-            Api::OpenAiResponses => "openai-responses",
-            Api::Anthropic => "anthropic",
-            Api::Gemini => "gemini",
-        }
-    }
-
-    /// The address of whoever made it.
-    pub(super) fn base_url(self) -> &'static str {
-        match self {
-            Api::OpenAi | Api::OpenAiResponses => "https://api.openai.com/v1",
-            Api::Anthropic => "https://api.anthropic.com/v1",
-            Api::Gemini => "https://generativelanguage.googleapis.com/v1beta",
-        }
-    }
-
-    /// The host of whoever made it, which gets keys without being named by a person.
-    pub fn host(self) -> &'static str {
-        match self {
-            Api::OpenAi | Api::OpenAiResponses => "api.openai.com",
-            Api::Anthropic => "api.anthropic.com",
-            Api::Gemini => "generativelanguage.googleapis.com",
-        }
-    }
 }
 
 /// One rule.
@@ -548,12 +497,13 @@ impl Batching {
 }
 
 impl Manifest {
-    /// The provider that a rule's prompts are sent to: its own, or else the Genfile's.
+    /// The provider that a rule's prompts are sent to: the one that is asked in place of all, its own, or else the Genfile's.
     ///
     /// # Errors
     /// [`Code::UnknownProvider`] or [`Code::MissingKey`], pointing at the rule; a loaded Genfile has neither.
     pub fn provider_of(&self, rule: &Rule) -> Result<&Provider, Error> {
-        let name = rule.provider.as_ref().map(|(name, _)| name).or(self.provider.as_ref());
+        let own = || rule.provider.as_ref().map(|(name, _)| name);
+        let name = self.instead.as_ref().or_else(own).or(self.provider.as_ref());
         let Some(name) = name else {
             return Err(Error::new(Code::MissingKey, "it has no provider").in_rule(&rule.name).at(rule.place.clone()));
         };
@@ -561,6 +511,23 @@ impl Manifest {
             let place = rule.provider.as_ref().map_or(&rule.place, |(_, place)| place);
             unknown_provider(name, self.providers.keys()).at(place.clone())
         })
+    }
+
+    /// Asks this provider in place of all others.
+    ///
+    /// # Errors
+    /// [`Code::UnknownProvider`].
+    pub fn ask_instead(&mut self, name: &str) -> Result<(), Error> {
+        if !self.providers.contains_key(name) {
+            return Err(unknown_provider(name, self.providers.keys()));
+        }
+        self.instead = Some(name.to_owned());
+        Ok(())
+    }
+
+    /// Whether a rule's prompts are answered by a command.
+    pub fn is_by_command(&self, rule: &Rule) -> bool {
+        rule.is_prompt() && self.provider_of(rule).is_ok_and(|provider| matches!(provider.api, Api::Command(_)))
     }
 
     /// How many tokens the model of a rule's prompts may have together, so far as the Genfile alone says: the `limits` of its

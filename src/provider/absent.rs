@@ -6,11 +6,12 @@ use std::path::Path;
 use serde_json::Value;
 
 use super::round::{Entry, Returned, Sought, Standing};
-use super::{Failure, FailureKind, Heard, Notice};
+use super::{Failure, FailureKind, Heard, Notice, Recording};
 use crate::cancel::Cancel;
 use crate::error::{Code, Error};
 use crate::llm::{Answer, Request};
 use crate::manifest;
+use crate::shell::Shell;
 
 /// A provider that cannot be made.
 pub struct Provider;
@@ -25,6 +26,7 @@ impl Provider {
         _: &Path,
         _: &dyn Fn(&str) -> Option<String>,
         _: &[String],
+        _: &Shell,
         _: Cancel,
     ) -> Result<Provider, Error> {
         let message =
@@ -119,6 +121,11 @@ impl Provider {
         false
     }
 
+    /// Nothing is recorded: nothing was answered.
+    pub fn recording(&self, _: &Request, _: &Answer) -> Option<Recording> {
+        None
+    }
+
     /// Nothing was brought up.
     pub fn take_down(&self) {}
 }
@@ -132,7 +139,7 @@ pub fn most_results(_: &manifest::Provider, _: &str, _: &Value) -> Option<usize>
     None
 }
 
-/// Whether an address is on this machine: nothing is asked at any.
-pub fn is_loopback(_: &str) -> bool {
+/// Whether asking a provider stays on this machine: nothing is asked of any.
+pub fn is_local(_: &manifest::Provider) -> bool {
     false
 }

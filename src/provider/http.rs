@@ -12,7 +12,7 @@ use ureq::tls::{Certificate, PemItem, RootCerts, parse_pem};
 use ureq::{Agent, BodyReader, Proxy, RequestBuilder};
 
 use super::live::Secret;
-use super::mask::Mask;
+use super::mask::{self, Mask};
 use super::wire::Wire;
 use super::{Failure, FailureKind};
 use crate::digest::Digest;
@@ -143,12 +143,9 @@ impl Http {
         Mask::new(self.key.as_ref())
     }
 
-    /// A text without the key: providers like to quote it back.
+    /// A text without the key.
     pub fn without_key(&self, text: &str) -> String {
-        match &self.key {
-            Some(Secret(key)) => text.replace(key.as_str(), "***"),
-            None => text.to_owned(),
-        }
+        mask::without(self.key.as_ref(), text)
     }
 
     /// Sends a body, with what its format says beside it, and waits until the reply begins.

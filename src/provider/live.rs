@@ -1,6 +1,6 @@
-//! A provider over the network: key, address, retries, and `start:`.
+//! A provider: the means by which it is asked, and what is the same for all: key, limits, retries, and `start:`.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
@@ -9,22 +9,24 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::anthropic::Anthropic;
+use super::command::Program;
 use super::gemini::Gemini;
-use super::http::{self, Http, Incoming, is_loopback};
-use super::keep::Keep;
+use super::http::{self, Http, is_loopback};
 use super::limits::Limits;
 use super::openai::OpenAi;
+use super::remote::{Missed, Remote};
+use super::replay::Recordings;
 use super::responses::Responses;
-use super::rounds::{self, Rounds};
-use super::sse::Events;
+use super::rounds;
 use super::start::{self, Server};
 use super::turns::Turns;
-use super::wire::{self, Pieces, Refusal, Refused, Wire};
-use super::{Failure, FailureKind, Heard, Notice, retry};
+use super::wire::{Refusal, Wire};
+use super::{Failure, Heard, Notice, Recording, mask, record, retry};
 use crate::cancel::Cancel;
 use crate::error::{Code, Error};
-use crate::llm::{Answer, Request, Stop};
+use crate::llm::{Answer, Request};
 use crate::manifest::{self, Api};
+use crate::shell::Shell;
 
 /// A key. Prints as `***`, whatever asks.
 pub(super) struct Secret(pub(super) String);
@@ -38,39 +40,25 @@ impl fmt::Debug for Secret {
 /// A provider, ready to be asked from several threads.
 pub struct Provider {
     name: String,
-    pub(super) wire: Box<dyn Wire>,
-    pub(super) http: Http,
-    /// Its batch API, where it has one.
-    pub(super) rounds: Option<Box<dyn Rounds>>,
+    means: Means,
     turns: Turns,
     /// Not asked for before the first request: a run that needs no request starts nothing.
     server: Mutex<Option<Result<Server, Error>>>,
     start: Option<(String, Duration)>,
-    /// What the server is known to refuse, by model.
-    refused: Mutex<HashMap<String, Refused>>,
-    keep: Keep,
     root: PathBuf,
-    pub(super) cancel: Cancel,
+    cancel: Cancel,
 }
 
-/// How much of a stream is read at once.
-const PIECE: usize = 16 << 10;
-
-/// An attempt that brought no answer.
-struct Missed {
-    failure: Failure,
-    /// Whether the server refused something that it will be asked without.
-    goes_otherwise: bool,
-}
-
-impl From<Failure> for Missed {
-    fn from(failure: Failure) -> Missed {
-        Missed { failure, goes_otherwise: false }
-    }
+/// By what a provider is asked.
+enum Means {
+    Http(Box<Remote>),
+    Command(Program),
+    Replay(Recordings),
 }
 
 impl Provider {
-    /// A provider as the Genfile declares it. `env` reads the environment; `trusted` are hosts that a person named.
+    /// A provider as the Genfile declares it. `env` reads the environment; `trusted` are hosts that a person named; `shell` runs
+    /// the commands of the run.
     ///
     /// # Errors
     /// [`Code::Key`] where the key is not set, or would go to a host that only the Genfile names.
@@ -79,45 +67,57 @@ impl Provider {
         root: &Path,
         env: &dyn Fn(&str) -> Option<String>,
         trusted: &[String],
+        shell: &Shell,
         cancel: Cancel,
     ) -> Result<Provider, Error> {
         let key = declared.key_env.as_ref().map(|name| key(declared, name, env, trusted)).transpose()?;
-        let wire = wire(declared);
+        let means = match (wire(declared), &declared.api) {
+            (Some(wire), _) => {
+                let http = Http::new(&declared.base_url, key, declared.in_flight, declared.timeout, env)?;
+                Means::Http(Box::new(Remote::new(wire, http, rounds::of(&declared.api), cancel.clone())))
+            }
+            (None, Api::Command(command)) => {
+                let key = declared.key_env.clone().zip(key);
+                Means::Command(Program::new(command, key, declared.timeout, shell))
+            }
+            (None, Api::Replay(dir)) => Means::Replay(Recordings::new(dir, root)),
+            (None, api) => return Err(Error::new(Code::Bug, format!("nobody speaks `{}`", api.name()))),
+        };
+        let counts = match &means {
+            Means::Http(remote) => remote.wire.counts(),
+            Means::Command(_) | Means::Replay(_) => |usage: crate::llm::Usage| usage.input + usage.output,
+        };
         let (requests, tokens) = (declared.requests_per_minute, declared.tokens_per_minute);
-        let limits = Limits::new(declared.in_flight, requests, tokens, wire.counts());
+        let limits = Limits::new(declared.in_flight, requests, tokens, counts);
         Ok(Provider {
             name: declared.name.clone(),
-            wire,
-            rounds: rounds::of(declared.api),
-            http: Http::new(&declared.base_url, key, declared.in_flight, declared.timeout, env)?,
+            means,
             turns: Turns::new(limits, cancel.clone()),
             server: Mutex::new(None),
             start: declared.start.clone(),
-            refused: Mutex::default(),
-            keep: Keep::default(),
             root: root.to_path_buf(),
             cancel,
         })
     }
 
+    /// The server, if it is one.
+    pub(super) fn remote(&self) -> Option<&Remote> {
+        match &self.means {
+            Means::Http(remote) => Some(remote),
+            Means::Command(_) | Means::Replay(_) => None,
+        }
+    }
+
     /// Learns what the server refused of requests to a model in earlier runs.
     pub fn learn(&self, model: &str, parts: impl IntoIterator<Item = String>, most_output: Option<u64>) {
-        let mut refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
-        let of_model = refused.entry(model.to_owned()).or_default();
-        let parts = parts.into_iter().map(Refusal::Part);
-        for refusal in parts.chain(most_output.map(Refusal::Output)) {
-            of_model.note(refusal);
+        if let Some(remote) = self.remote() {
+            remote.learn(model, parts, most_output);
         }
     }
 
     /// What the server is known to refuse, by model: parts of requests, and answers of more tokens than so many.
     pub fn refused(&self) -> Vec<(String, BTreeSet<String>, Option<u64>)> {
-        let refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
-        let of_model = |(model, refused): (&String, &Refused)| {
-            let (parts, most_output) = refused.lasting();
-            (!parts.is_empty() || most_output.is_some()).then(|| (model.clone(), parts, most_output))
-        };
-        refused.iter().filter_map(of_model).collect()
+        self.remote().map(Remote::refused).unwrap_or_default()
     }
 
     /// Sends a request, again where that helps, and waits for the answer. `hear` gets its text as it comes; what breaks off after
@@ -166,145 +166,70 @@ impl Provider {
         room: &mut Option<Refusal>,
         hear: &mut dyn FnMut(Heard<'_>) -> bool,
     ) -> Result<Answer, Missed> {
-        let mut known = self.refused_by(&request.model);
-        if let Some(room) = room {
-            known.note(room.clone());
-        }
-        let mut body = self.wire.body(request, &known);
-        let reading = self.keep.read(&*self.wire, &self.http, request, &known, &mut body).unwrap_or_else(|refusal| {
-            self.note_refused(&request.model, refusal);
-            None
-        });
-        let counted = |answer: Answer| match &reading {
-            Some(reading) => Answer { usage: reading.count(answer.usage), ..answer },
-            None => answer,
-        };
-        let incoming = self.http.post(&*self.wire, &self.wire.path(request, &known), &body)?;
-        self.turns.heard(&request.model, &self.wire.limits(&incoming.head));
-        if incoming.is_events() {
-            return Ok(counted(self.listen(incoming, self.wire.pieces(&body), hear)?));
-        }
-        let reply = self.http.whole(incoming)?;
-        // Another request may have found it out meanwhile: what counts is that this one was sent with it.
-        let refusal = self.wire.refusal(&body, &reply).filter(|refusal| known.note(refusal.clone()));
-        let lost = reading.as_ref().filter(|_| self.wire.keeper().is_some_and(|keeper| keeper.is_gone(&reply)));
-        let goes_otherwise = refusal.is_some() || lost.is_some();
-        if let Some(reading) = lost {
-            reading.is_lost();
-        }
-        if let Some(refusal @ Refusal::Room(_)) = refusal {
-            *room = Some(refusal);
-        } else if let Some(refusal) = refusal {
-            self.note_refused(&request.model, refusal);
-        }
-        let answer = self.wire.answer(&body, &reply).map_err(|failure| Missed { failure, goes_otherwise })?;
-        let answer = counted(self.without_key(answer));
-        hear(Heard::Text(&answer.text));
-        Ok(answer)
-    }
-
-    /// Reads an answer that comes in pieces.
-    fn listen(
-        &self,
-        mut incoming: Incoming,
-        mut pieces: Box<dyn Pieces>,
-        hear: &mut dyn FnMut(Heard<'_>) -> bool,
-    ) -> Result<Answer, Failure> {
-        let (mut events, mut mask) = (Events::default(), self.http.mask());
-        let (mut text, mut is_worth_keeping) = (String::new(), false);
-        let mut take = |piece: String| {
-            if !piece.is_empty() {
-                is_worth_keeping = hear(Heard::Text(&piece));
-                text += &piece;
+        match &self.means {
+            Means::Http(remote) => remote.once(request, room, &self.turns, hear),
+            Means::Command(program) => Ok(self.without_key(program.ask(request, hear, &self.cancel)?)),
+            Means::Replay(recordings) => {
+                let answer = recordings.answer(request)?;
+                hear(Heard::Text(&answer.text));
+                Ok(answer)
             }
-        };
-        let mut buffer = vec![0; PIECE];
-        // To the very end, also after the last event: then the connection can be used again.
-        let broken = loop {
-            if self.cancel.is_cancelled() {
-                return Err(Failure::new(FailureKind::Cancelled, "interrupted"));
-            }
-            let mut event = |name: &str, data: &str| {
-                if let Some(piece) = pieces.event(name, data) {
-                    take(mask.next(&piece));
-                }
-            };
-            match self.http.read(&mut incoming, &mut buffer) {
-                Ok([]) => {
-                    events.end(&mut event);
-                    break None;
-                }
-                Ok(bytes) => events.feed(bytes, &mut event),
-                Err(failure) => break Some(failure),
-            }
-        };
-        take(mask.end());
-        match pieces.end(&incoming.head, &text, broken) {
-            Ok(answer) => Ok(self.without_key(answer)),
-            Err(failure) if is_worth_keeping => {
-                let stop = Stop::Broken(self.http.without_key(&failure.message));
-                Ok(Answer { text, stop, usage: pieces.usage(), request_id: failure.request_id })
-            }
-            Err(failure) => Err(failure),
         }
     }
 
     /// How many tokens a request has, as the provider counts them, where it does so free of charge. What goes wrong is no failure:
     /// it is not known then.
     pub fn count(&self, request: &Request, tell: &dyn Fn(Notice)) -> Option<u64> {
-        let refused = || self.refused.lock().unwrap_or_else(PoisonError::into_inner);
-        let known = refused().get(&request.model).cloned().unwrap_or_default();
-        let (path, body) = self.wire.count(request, &known)?;
-        self.bring_up(tell).ok().filter(|()| !self.cancel.is_cancelled())?;
-        let reply = self.http.post(&*self.wire, &path, &body).and_then(|incoming| self.http.whole(incoming)).ok()?;
-        let said: Value = serde_json::from_slice(&reply.body).ok().filter(|_| (200..300).contains(&reply.status))?;
-        wire::tokens(said.get("input_tokens")).filter(|tokens| *tokens > 0)
+        let remote = self.remote()?;
+        self.bring_up(tell).ok()?;
+        remote.count(request)
     }
 
     /// Whether what is to be kept of a request has to be marked, and the answer says what became of it.
     pub fn marks_prefix(&self) -> bool {
-        self.wire.marks_prefix()
+        self.remote().is_some_and(|remote| remote.wire.marks_prefix())
     }
 
-    /// Ends what `start:` brought up, and takes away what the provider keeps.
+    /// What is to be written of a request and the answer that came; nothing where the key stands in the request.
+    pub fn recording(&self, request: &Request, answer: &Answer) -> Option<Recording> {
+        let said = request.messages.iter().map(|message| &message.text);
+        match said.into_iter().all(|text| self.masked(text) == *text) {
+            true => record::recording(request, answer),
+            false => None,
+        }
+    }
+
+    /// Ends what `start:` brought up, takes away what the provider keeps, and waits for commands that were interrupted.
     pub fn take_down(&self) {
-        if let Some(keeper) = self.wire.keeper() {
-            // Where one is not heard the others are not tried: they go by themselves, later.
-            let _all = self.keep.take().iter().all(|name| self.http.delete(&*self.wire, &keeper.place(name)));
+        match &self.means {
+            Means::Http(remote) => remote.take_down(),
+            Means::Command(program) => program.wind_up(),
+            Means::Replay(_) => {}
         }
         drop(self.server.lock().unwrap_or_else(PoisonError::into_inner).take());
-    }
-
-    /// What the server is known to refuse of requests to a model.
-    pub(super) fn refused_by(&self, model: &str) -> Refused {
-        self.refused.lock().unwrap_or_else(PoisonError::into_inner).get(model).cloned().unwrap_or_default()
-    }
-
-    fn note_refused(&self, model: &str, refusal: Refusal) {
-        let mut refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
-        refused.entry(model.to_owned()).or_default().note(refusal);
     }
 
     /// A failure without the key, wherever a provider may quote it.
     pub(super) fn failure_without_key(&self, failure: Failure) -> Failure {
         Failure {
-            message: self.http.without_key(&failure.message),
-            request_id: failure.request_id.map(|id| self.http.without_key(&id)),
+            message: self.masked(&failure.message),
+            request_id: failure.request_id.map(|id| self.masked(&id)),
             ..failure
         }
     }
 
+    /// A text without the key.
+    fn masked(&self, text: &str) -> String {
+        match &self.means {
+            Means::Http(remote) => remote.http.without_key(text),
+            Means::Command(program) => mask::without(program.key(), text),
+            Means::Replay(_) => text.to_owned(),
+        }
+    }
+
     /// An answer without the key, wherever a provider may quote it.
-    pub(super) fn without_key(&self, answer: Answer) -> Answer {
-        let clean = |text: &String| self.http.without_key(text);
-        let stop = match &answer.stop {
-            Stop::Refused(what) => Stop::Refused(clean(what)),
-            Stop::Garbled(what) => Stop::Garbled(clean(what)),
-            Stop::Broken(what) => Stop::Broken(clean(what)),
-            Stop::End | Stop::Length => answer.stop,
-        };
-        let request_id = answer.request_id.as_ref().map(clean);
-        Answer { text: clean(&answer.text), stop, request_id, ..answer }
+    fn without_key(&self, answer: Answer) -> Answer {
+        mask::answer(answer, &|text| self.masked(text))
     }
 
     /// Brings the provider up if it has a `start:` and does not answer. The first request does this; others wait for it.
@@ -312,10 +237,10 @@ impl Provider {
     /// # Errors
     /// [`Code::StartFailed`], with what the command said last.
     pub fn bring_up(&self, tell: &dyn Fn(Notice)) -> Result<(), Error> {
-        let Some((command, timeout)) = &self.start else { return Ok(()) };
+        let (Some((command, timeout)), Means::Http(remote)) = (&self.start, &self.means) else { return Ok(()) };
         let mut server = self.server.lock().unwrap_or_else(PoisonError::into_inner);
         let result = server.get_or_insert_with(|| {
-            let server = start::bring_up(command, *timeout, &self.root, &|| self.http.answers(), &self.cancel, tell);
+            let server = start::bring_up(command, *timeout, &self.root, &|| remote.http.answers(), &self.cancel, tell);
             server.map_err(|e| {
                 let message =
                     format!("provider `{}` was not brought up by its `start:` command: {}", self.name, e.message);
@@ -329,17 +254,24 @@ impl Provider {
 /// How many results of this schema a model of a provider can be held to in one answer; none where nothing bounds them, or it is not
 /// held to such a schema in any case.
 pub fn most_results(declared: &manifest::Provider, model: &str, schema: &Value) -> Option<usize> {
-    wire(declared).most_results(model, schema)
+    wire(declared)?.most_results(model, schema)
 }
 
-/// What a provider speaks.
-fn wire(declared: &manifest::Provider) -> Box<dyn Wire> {
-    match declared.api {
-        Api::OpenAi => Box::new(OpenAi::new(&declared.base_url)),
-        Api::OpenAiResponses => Box::new(Responses::new(&declared.base_url)),
-        Api::Anthropic => Box::new(Anthropic),
-        Api::Gemini => Box::new(Gemini),
+/// What a server speaks; none where it is no server that is asked.
+fn wire(declared: &manifest::Provider) -> Option<Box<dyn Wire>> {
+    match &declared.api {
+        Api::OpenAi => Some(Box::new(OpenAi::new(&declared.base_url))),
+        Api::OpenAiResponses => Some(Box::new(Responses::new(&declared.base_url))),
+        Api::Anthropic => Some(Box::new(Anthropic)),
+        Api::Gemini => Some(Box::new(Gemini)),
+        Api::Command(_) | Api::Replay(_) => None,
     }
+}
+
+/// Whether asking a provider stays on this machine and costs nothing: it listens there, or its answers were recorded. What a
+/// command does nobody knows.
+pub fn is_local(declared: &manifest::Provider) -> bool {
+    matches!(declared.api, Api::Replay(_)) || is_loopback(&declared.base_url)
 }
 
 fn key(
@@ -350,7 +282,9 @@ fn key(
 ) -> Result<Secret, Error> {
     let host = http::host(&declared.base_url);
     let own = host == declared.api.host() && declared.base_url.starts_with("https://");
-    if !own && !is_loopback(&declared.base_url) && !trusted.contains(&host) {
+    // A command of the Genfile gets what it names, as it runs with all that its person may do.
+    let is_sent = !matches!(declared.api, Api::Command(_));
+    if is_sent && !own && !is_loopback(&declared.base_url) && !trusted.contains(&host) {
         let message = format!("the key in `{name}` would go to `{host}`, which only the Genfile names");
         return Err(Error::new(Code::Key, message).at(declared.place.clone()).hint(format!(
             "if you trust that host with your key: `--trust-host {host}`, or set GENMAKE_TRUST_HOSTS={host}"
@@ -389,8 +323,9 @@ mod tests {
 
     fn open_for(api: &str, base_url: &str, trusted: &[&str]) -> Result<Provider, Error> {
         let trusted: Vec<String> = trusted.iter().map(|host| (*host).to_owned()).collect();
+        let shell = Shell::new(PathBuf::from("."), Vec::new(), "t".to_owned());
         let env = |name: &str| (name == "K").then(|| "sk-canary".to_owned());
-        Provider::new(&provider(api, base_url), Path::new("."), &env, &trusted, Cancel::default())
+        Provider::new(&provider(api, base_url), Path::new("."), &env, &trusted, &shell, Cancel::default())
     }
 
     #[test]

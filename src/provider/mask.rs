@@ -1,6 +1,27 @@
 //! A key that is quoted in a text that comes in pieces: it is taken out wherever the pieces are cut. Pure.
 
 use super::live::Secret;
+use crate::llm::{Answer, Stop};
+
+/// A text without the key: providers like to quote it back.
+pub(super) fn without(key: Option<&Secret>, text: &str) -> String {
+    match key {
+        Some(Secret(key)) => text.replace(key.as_str(), "***"),
+        None => text.to_owned(),
+    }
+}
+
+/// An answer with every text of it masked.
+pub(super) fn answer(answer: Answer, masked: &dyn Fn(&str) -> String) -> Answer {
+    let stop = match &answer.stop {
+        Stop::Refused(what) => Stop::Refused(masked(what)),
+        Stop::Garbled(what) => Stop::Garbled(masked(what)),
+        Stop::Broken(what) => Stop::Broken(masked(what)),
+        Stop::End | Stop::Length => answer.stop,
+    };
+    let request_id = answer.request_id.as_deref().map(masked);
+    Answer { text: masked(&answer.text), stop, request_id, ..answer }
+}
 
 /// A text on its way, without the key.
 pub(super) struct Mask {

@@ -1,4 +1,5 @@
-//! Providers: a request in, an answer or a failure out. One file a wire format; HTTP, retries and `start:` around it.
+//! Providers: a request in, an answer or a failure out. One file a wire format, with HTTP and `start:` around it; one for commands
+//! and one for recordings, which answer in a server's place; retries around them all.
 //!
 //! Knows nothing of tasks, plans and the store. A key is held in a type that cannot print itself.
 
@@ -10,6 +11,10 @@ mod anthropic;
 mod blocks;
 #[cfg(feature = "net")]
 mod chunks;
+#[cfg(feature = "net")]
+mod command;
+#[cfg(feature = "net")]
+mod exchange;
 #[cfg(feature = "net")]
 mod form;
 #[cfg(feature = "net")]
@@ -37,6 +42,12 @@ mod parts;
 #[cfg(feature = "net")]
 mod readings;
 #[cfg(feature = "net")]
+mod record;
+#[cfg(feature = "net")]
+mod remote;
+#[cfg(feature = "net")]
+mod replay;
+#[cfg(feature = "net")]
 mod responses;
 #[cfg(feature = "net")]
 mod retry;
@@ -59,11 +70,9 @@ mod wire;
 use std::time::Duration;
 
 #[cfg(not(feature = "net"))]
-pub use absent::{Provider, is_loopback, most_results};
+pub use absent::{Provider, is_local, most_results};
 #[cfg(feature = "net")]
-pub use http::is_loopback;
-#[cfg(feature = "net")]
-pub use live::{Provider, most_results};
+pub use live::{Provider, is_local, most_results};
 pub use round::{Entry, Returned, Sought, Standing};
 
 /// A provider that asks for more patience than this is not waited for.
@@ -105,6 +114,8 @@ pub enum FailureKind {
     Untrusted,
     /// This request will not do: too long, or with something the provider does not know.
     Rejected,
+    /// It failed, and nothing says that it would go otherwise the next time, or with less.
+    Failed,
     /// The run was interrupted.
     Cancelled,
 }
@@ -140,6 +151,15 @@ pub enum Heard<'a> {
     Begins,
     /// The next piece of its text.
     Text(&'a str),
+}
+
+/// A request and its answer as a file, to be written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Recording {
+    /// The name of the file.
+    pub name: String,
+    /// What it holds.
+    pub text: String,
 }
 
 /// Something to tell while a request is under way.

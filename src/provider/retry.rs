@@ -18,6 +18,7 @@ pub(super) fn delay(attempt: u32, failure: &Failure, random: f64) -> Option<Dura
         | FailureKind::Key
         | FailureKind::Untrusted
         | FailureKind::Rejected
+        | FailureKind::Failed
         | FailureKind::Cancelled => 0,
     };
     let asked = failure.retry_after.unwrap_or_default();

@@ -165,6 +165,8 @@ fn what_google_kept_by_itself_is_counted() {
     let server = Server::start();
     server.with_cache();
     let p = shop(&server, 10, "");
+    let prompt = p.read("prompts/page.prompt").replace("handbook.", &"handbook. ".repeat(1000));
+    p.edit("prompts/page.prompt", &prompt);
     p.run(["--report", "report.json"]).exits(0);
     let told = server.told();
     let report: Value = serde_json::from_str(&p.read("report.json")).expect("a report is JSON");

@@ -57,7 +57,7 @@ rules:
               help: providers are declared under `providers:`
             genmake::bad_value
 
-              x `api` is one of `openai`, `anthropic`, `gemini`, `openai-responses`, `command`, `replay`, not `opnai`
+              x `api` is one of `openai`, `anthropic`, `openai-responses`, `gemini`, `command`, `replay`, not `opnai`
                ,-[Genfile:4:12]
              3 | providers:
              4 |   p: {api: opnai, timeout: soon}

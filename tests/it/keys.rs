@@ -25,6 +25,9 @@ const PROOFS: &[(&str, fn())] = &[
     ("providers.*.timeout", timeout),
     ("providers.*.start", start),
     ("providers.*.start_timeout", start_timeout),
+    ("providers.*.command", command),
+    ("providers.*.stdin", stdin_of_a_command),
+    ("providers.*.dir", dir),
     ("providers.*.prices", prices),
     ("providers.*.prices.input", prices),
     ("providers.*.prices.output", prices),
@@ -442,7 +445,7 @@ fn api() {
             ("openai-responses", "made".into()),
             ("anthropic", "made".into()),
             ("gemini", "made".into()),
-            ("replay", "unsupported".into()),
+            ("replay", "missing_key".into()),
         ],
         Seen::outcome,
     );
@@ -450,6 +453,45 @@ fn api() {
     key("providers.*.api", genfile).shows(&[("openai", None), ("anthropic", Some("2023-06-01".into()))], version);
     let is_googles = |seen: &Seen| seen.server.requests()[0].path.contains("/models/m:");
     key("providers.*.api", genfile).shows(&[("openai", false), ("gemini", true)], is_googles);
+}
+
+/// A provider that is no server, with these keys.
+fn not_a_server(path: &str, keys: &str) -> Key {
+    key(
+        path,
+        &format!(
+            "version: 1\nprovider: p\nproviders: {{p: {{model: m, {keys}}}}}\nrules: {{a: {{output: a, prompt: p.prompt}}}}\n"
+        ),
+    )
+}
+
+fn result(seen: &Seen) -> String {
+    if seen.run.status.success() { seen.project.read("a") } else { seen.outcome() }
+}
+
+#[test]
+fn command() {
+    not_a_server("providers.*.command", "api: command, KEY")
+        .shows(&[("echo one", "one\n".into()), ("echo two", "two\n".into()), (LEFT_OUT, "missing_key".into())], result);
+}
+
+#[test]
+fn stdin_of_a_command() {
+    not_a_server("providers.*.stdin", "api: command, command: head -c 9, KEY").shows(
+        &[("json", "{\"genmake".into()), ("text", "S\n\none\n".into()), (LEFT_OUT, "{\"genmake".into())],
+        result,
+    );
+}
+
+#[test]
+fn dir() {
+    // Where it is sought is said, as nothing is recorded there.
+    let sought = |seen: &Seen| {
+        let at = seen.run.stderr.split("recorded for `a`: `").nth(1).map(|rest| rest.split('/').next().unwrap_or(""));
+        at.map_or_else(|| seen.outcome(), str::to_owned)
+    };
+    not_a_server("providers.*.dir", "api: replay, KEY")
+        .shows(&[("one", "one".into()), ("two", "two".into()), (LEFT_OUT, "missing_key".into())], sought);
 }
 
 #[test]
@@ -1011,8 +1053,24 @@ fn what_the_top_may_not_say() {
 fn what_a_provider_may_not_say() {
     let cases = [
         ("api: opnai", "bad_value", "`api` is one of"),
-        ("api: replay", "unsupported", "`api: replay`"),
         ("model: m", "missing_key", "provider `p` has no `api`"),
+        ("api: command", "missing_key", "provider `p` has no `command`"),
+        ("api: command, command: \"\"", "bad_value", "`command` is empty"),
+        ("api: command, command: x, stdin: yaml", "bad_value", "`stdin` is one of"),
+        ("api: command, command: x, base_url: http://x", "conflict", "`base_url` does not go with `api: command`"),
+        ("api: command, command: x, start: x", "conflict", "`start` does not go with `api: command`"),
+        ("api: command, command: x, start_timeout: 1", "conflict", "`start_timeout` does not go with `api: command`"),
+        ("api: command, command: x, dir: rec", "conflict", "`dir` does not go with `api: command`"),
+        ("api: replay", "missing_key", "provider `p` has no `dir`"),
+        ("api: replay, dir: ../rec", "bad_path", "the folder of recordings leads outside the root"),
+        ("api: replay, dir: .git/rec", "bad_path", "the folder of recordings lies in `.git` or `.genmake`"),
+        ("api: replay, dir: rec, key_env: K", "conflict", "`key_env` does not go with `api: replay`"),
+        ("api: replay, dir: rec, timeout: 1", "conflict", "`timeout` does not go with `api: replay`"),
+        ("api: replay, dir: rec, base_url: http://x", "conflict", "`base_url` does not go with `api: replay`"),
+        ("api: replay, dir: rec, command: x", "conflict", "`command` does not go with `api: replay`"),
+        ("api: openai, command: x", "conflict", "`command` does not go with `api: openai`"),
+        ("api: anthropic, stdin: text", "conflict", "`stdin` does not go with `api: anthropic`"),
+        ("api: openai, dir: rec", "conflict", "`dir` does not go with `api: openai`"),
         ("api: openai, base_url: \"ftp://x\"", "bad_value", "starts with `http://` or `https://`"),
         ("api: openai, base_url: \"\"", "bad_value", "`base_url` is empty"),
         ("api: openai, base_url: \"https://me:sk-1@x/v1\"", "bad_value", "`base_url` holds a user or password"),

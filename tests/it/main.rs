@@ -6,6 +6,8 @@ mod anthropic;
 mod batches;
 mod bombs;
 mod checks;
+#[cfg(unix)]
+mod command;
 mod commands;
 mod compatible;
 mod context;
@@ -42,6 +44,7 @@ mod prompts;
 mod providers;
 #[cfg(unix)]
 mod random;
+mod replay;
 mod responses;
 #[cfg(unix)]
 mod rounds;

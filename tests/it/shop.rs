@@ -29,6 +29,16 @@ pub fn shop_of(api: &str, server: &Server, pages: usize, provider: &str, rule: &
         .file("templates/index.hbs", INDEX)
 }
 
+/// The same with a provider of these keys, which is no server.
+pub fn shop_by(provider: &str, pages: usize, rule: &str) -> Project {
+    let of_a_server = "api: openai, model: m, base_url: \"{base_url}\"";
+    Project::new()
+        .file("Genfile", &genfile("", rule).replace(of_a_server, provider))
+        .file("spec.yaml", &spec(pages, &[]))
+        .file("prompts/page.prompt", PROMPT)
+        .file("templates/index.hbs", INDEX)
+}
+
 /// The Genfile, with `{base_url}` for the provider's address.
 pub fn genfile(provider: &str, rule: &str) -> String {
     let (provider, rule) = (more(provider), more(rule));

@@ -13,10 +13,11 @@ use serde_json::Value;
 
 use super::http::{Body, Call, Reply};
 use super::live::{Provider, random};
+use super::remote::Remote;
 use super::round::{Entry, Returned, Sought, Standing};
 use super::wire::{self, Refusal, Refused, Wire};
 use super::{Failure, FailureKind, retry};
-use crate::llm::{Answer, Request};
+use crate::llm::Request;
 use crate::manifest::Api;
 
 /// A provider's batch API. Pure but for its calls, which others make.
@@ -79,7 +80,7 @@ pub(super) struct Fetched {
 
 /// The calls that a batch API is spoken to by.
 pub(super) struct Calls<'a> {
-    provider: &'a Provider,
+    remote: &'a Remote,
 }
 
 impl Calls<'_> {
@@ -107,7 +108,7 @@ impl Calls<'_> {
     }
 
     fn made(&self, call: &Call, may_be_made_again: bool) -> Result<Reply, Failure> {
-        let Provider { http, wire, cancel, .. } = self.provider;
+        let Remote { http, wire, cancel, .. } = self.remote;
         let mut attempt = 0;
         loop {
             if cancel.is_cancelled() {
@@ -181,18 +182,20 @@ fn gone_if_unknown(failure: Failure) -> Result<Standing, Failure> {
 }
 
 /// The batch API of a format, where it has one.
-pub(super) fn of(api: Api) -> Option<Box<dyn Rounds>> {
+pub(super) fn of(api: &Api) -> Option<Box<dyn Rounds>> {
     match api {
         Api::OpenAi | Api::OpenAiResponses => Some(Box::new(openai::Batches)),
         Api::Anthropic => Some(Box::new(anthropic::Batches)),
         Api::Gemini => Some(Box::new(gemini::Batches)),
+        Api::Command(_) | Api::Replay(_) => None,
     }
 }
 
 impl Provider {
-    fn rounds(&self) -> Result<&dyn Rounds, Failure> {
-        let none = || Failure::new(FailureKind::Refused, "it has no batch API");
-        self.rounds.as_deref().ok_or_else(none)
+    /// The server and its batch API.
+    fn rounds(&self) -> Result<(&dyn Rounds, Calls<'_>), Failure> {
+        let spoken = self.remote().and_then(|remote| Some((remote.rounds.as_deref()?, Calls { remote })));
+        spoken.ok_or_else(|| Failure::new(FailureKind::Refused, "it has no batch API"))
     }
 
     /// Into how many rounds these requests go, for one model: the first of each.
@@ -200,11 +203,12 @@ impl Provider {
     /// # Errors
     /// The provider has no batch API.
     pub fn parcels(&self, entries: &[Entry]) -> Result<Vec<usize>, Failure> {
-        let (most, most_bytes) = self.rounds()?.most();
+        let (rounds, calls) = self.rounds()?;
+        let (most, most_bytes) = rounds.most();
         let mut begins = Vec::new();
         let (mut count, mut bytes) = (usize::MAX, 0);
         for (at, entry) in entries.iter().enumerate() {
-            let size = self.line(entry).to_string().len() as u64 + 1;
+            let size = calls.remote.line(rounds, entry).to_string().len() as u64 + 1;
             if count >= most || bytes + size > most_bytes {
                 begins.push(at);
                 (count, bytes) = (0, 0);
@@ -214,29 +218,17 @@ impl Provider {
         Ok(begins)
     }
 
-    /// A request as it stands in a round: whole answers, not pieces.
-    fn line(&self, entry: &Entry) -> Value {
-        let refused = self.refused_in_rounds(&entry.request);
-        let (path, body) = (self.wire.path(&entry.request, &refused), self.wire.body(&entry.request, &refused));
-        self.rounds().map_or(Value::Null, |rounds| rounds.entry(&entry.id, &path, body))
-    }
-
-    /// What is left out of a request in a round.
-    fn refused_in_rounds(&self, request: &Request) -> Refused {
-        let mut refused = self.refused_by(&request.model);
-        refused.note(Refusal::Part("stream".to_owned()));
-        refused
-    }
-
     /// Hands a round in for one model: what the provider calls it.
     ///
     /// # Errors
     /// It was not taken; or, where the failure may have cost something, nobody knows.
     pub fn submit(&self, name: &str, entries: &[Entry]) -> Result<String, Failure> {
-        let path = |entry: &Entry| self.wire.path(&entry.request, &self.refused_in_rounds(&entry.request));
+        let (rounds, calls) = self.rounds()?;
+        let Remote { wire, .. } = calls.remote;
+        let path = |entry: &Entry| wire.path(&entry.request, &calls.remote.refused_in_rounds(&entry.request));
         let path = entries.first().map(path).unwrap_or_default();
-        let outgoing = Outgoing { name, path: &path, entries: entries.iter().map(|entry| self.line(entry)).collect() };
-        self.clean(self.rounds()?.submit(&outgoing, &Calls { provider: self }))
+        let entries = entries.iter().map(|entry| calls.remote.line(rounds, entry)).collect();
+        self.clean(rounds.submit(&Outgoing { name, path: &path, entries }, &calls))
     }
 
     /// Looks for a round that may have been handed in, before it is done again.
@@ -244,7 +236,8 @@ impl Provider {
     /// # Errors
     /// The provider cannot be asked.
     pub fn find_round(&self, sought: &Sought<'_>) -> Result<Option<String>, Failure> {
-        self.clean(self.rounds()?.find(sought, &Calls { provider: self }))
+        let (rounds, calls) = self.rounds()?;
+        self.clean(rounds.find(sought, &calls))
     }
 
     /// How far a round is.
@@ -252,7 +245,8 @@ impl Provider {
     /// # Errors
     /// The provider cannot be asked.
     pub fn standing(&self, id: &str) -> Result<Standing, Failure> {
-        self.clean(self.rounds()?.standing(id, &Calls { provider: self }).or_else(gone_if_unknown))
+        let (rounds, calls) = self.rounds()?;
+        self.clean(rounds.standing(id, &calls).or_else(gone_if_unknown))
     }
 
     /// Fetches what a round brought that has ended.
@@ -260,10 +254,11 @@ impl Provider {
     /// # Errors
     /// The provider cannot be asked.
     pub fn fetch(&self, id: &str) -> Result<Vec<Returned>, Failure> {
-        let fetched = self.clean(self.rounds()?.fetch(id, &Calls { provider: self }))?;
+        let (rounds, calls) = self.rounds()?;
+        let fetched = self.clean(rounds.fetch(id, &calls))?;
         let returned = |Fetched { id, sent, reply }: Fetched| {
-            let answer = reply.and_then(|reply| self.wire.answer(&sent, &reply));
-            let answer: Result<Answer, Failure> = answer.map(|answer| self.without_key(answer));
+            let answer = reply.and_then(|reply| calls.remote.wire.answer(&sent, &reply));
+            let answer = answer.map(|answer| calls.remote.without_key(answer));
             Returned { id, outcome: self.clean(answer) }
         };
         Ok(fetched.into_iter().map(returned).collect())
@@ -274,12 +269,29 @@ impl Provider {
     /// # Errors
     /// The provider cannot be asked.
     pub fn cancel_round(&self, id: &str) -> Result<(), Failure> {
-        self.clean(self.rounds()?.cancel(id, &Calls { provider: self }))
+        let (rounds, calls) = self.rounds()?;
+        self.clean(rounds.cancel(id, &calls))
     }
 
     /// Without the key, wherever a provider may quote it.
     fn clean<T>(&self, result: Result<T, Failure>) -> Result<T, Failure> {
         result.map_err(|failure| self.failure_without_key(failure))
+    }
+}
+
+impl Remote {
+    /// A request as it stands in a round: whole answers, not pieces.
+    fn line(&self, rounds: &dyn Rounds, entry: &Entry) -> Value {
+        let refused = self.refused_in_rounds(&entry.request);
+        let (path, body) = (self.wire.path(&entry.request, &refused), self.wire.body(&entry.request, &refused));
+        rounds.entry(&entry.id, &path, body)
+    }
+
+    /// What is left out of a request in a round.
+    fn refused_in_rounds(&self, request: &Request) -> Refused {
+        let mut refused = self.refused_by(&request.model);
+        refused.note(Refusal::Part("stream".to_owned()));
+        refused
     }
 }
 
