@@ -10,14 +10,17 @@ use std::time::{Duration, Instant};
 use super::{Failure, FailureKind};
 use crate::llm::Usage;
 
-/// A minute, and what requests may be late by on their way: what was sent within it may arrive within one.
-const WINDOW: Duration = Duration::from_secs(61);
+/// What requests and answers may be late by on their way.
+const LATE: Duration = Duration::from_secs(1);
+
+/// A minute, and so much more that what was sent farther apart does not arrive within one.
+const WINDOW: Duration = Duration::from_secs(60 + LATE.as_secs());
 
 /// How much of a limit is used where requests are spaced: what remains is for clocks and networks.
 const SHARE: f64 = 0.98;
 
 /// What a thread may be late by and still catch up.
-const SLACK: Duration = Duration::from_millis(50);
+const SLACK: Duration = Duration::from_millis(200);
 
 /// What is counted in a minute.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -390,7 +393,7 @@ impl Budget {
         self.limit = reading.limit;
         let Some(remaining) = reading.remaining else { return };
         let missing = self.limit.saturating_sub(self.used).saturating_sub(remaining);
-        self.others = (missing > 0).then(|| (now + reading.reset.unwrap_or(WINDOW), missing));
+        self.others = (missing > 0).then(|| (now + reading.reset.map_or(WINDOW, |reset| reset + LATE), missing));
     }
 }
 
@@ -472,7 +475,7 @@ mod tests {
         assert_eq!(line.turn(first), Turn::Go);
         let second = line.enters("m", 0);
         let Turn::After(wait) = line.turn(second) else { panic!("two at once") };
-        assert!((0.9..1.1).contains(&wait.as_secs_f64()), "{wait:?}");
+        assert!((1.0..1.1).contains(&(wait + SLACK).as_secs_f64()), "{wait:?}");
         line.now += wait;
         assert_eq!(line.turn(second), Turn::Go);
         // Time that nobody used is not saved up.
@@ -487,16 +490,16 @@ mod tests {
         assert_eq!(line.turn(first), Turn::Go);
         let second = line.enters("m", 500);
         let Turn::After(wait) = line.turn(second) else { panic!("two at once") };
-        assert!((4.9..5.1).contains(&wait.as_secs_f64()), "{wait:?}");
+        assert!((5.0..5.2).contains(&(wait + SLACK).as_secs_f64()), "{wait:?}");
         // It took a tenth: the next waits a tenth, and is thought to take as much.
         line.limits.answered(line.now, first, usage(50, 0));
         let Turn::After(wait) = line.turn(second) else { panic!("two at once") };
-        assert!((0.4..0.6).contains(&wait.as_secs_f64()), "{wait:?}");
+        assert!((0.5..0.6).contains(&(wait + SLACK).as_secs_f64()), "{wait:?}");
         line.now += wait;
         assert_eq!(line.turn(second), Turn::Go);
         let third = line.enters("m", 500);
         let Turn::After(wait) = line.turn(third) else { panic!("two at once") };
-        assert!((0.4..0.6).contains(&wait.as_secs_f64()), "{wait:?}");
+        assert!((0.5..0.6).contains(&wait.as_secs_f64()), "{wait:?}");
         line.now += wait;
         assert_eq!(line.turn(third), Turn::Go);
         // What was not worked on took none.
@@ -537,8 +540,8 @@ mod tests {
         line.says(Counted::Requests, 50, 0, Some(30));
         line.answered(first);
         let next = line.enters("m", 0);
-        assert_eq!(line.turn(next), Turn::After(seconds(30)));
-        line.now += seconds(30);
+        assert_eq!(line.turn(next), Turn::After(seconds(30) + LATE));
+        line.now += seconds(30) + LATE;
         assert_eq!(line.turn(next), Turn::Go);
     }
 
@@ -555,7 +558,7 @@ mod tests {
         line.now += WINDOW;
         line.says(Counted::Requests, 50, 20, Some(10));
         line.lets_go("m", 20);
-        line.now += seconds(10);
+        line.now += seconds(10) + LATE;
         line.lets_go("m", 30);
     }
 
@@ -623,7 +626,7 @@ mod tests {
         let mut line = Line::new(100, None, None);
         line.says(Counted::Requests, 1, 0, Some(20));
         let (slow, quick) = (line.enters("m", 0), line.enters("other", 0));
-        assert_eq!(line.turn(slow), Turn::After(seconds(20)));
+        assert_eq!(line.turn(slow), Turn::After(seconds(20) + LATE));
         assert_eq!(line.turn(quick), Turn::Go);
         let slower = line.enters("m", 0);
         assert_eq!(line.turn(slower), Turn::Later);
