@@ -243,7 +243,13 @@ impl Seen {
     }
 
     fn says(&self, what: &str, ratio: f64) {
-        println!("{what:<22} {} refused, of what is allowed {ratio:.3}", self.refused);
+        let pauses = self.arrivals.windows(2).map(|pair| pair[1].duration_since(pair[0]));
+        let longest = pauses.max().unwrap_or_default();
+        println!(
+            "{what:<22} {} refused, of what is allowed {ratio:.3}, the longest pause {:.2} s",
+            self.refused,
+            longest.as_secs_f64()
+        );
         assert_eq!(self.refused, 0, "{what}");
     }
 }
