@@ -77,6 +77,11 @@ impl Shell {
         Shell { root, without, token, shared: Arc::default() }
     }
 
+    /// The variables that commands do not get.
+    pub fn without(&self) -> &[String] {
+        &self.without
+    }
+
     /// What tells this run's commands from any other's.
     pub fn token(&self) -> &str {
         &self.token

@@ -45,6 +45,8 @@ pub struct Provider {
     /// Not asked for before the first request: a run that needs no request starts nothing.
     server: Mutex<Option<Result<Server, Error>>>,
     start: Option<(String, Duration)>,
+    /// The variables that `start:` does not get: other providers' keys.
+    without: Vec<String>,
     root: PathBuf,
     cancel: Cancel,
 }
@@ -95,6 +97,7 @@ impl Provider {
             turns: Turns::new(limits, cancel.clone()),
             server: Mutex::new(None),
             start: declared.start.clone(),
+            without: shell.without().iter().filter(|name| declared.key_env.as_ref() != Some(name)).cloned().collect(),
             root: root.to_path_buf(),
             cancel,
         })
@@ -240,7 +243,8 @@ impl Provider {
         let (Some((command, timeout)), Means::Http(remote)) = (&self.start, &self.means) else { return Ok(()) };
         let mut server = self.server.lock().unwrap_or_else(PoisonError::into_inner);
         let result = server.get_or_insert_with(|| {
-            let server = start::bring_up(command, *timeout, &self.root, &|| remote.http.answers(), &self.cancel, tell);
+            let answers = || remote.http.answers();
+            let server = start::bring_up(command, *timeout, &self.root, &self.without, &answers, &self.cancel, tell);
             server.map_err(|e| {
                 let message =
                     format!("provider `{}` was not brought up by its `start:` command: {}", self.name, e.message);

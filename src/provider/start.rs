@@ -34,12 +34,14 @@ enum Said {
     Ended(Option<ExitStatus>),
 }
 
-/// Runs `command` unless the address answers already, and waits until it does. `answers` gives the status of an answer; while
-/// the command comes up, 503 (as of a server that still loads its model) is not one.
+/// Runs `command` unless the address answers already, and waits until it does. It gets the environment but for the variables
+/// `without`. `answers` gives the status of an answer; while the command comes up, 503 (as of a server that still loads its model)
+/// is not one.
 pub(super) fn bring_up(
     command: &str,
     timeout: Duration,
     root: &Path,
+    without: &[String],
     answers: &dyn Fn() -> Option<u16>,
     cancel: &Cancel,
     tell: &dyn Fn(Notice),
@@ -54,7 +56,8 @@ pub(super) fn bring_up(
     tell(Notice::Starting(command.to_owned()));
     let begun = Instant::now();
     let mut looked = begun;
-    let child = spawn(command, root).map_err(|e| failed(format!("it cannot be run: {e}"), &VecDeque::new()))?;
+    let child =
+        spawn(command, root, without).map_err(|e| failed(format!("it cannot be run: {e}"), &VecDeque::new()))?;
     let id = child.id();
     let (said, ended) = listen(child);
     // From here on the group is taken down whatever happens.
@@ -109,8 +112,11 @@ fn failed(what: String, last: &VecDeque<String>) -> Error {
     }
 }
 
-fn spawn(command: &str, root: &Path) -> std::io::Result<Child> {
+fn spawn(command: &str, root: &Path, without: &[String]) -> std::io::Result<Child> {
     let mut process = shell::command(command, root);
+    for name in without {
+        process.env_remove(name);
+    }
     process.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()
 }
 
@@ -178,7 +184,7 @@ mod tests {
     ) -> (Result<Server, Error>, Vec<Notice>) {
         let told = RefCell::new(Vec::new());
         let tell = |notice| told.borrow_mut().push(notice);
-        let server = bring_up(command, timeout, dir, answers, &Cancel::default(), &tell);
+        let server = bring_up(command, timeout, dir, &[], answers, &Cancel::default(), &tell);
         (server, told.into_inner())
     }
 

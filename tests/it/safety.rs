@@ -233,3 +233,16 @@ fn a_key_in_a_genfile_is_not_shown_whatever_is_wrong_with_it() {
         }
     }
 }
+
+#[test]
+#[cfg(unix)]
+fn what_brings_a_provider_up_gets_its_own_key_and_no_other() {
+    let server = Server::start_deaf();
+    let p = shop_with(&server, 1, "key_env: OWN_KEY, start: \"env > seen; exit 1\"", "");
+    let other = "providers:\n  q: {api: openai, key_env: OTHER_KEY}\n";
+    p.edit("Genfile", &p.read("Genfile").replace("providers:\n", other));
+    let p = p.env("OWN_KEY", "canary-own").env("OTHER_KEY", "canary-other");
+    p.run([]).stderr_has("genmake::start_failed").exits(2);
+    let seen = p.read("seen");
+    assert!(seen.contains("canary-own") && !seen.contains("canary-other"), "{seen}");
+}
