@@ -11,6 +11,7 @@ use serde_json::{Map, Value, json};
 
 use super::http::Reply;
 use super::keep::{Keeper, Made};
+use super::limits::Counts;
 use super::parts::Parts;
 use super::wire::{self, Pieces, Refusal, Refused, Wire};
 use super::{Failure, FailureKind, looser};
@@ -61,6 +62,11 @@ impl Wire for Gemini {
         let folder = if model.contains('/') { "" } else { "models/" };
         let method = if refused.has("stream") { "generateContent" } else { "streamGenerateContent?alt=sse" };
         format!("/{folder}{}:{method}", in_path(model))
+    }
+
+    /// Of an answer nothing counts against a minute's tokens: they are tokens sent.
+    fn counts(&self) -> Counts {
+        |usage| usage.input
     }
 
     fn headers(&self, key: Option<&str>) -> Vec<(&'static str, String)> {
@@ -464,6 +470,11 @@ mod tests {
     fn fails(status: u16, name: &str, message: &str, details: Value) -> Failure {
         let body = json!({"error": {"code": status, "message": message, "status": name, "details": details}});
         Gemini.answer(&json!({}), &reply(status, &body.to_string(), &[("x-request-id", "r1")])).unwrap_err()
+    }
+
+    #[test]
+    fn what_counts_in_a_minute_is_what_is_sent() {
+        assert_eq!(Gemini.counts()(Usage { input: 5, output: 7, ..Usage::default() }), 5);
     }
 
     #[test]
