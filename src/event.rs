@@ -64,6 +64,15 @@ pub enum Event {
         /// Whether it asks again for what an earlier request did not deliver.
         again: bool,
     },
+    /// A request waits because of its provider's limits.
+    WaitsForLimits {
+        /// The request.
+        request: usize,
+        /// The provider.
+        provider: String,
+        /// For how long at least.
+        wait: Duration,
+    },
     /// A request failed and is sent again.
     Retrying {
         /// The request.

@@ -110,6 +110,7 @@ impl From<Told> for Event {
                 Notice::Starting(command) => Event::Starting { provider, command },
                 Notice::Said(line) => Event::StartSaid { provider, line },
                 Notice::Ready(took) => Event::Started { provider, took },
+                Notice::Waits(wait) => Event::WaitsForLimits { request, provider, wait },
                 Notice::Retry(failure, after) => {
                     let was_sent = failure.kind != FailureKind::Unreachable;
                     let (is_uncounted, why) = (failure.may_have_cost(), words(&failure));

@@ -138,7 +138,7 @@ impl Provider {
         let mut attempt = 0;
         let mut room = None;
         loop {
-            place.wait()?;
+            place.wait(tell)?;
             hear(Heard::Begins);
             let Missed { failure, goes_otherwise } = match self.once(request, &mut room, hear) {
                 Ok(answer) => {

@@ -171,6 +171,8 @@ pub enum Notice {
     Said(String),
     /// The provider answers, after this long.
     Ready(Duration),
+    /// The request waits for so long at least, because of the provider's limits.
+    Waits(Duration),
     /// The request failed and is sent again after a while.
     Retry(Failure, Duration),
 }

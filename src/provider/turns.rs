@@ -4,10 +4,13 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::limits::{Limits, Reading, Ticket, Turn};
-use super::{Failure, FailureKind};
+use super::{Failure, FailureKind, Notice};
 use crate::cancel::Cancel;
 use crate::llm::{Request, Usage};
 use crate::tokens;
+
+/// A wait that people wonder about.
+const LONG: Duration = Duration::from_secs(5);
 
 /// The line before one provider.
 pub(super) struct Turns {
@@ -66,14 +69,15 @@ impl Turns {
 }
 
 impl Place<'_> {
-    /// Waits until the request may go.
+    /// Waits until the request may go; tells of it, once, if that is long.
     ///
     /// # Errors
     /// The run was interrupted, or no request to this provider can succeed any more: why.
-    pub fn wait(&self) -> Result<(), Failure> {
+    pub fn wait(&self, tell: &dyn Fn(Notice)) -> Result<(), Failure> {
         let Place { turns: Turns { shared, cancel }, request, .. } = self;
         let mut limits = shared.lock();
         limits.enter(self.ticket, &request.model, self.estimate, request.max_output_tokens);
+        let mut is_told = false;
         let turn = loop {
             if cancel.is_cancelled() {
                 break Err(Failure::new(FailureKind::Cancelled, "interrupted"));
@@ -81,7 +85,12 @@ impl Place<'_> {
             let wait = match limits.turn(Instant::now(), self.ticket) {
                 Turn::Go => break Ok(()),
                 Turn::Never(failure) => break Err(failure),
-                Turn::After(wait) => wait,
+                Turn::After(wait) => {
+                    if wait >= LONG && !std::mem::replace(&mut is_told, true) {
+                        tell(Notice::Waits(wait));
+                    }
+                    wait
+                }
                 Turn::Later => Duration::MAX,
             };
             let waited = shared.changed.wait_timeout(limits, wait);

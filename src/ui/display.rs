@@ -81,6 +81,9 @@ impl Display {
                 let names: Vec<&str> = paths.iter().map(crate::path::RelPath::as_str).collect();
                 self.line(what, &format!("{provider} for {} (request {request})", names.join(", ")));
             }
+            Event::WaitsForLimits { request, provider, wait } => {
+                self.line("wait", &format!("request {request}: {}, for the limits of {provider}", time(*wait)));
+            }
             Event::Retrying { request, after, why, .. } => {
                 self.line("retry", &format!("request {request} in {}: {why}", time(*after)));
             }

@@ -114,7 +114,7 @@ fn waiting_ends_with_the_run() {
     let p = shop_with(&server, 3, "requests_per_minute: 1", "batch: false");
     let mut child = p.spawn([]);
     server.wait_for(1);
-    p.wait_for_line(&mut child, "docs/e3.md (request 3)");
+    p.wait_for_line(&mut child, "for the limits of p");
     crate::killed::send(rustix::process::Signal::INT, &child);
     drop(p.finish(child));
     assert_eq!(server.count(), 1);
