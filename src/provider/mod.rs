@@ -8,10 +8,6 @@ mod absent;
 #[cfg(feature = "net")]
 mod anthropic;
 #[cfg(feature = "net")]
-mod blocks;
-#[cfg(feature = "net")]
-mod chunks;
-#[cfg(feature = "net")]
 mod command;
 #[cfg(feature = "net")]
 mod exchange;
@@ -19,8 +15,6 @@ mod exchange;
 mod form;
 #[cfg(feature = "net")]
 mod gemini;
-#[cfg(feature = "net")]
-mod grammar;
 #[cfg(feature = "net")]
 mod http;
 #[cfg(feature = "net")]
@@ -30,15 +24,9 @@ mod limits;
 #[cfg(feature = "net")]
 mod live;
 #[cfg(feature = "net")]
-mod looser;
-#[cfg(feature = "net")]
 mod mask;
 #[cfg(feature = "net")]
 mod openai;
-#[cfg(feature = "net")]
-mod outputs;
-#[cfg(feature = "net")]
-mod parts;
 #[cfg(feature = "net")]
 mod readings;
 #[cfg(feature = "net")]
@@ -47,8 +35,6 @@ mod record;
 mod remote;
 #[cfg(feature = "net")]
 mod replay;
-#[cfg(feature = "net")]
-mod responses;
 #[cfg(feature = "net")]
 mod retry;
 mod round;
@@ -59,11 +45,7 @@ mod sse;
 #[cfg(feature = "net")]
 mod start;
 #[cfg(feature = "net")]
-mod strict;
-#[cfg(feature = "net")]
 mod turns;
-#[cfg(feature = "net")]
-mod unsupported;
 #[cfg(feature = "net")]
 mod wire;
 

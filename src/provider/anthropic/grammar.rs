@@ -6,7 +6,7 @@
 
 use serde_json::{Map, Value};
 
-use super::form;
+use crate::provider::form;
 
 const KEYWORDS: &[&str] = &[
     "$defs",

@@ -6,10 +6,10 @@
 
 use serde_json::Value;
 
-use super::http::Reply;
-use super::wire::{self, Pieces};
-use super::{Failure, anthropic};
 use crate::llm::{Answer, Usage};
+use crate::provider::http::Reply;
+use crate::provider::wire::{self, Pieces};
+use crate::provider::{Failure, anthropic};
 
 /// An answer that comes in pieces.
 #[derive(Default)]

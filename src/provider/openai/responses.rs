@@ -7,17 +7,17 @@
 
 use serde_json::{Value, json};
 
-use super::Failure;
-use super::http::Reply;
-use super::limits::Reading;
-use super::openai;
 use super::outputs::Outputs;
-use super::readings::readings;
 use super::strict;
 use super::unsupported::{self, Parts};
-use super::wire::{self, Pieces, Refusal, Refused, Wire};
 use crate::llm::{Answer, Request, Stop, Usage};
 use crate::prompt::Role;
+use crate::provider::Failure;
+use crate::provider::http::Reply;
+use crate::provider::limits::Reading;
+use crate::provider::openai;
+use crate::provider::readings::readings;
+use crate::provider::wire::{self, Pieces, Refusal, Refused, Wire};
 
 /// The lowest limit of output tokens that is taken.
 const LEAST_OUTPUT: u64 = 16;
@@ -30,7 +30,7 @@ const PARTS: Parts = Parts {
 };
 
 /// OpenAI's responses.
-pub(super) struct Responses {
+pub(in crate::provider) struct Responses {
     /// Whether this is OpenAI itself, which knows its own format alone.
     is_official: bool,
 }

@@ -5,6 +5,9 @@
 //! that is blocked has no candidate; a bad key is a status 400. How long to wait is in the body of a 429, and where a quota for the
 //! day is used up a short time stands there all the same. A schema with too many bounds is refused in words that name nothing.
 
+mod looser;
+mod parts;
+
 use std::time::Duration;
 
 use serde_json::{Map, Value, json};
@@ -12,11 +15,11 @@ use serde_json::{Map, Value, json};
 use super::http::Reply;
 use super::keep::{Keeper, Made};
 use super::limits::Counts;
-use super::parts::Parts;
 use super::wire::{self, Pieces, Refusal, Refused, Wire};
-use super::{Failure, FailureKind, looser};
+use super::{Failure, FailureKind};
 use crate::llm::{Answer, Request, Stop, Usage};
 use crate::prompt::{Message, Role};
+use parts::Parts;
 
 /// Our sampling parameters, and the API's names for them. Of several that a message may mean the first is given up.
 const PARAMS: &[(&str, &str)] = &[

@@ -6,10 +6,10 @@
 
 use serde_json::Value;
 
-use super::http::Reply;
-use super::wire::{self, Pieces};
-use super::{Failure, gemini};
 use crate::llm::{Answer, Stop, Usage};
+use crate::provider::http::Reply;
+use crate::provider::wire::{self, Pieces};
+use crate::provider::{Failure, gemini};
 
 /// An answer that comes in pieces.
 #[derive(Default)]

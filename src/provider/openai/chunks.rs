@@ -6,10 +6,10 @@
 
 use serde_json::Value;
 
-use super::http::Reply;
-use super::wire::{self, Pieces};
-use super::{Failure, openai};
 use crate::llm::{Answer, Usage};
+use crate::provider::http::Reply;
+use crate::provider::wire::{self, Pieces};
+use crate::provider::{Failure, openai};
 
 /// The end of a stream, where a server says it.
 const DONE: &str = "[DONE]";

@@ -8,10 +8,11 @@ use std::collections::HashSet;
 
 use serde_json::Value;
 
-use super::http::Reply;
-use super::wire::{self, Pieces};
-use super::{Failure, openai, responses};
+use super::responses;
 use crate::llm::{Answer, Usage};
+use crate::provider::http::Reply;
+use crate::provider::wire::{self, Pieces};
+use crate::provider::{Failure, openai};
 
 /// An answer that comes in pieces.
 #[derive(Default)]

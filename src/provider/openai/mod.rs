@@ -3,18 +3,24 @@
 //! Facts from OpenAI's API reference and from recorded traffic: a refusal comes with `finish_reason: "stop"` and no content;
 //! `length` may come with empty content when thinking used the budget; some 429s never pass, however long one waits.
 
+mod chunks;
+mod outputs;
+pub(super) mod responses;
+mod strict;
+mod unsupported;
+
 use serde_json::{Value, json};
 
-use super::chunks::Chunks;
 use super::http::{self, Reply};
 use super::limits::{Counted, Reading};
 use super::readings::{Names, readings};
-use super::unsupported::{self, Parts, SCHEMA};
 use super::wire::{self, Pieces, Refusal, Refused, Wire, garbled, unsaid};
-use super::{Failure, FailureKind, strict};
+use super::{Failure, FailureKind};
 use crate::digest::Framed;
 use crate::llm::{Answer, Request, Stop, Usage};
 use crate::prompt::{Message, Role};
+use chunks::Chunks;
+use unsupported::{Parts, SCHEMA};
 
 /// 429s that waiting does not cure.
 const OUT_OF_MONEY: &[&str] = &["insufficient_quota", "credit_balance_exhausted", "billing_hard_limit_reached"];

@@ -4,16 +4,19 @@
 //! and read from it is not in `input_tokens`; a block of thinking may come before the text; newer models refuse `temperature` and
 //! the like, older ones `output_config`, and a model that is made to use a tool gives its input the form that is asked for as well.
 
+mod blocks;
+mod grammar;
+
 use serde_json::{Map, Value, json};
 
-use super::blocks::Blocks;
 use super::http::Reply;
 use super::limits::{Counted, Counts, Reading};
 use super::readings::{Names, readings};
 use super::wire::{self, Pieces, Refusal, Refused, Wire};
-use super::{Failure, FailureKind, grammar};
+use super::{Failure, FailureKind};
 use crate::llm::{Answer, Keep, Request, Stop, Usage};
 use crate::prompt::{Message, Role};
+use blocks::Blocks;
 
 /// The version of the API that is spoken.
 const VERSION: &str = "2023-06-01";

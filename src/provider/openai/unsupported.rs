@@ -9,9 +9,9 @@ use std::sync::LazyLock;
 use regex::Regex;
 use serde_json::Value;
 
-use super::http::Reply;
-use super::openai;
-use super::wire::Refusal;
+use crate::provider::http::Reply;
+use crate::provider::openai;
+use crate::provider::wire::Refusal;
 
 /// What a format has that a request can go without.
 pub(super) struct Parts {
