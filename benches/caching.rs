@@ -18,8 +18,13 @@ use serde_json::Value;
 use server::{Server, Told};
 
 /// A format, and models of its makers: one that the rules ask, and one that one of them asks instead.
-const FORMATS: [(&str, [&str; 2]); 2] =
-    [("anthropic", ["claude-sonnet-4-5", "claude-haiku-4-5"]), ("openai", ["gpt-4.1-mini", "gpt-4o"])];
+const FORMATS: [(&str, [&str; 2]); 4] = [
+    ("anthropic", ["claude-sonnet-4-5", "claude-haiku-4-5"]),
+    ("openai", ["gpt-4.1-mini", "gpt-4o"]),
+    ("openai-responses", ["gpt-4.1-mini", "gpt-4o"]),
+    // Of what Google keeps by itself: contents that are kept under a name are another matter, and are all read.
+    ("gemini", ["gemini-2.5-flash", "gemini-2.5-pro"]),
+];
 
 /// The time that a request takes, so that several are under way at once.
 const LATENCY_MS: u64 = 20;
@@ -58,7 +63,7 @@ fn share() {
             let Told { cached, cache_write, .. } = server.told();
             let share = cached as f64 / kept as f64;
             println!(
-                "{api:<10} prefer: {prefer}  {:>3} requests, prefixes {sent}, long enough {kept}, read {cached}, written {cache_write}, \
+                "{api:<16} prefer: {prefer}  {:>3} requests, prefixes {sent}, long enough {kept}, read {cached}, written {cache_write}, \
                  never read {}  share {share:.3}",
                 server.count(),
                 server.unread()
@@ -78,7 +83,10 @@ fn files() -> usize {
 fn prefixes(server: &Server) -> (usize, usize) {
     server.requests().iter().fold((0, 0), |(sent, kept), request| {
         let prefix = request.system_text().chars().count() / 4;
-        let minimum = models::find(request.body["model"].as_str().unwrap_or_default()).and_then(|model| model.cache);
+        // Of Gemini it stands in the path.
+        let in_path = || request.path.split(['/', ':']).find(|part| part.starts_with("gemini"));
+        let model = request.body["model"].as_str().or_else(in_path).unwrap_or_default();
+        let minimum = models::find(model).and_then(|model| model.cache);
         let is_kept = minimum.is_some_and(|cache| prefix as u64 >= cache.minimum);
         (sent + prefix, kept + if is_kept { prefix } else { 0 })
     })
