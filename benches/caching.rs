@@ -18,10 +18,12 @@ use serde_json::Value;
 use server::{Server, Told};
 
 /// A format, and models of its makers: one that the rules ask, and one that one of them asks instead.
-const FORMATS: [(&str, [&str; 2]); 4] = [
+const FORMATS: [(&str, [&str; 2]); 5] = [
     ("anthropic", ["claude-sonnet-4-5", "claude-haiku-4-5"]),
     ("openai", ["gpt-4.1-mini", "gpt-4o"]),
     ("openai-responses", ["gpt-4.1-mini", "gpt-4o"]),
+    // They take more for what they keep, and find it again only where it ended.
+    ("openai", ["gpt-5.6-terra", "gpt-5.6-luna"]),
     // Of what Google keeps by itself: contents that are kept under a name are another matter, and are all read.
     ("gemini", ["gemini-2.5-flash", "gemini-2.5-pro"]),
 ];
@@ -63,8 +65,9 @@ fn share() {
             let Told { cached, cache_write, .. } = server.told();
             let share = cached as f64 / kept as f64;
             println!(
-                "{api:<16} prefer: {prefer}  {:>3} requests, prefixes {sent}, long enough {kept}, read {cached}, written {cache_write}, \
+                "{api:<16} {:<17} prefer: {prefer}  {:>3} requests, prefixes {sent}, long enough {kept}, read {cached}, written {cache_write}, \
                  never read {}  share {share:.3}",
+                models[0],
                 server.count(),
                 server.unread()
             );
@@ -104,7 +107,9 @@ fn cost() {
     println!(
         "\ncost of {FILES} files that share {PREFIX} tokens, to one uncached call for each; and what the report says was saved"
     );
-    for (api, model) in [FORMATS[0], FORMATS[1], ("openai", ["gpt-5.4", ""])].map(|(api, models)| (api, models[0])) {
+    for (api, model) in
+        [FORMATS[0], FORMATS[1], ("openai", ["gpt-5.4", ""]), FORMATS[3]].map(|(api, models)| (api, models[0]))
+    {
         for length in [100, LONGEST, 400] {
             let build = |cached: bool, flags: &[&str]| {
                 let server = Server::start();

@@ -73,6 +73,13 @@ pub enum Keep {
     Long,
 }
 
+impl Model {
+    /// Whether its maker takes more for tokens that it keeps than for others.
+    pub fn pays_to_keep(&self) -> bool {
+        self.price.is_some_and(|price| price.cache_write.is_some_and(|write| write > price.input))
+    }
+}
+
 /// How many tokens something took, or would take.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Tokens {

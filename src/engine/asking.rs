@@ -147,7 +147,8 @@ impl Job {
         let asks: Vec<&Ask> = self.asks.iter().collect();
         let Job { keeps_prefix, model: Model { price, max_output: most_output, .. }, .. } = *self;
         let keep = keeps_prefix.map(|(keep, _)| keep);
-        let request = Request { most_output, keeps_prefix: keep, ..Request::new(&asks) };
+        let pays_to_keep = self.model.pays_to_keep();
+        let request = Request { most_output, keeps_prefix: keep, pays_to_keep, ..Request::new(&asks) };
         let paths = self.batch.tasks.iter().map(|task| self.shared.graph.name(*task).clone()).collect();
         let prefix = asks.first().map_or(0, |ask| tokens::estimate(ask.system()));
         let requested = Event::Requested {

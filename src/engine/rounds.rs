@@ -141,7 +141,8 @@ impl Run<'_> {
         let mut estimate = self.shared.estimate(&batch.tasks, &asks)?;
         estimate.model.price = estimate.model.price.map(Price::of_batches);
         let model = self.shared.model(batch.tasks[0], &asks[0].model)?;
-        let request = Request { most_output: model.max_output, ..Request::new(&asks) };
+        let (most_output, pays_to_keep) = (model.max_output, model.pays_to_keep());
+        let request = Request { most_output, pays_to_keep, ..Request::new(&asks) };
         let key = |task: &TaskId| self.underway.get(task).and_then(|underway| underway.key);
         let keys: Vec<Digest> = batch.tasks.iter().filter_map(key).collect();
         let id = match keys.as_slice() {

@@ -40,6 +40,8 @@ pub struct Request {
     pub most_output: Option<u64>,
     /// For how long the provider is to keep the system's part, because another request begins with the same; none where it is not.
     pub keeps_prefix: Option<Keep>,
+    /// Whether the maker of the model takes more for what it keeps than for other tokens: then it is to keep nothing else.
+    pub pays_to_keep: bool,
     /// What is said, the system's part first.
     pub messages: Vec<Message>,
     /// The JSON schema that the answer must follow; without, it is plain text.
@@ -204,6 +206,7 @@ impl Request {
             max_output_tokens: None,
             most_output: None,
             keeps_prefix: None,
+            pays_to_keep: false,
             messages: Vec::new(),
             schema: None,
             paths: Vec::new(),

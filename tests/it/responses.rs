@@ -182,3 +182,25 @@ fn what_a_filter_stops_is_refused() {
     shop(&server, 1, "").run([]).stderr_has("content filter").exits(2);
     assert_eq!(server.count(), 1);
 }
+
+/// Models of OpenAI that take more for what they keep would keep each request up to its end, where no other begins.
+#[test]
+fn where_keeping_costs_nothing_is_kept_that_nobody_reads() {
+    for api in ["openai", "openai-responses"] {
+        let server = Server::start();
+        server.with_cache();
+        let keys = "in_flight: 1, prices: {input: 2, output: 12, cache_read: 0.2, cache_write: 2.5}";
+        let p = shop_of(api, &server, 9, keys, "batching: {max_batch_size: 2}");
+        p.edit("Genfile", &p.read("Genfile").replace("model: m", "model: gpt-5.6-terra"));
+        let prompt = p.read("prompts/page.prompt").replace("handbook.", &"handbook. ".repeat(500));
+        p.edit("prompts/page.prompt", &prompt);
+        p.run(["--report", "report.json"]).exits(0);
+        let told = server.told();
+        // Four requests for two begin alike, and the last is for one.
+        assert_eq!((told.cache_write, told.cached), (1252, 3 * 1252), "{api}");
+        let report: Value = serde_json::from_str(&p.read("report.json")).expect("a report is JSON");
+        let counted = (&report["llm"]["cache_write_tokens"], &report["llm"]["cached_input_tokens"]);
+        assert_eq!(counted, (&json!(1252), &json!(3756)));
+        is_built(&p, 9, &[]);
+    }
+}

@@ -353,6 +353,7 @@ mod tests {
             max_output_tokens: Some(9),
             most_output: Some(64_000),
             keeps_prefix: None,
+            pays_to_keep: false,
             messages: vec![message(Role::System, "s"), message(Role::User, "u")],
             schema: None,
             paths: vec![],

@@ -447,6 +447,7 @@ mod tests {
             max_output_tokens: Some(9),
             most_output: Some(65_536),
             keeps_prefix: Some(crate::llm::Keep::Short),
+            pays_to_keep: false,
             messages: vec![message(Role::System, "s"), message(Role::User, "u")],
             schema: None,
             paths: vec![],

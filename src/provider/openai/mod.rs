@@ -37,6 +37,7 @@ const PARTS: Parts = Parts {
         "presence_penalty",
         "reasoning_effort",
         "prompt_cache_key",
+        CACHE_OPTIONS,
         "max_tokens",
         "max_completion_tokens",
     ],
@@ -78,13 +79,17 @@ impl Wire for OpenAi {
 
     fn body(&self, request: &Request, refused: &Refused) -> Value {
         let schema = request.schema.as_ref().and_then(|schema| format(schema, &request.model, refused));
+        let is_marked = marks(request, refused);
         let messages = said(request, schema.is_some()).map(|message| {
             let role = match message.role {
                 Role::System => "system",
                 Role::User => "user",
                 Role::Model => "assistant",
             };
-            json!({"role": role, "content": message.text})
+            match is_marked && message.role == Role::System {
+                true => json!({"role": role, "content": [part("text", request, message.text)]}),
+                false => json!({"role": role, "content": message.text}),
+            }
         });
         let mut body = json!({"model": request.model, "messages": messages.collect::<Vec<_>>()});
         for (name, value) in request.params.iter().filter(|(name, _)| !refused.has(name)) {
@@ -107,6 +112,9 @@ impl Wire for OpenAi {
         // Others do without: some refuse what they do not know, and none is known to need it.
         if let Some(key) = cache_key(request).filter(|_| self.is_official && !refused.has("prompt_cache_key")) {
             body["prompt_cache_key"] = key.into();
+        }
+        if is_marked {
+            body[CACHE_OPTIONS] = json!({"mode": "explicit"});
         }
         if !refused.has("stream") {
             body["stream"] = true.into();
@@ -169,6 +177,25 @@ pub(super) fn said(request: &Request, is_held: bool) -> impl Iterator<Item = Mes
         last.text += &format!("\n\nAnswer with JSON of this schema and nothing else: {schema}\n");
     }
     messages.into_iter()
+}
+
+/// How a request says what is to be kept, where that costs. By itself OpenAI keeps such a request up to its end, which no other
+/// begins with, and takes a quarter more for all of it.
+pub(super) const CACHE_OPTIONS: &str = "prompt_cache_options";
+
+/// Whether a request is to say itself what is kept of it: models of OpenAI that take more for that know how.
+fn marks(request: &Request, refused: &Refused) -> bool {
+    let model = request.model.rsplit('/').next().unwrap_or_default();
+    request.pays_to_keep && model.starts_with("gpt-") && !refused.has(CACHE_OPTIONS)
+}
+
+/// A system part, with the mark of its end if it is to be kept.
+fn part(kind: &str, request: &Request, text: String) -> Value {
+    let mut part = json!({"type": kind, "text": text});
+    if request.keeps_prefix.is_some() {
+        part["prompt_cache_breakpoint"] = json!({"mode": "explicit"});
+    }
+    part
 }
 
 /// The name under which a provider keeps what requests begin with: the same for all that begin alike, and nothing of their text.
@@ -312,6 +339,7 @@ mod tests {
             max_output_tokens: Some(9),
             most_output: None,
             keeps_prefix: None,
+            pays_to_keep: false,
             messages: vec![
                 Message { role: Role::System, text: "s".into() },
                 Message { role: Role::User, text: "u".into() },
@@ -393,6 +421,34 @@ mod tests {
         assert_eq!(cache_key(&other), None);
     }
 
+    #[test]
+    fn where_keeping_costs_only_what_is_marked_is_kept() {
+        let wire = OpenAi { is_official: true };
+        let marked = Request { model: "openai/gpt-5.6-terra".into(), pays_to_keep: true, ..plain() };
+        let kept = Request { keeps_prefix: Some(crate::llm::Keep::Short), ..marked.clone() };
+        let body = wire.body(&kept, &refused(&[]));
+        let part = json!({"type": "text", "text": "s", "prompt_cache_breakpoint": {"mode": "explicit"}});
+        assert_eq!(body["messages"][0], json!({"role": "system", "content": [part]}));
+        assert_eq!(body["messages"][1]["content"], "u");
+        assert_eq!(body["prompt_cache_options"], json!({"mode": "explicit"}));
+        let body = wire.body(&marked, &refused(&[]));
+        assert_eq!(body["messages"][0]["content"], json!([{"type": "text", "text": "s"}]));
+        assert_eq!(body["prompt_cache_options"], json!({"mode": "explicit"}));
+        // Whoever does not know it is asked without; whoever takes nothing for it, and others' models, are not asked.
+        let error = r#"{"error": {"message": "Unknown parameter: 'messages[0].content[0].prompt_cache_breakpoint'."}}"#;
+        let refusal = wire.refusal(&wire.body(&kept, &refused(&[])), &reply(400, error, &[]));
+        assert_eq!(refusal, Some(Refusal::Part("prompt_cache_options".to_owned())));
+        for other in [
+            Request { pays_to_keep: false, ..kept.clone() },
+            Request { model: "anthropic/claude-sonnet-4.5".into(), ..kept.clone() },
+        ] {
+            let body = wire.body(&other, &refused(&[]));
+            assert_eq!((&body["messages"][0]["content"], body.get("prompt_cache_options")), (&json!("s"), None));
+        }
+        let body = wire.body(&kept, &refused(&["prompt_cache_options"]));
+        assert_eq!((&body["messages"][0]["content"], body.get("prompt_cache_options")), (&json!("s"), None));
+    }
+
     fn plain() -> Request {
         let message = |role, text: &str| Message { role, text: text.into() };
         Request {
@@ -401,6 +457,7 @@ mod tests {
             max_output_tokens: None,
             most_output: None,
             keeps_prefix: None,
+            pays_to_keep: false,
             messages: vec![message(Role::System, "s"), message(Role::User, "u")],
             schema: None,
             paths: vec![],

@@ -24,7 +24,16 @@ const LEAST_OUTPUT: u64 = 16;
 
 /// What its requests can go without.
 const PARTS: Parts = Parts {
-    fields: &["temperature", "top_p", "reasoning", "prompt_cache_key", "store", "max_output_tokens", "response_format"],
+    fields: &[
+        "temperature",
+        "top_p",
+        "reasoning",
+        "prompt_cache_key",
+        openai::CACHE_OPTIONS,
+        "store",
+        "max_output_tokens",
+        "response_format",
+    ],
     schema: ("/text/format", &["text.format", "json_schema", "format"]),
     limits: &["max_output_tokens"],
 };
@@ -52,9 +61,17 @@ impl Wire for Responses {
 
     fn body(&self, request: &Request, refused: &Refused) -> Value {
         let schema = request.schema.as_ref().and_then(|schema| openai::format(schema, &request.model, refused));
+        let speaks = request.messages.iter().any(|message| message.role != Role::System);
+        let is_marked = speaks && openai::marks(request, refused);
         let (mut instructions, mut input) = (Vec::new(), Vec::new());
         for message in openai::said(request, schema.is_some()) {
             match message.role {
+                // Instructions cannot be marked.
+                Role::System if is_marked => {
+                    input.push(
+                        json!({"role": "developer", "content": [openai::part("input_text", request, message.text)]}),
+                    );
+                }
                 Role::System => instructions.push(message.text),
                 Role::User => input.push(json!({"role": "user", "content": message.text})),
                 // A message of its own kind: some servers take what the model said in parts only.
@@ -82,6 +99,7 @@ impl Wire for Responses {
         let limit = request.max_output_tokens.map(|limit| refused.most_output(limit).max(LEAST_OUTPUT));
         field("max_output_tokens", limit.map(Value::from));
         field("prompt_cache_key", openai::cache_key(request).map(Value::from));
+        field(openai::CACHE_OPTIONS, is_marked.then(|| json!({"mode": "explicit"})));
         field("store", Some(false.into()));
         field("stream", Some(true.into()));
         if let Some(mut schema) = schema {
@@ -208,6 +226,7 @@ mod tests {
             max_output_tokens: Some(9),
             most_output: None,
             keeps_prefix: None,
+            pays_to_keep: false,
             messages: vec![message(Role::System, "s"), message(Role::User, "u"), message(Role::Model, "a")],
             schema: Some(json!({"type": "object", "additionalProperties": false})),
             paths: vec![],
@@ -221,6 +240,22 @@ mod tests {
     fn answers(body: &Value) -> Result<Answer, Failure> {
         Responses { is_official: true }
             .answer(&json!({"max_output_tokens": 7}), &reply(200, &body.to_string(), &[("x-request-id", "req-1")]))
+    }
+
+    #[test]
+    fn where_keeping_costs_only_what_is_marked_is_kept() {
+        let marked = Request { model: "gpt-5.6-terra".into(), pays_to_keep: true, schema: None, ..request() };
+        let kept = Request { keeps_prefix: Some(crate::llm::Keep::Short), ..marked.clone() };
+        let wire = Responses::new("https://api.openai.com/v1");
+        let body = wire.body(&kept, &refused(&[]));
+        let part = json!({"type": "input_text", "text": "s", "prompt_cache_breakpoint": {"mode": "explicit"}});
+        assert_eq!(body["input"][0], json!({"role": "developer", "content": [part]}));
+        assert_eq!((body.get("instructions"), &body["prompt_cache_options"]), (None, &json!({"mode": "explicit"})));
+        let body = wire.body(&marked, &refused(&[]));
+        assert_eq!(body["input"][0]["content"], json!([{"type": "input_text", "text": "s"}]));
+        assert_eq!(body["prompt_cache_options"]["mode"], "explicit");
+        let body = wire.body(&kept, &refused(&["prompt_cache_options"]));
+        assert_eq!((&body["instructions"], body.get("prompt_cache_options")), (&json!("s"), None));
     }
 
     #[test]

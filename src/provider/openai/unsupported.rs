@@ -81,6 +81,9 @@ pub(super) fn refusal(parts: &Parts, sent: &Value, reply: &Reply) -> Option<Refu
     }
     let param = of_error("param");
     let is_unknown = UNKNOWN.iter().any(|words| said.contains(words));
+    if is_unknown && said.contains("prompt_cache_breakpoint") && sent.get(openai::CACHE_OPTIONS).is_some() {
+        return Some(Refusal::Part(openai::CACHE_OPTIONS.to_owned()));
+    }
     if is_unknown {
         let is_param = |field: &&&str| param == **field || param.starts_with(&format!("{field}."));
         let named = parts.fields.iter().filter(|field| sent.get(**field).is_some());

@@ -51,12 +51,19 @@ impl Format {
 impl Cache {
     /// What of a request is there, and what its answer will write.
     pub fn look(&mut self, request: &Recorded) -> Kept {
-        if let Some((minimum, step)) = request.format.keeps_by_itself() {
+        if let Some((minimum, step)) = request.keeps_by_itself() {
             let (kind, said) = request.whole_prompt();
             let before = self.said.get(&kind).into_iter().flatten();
-            let alike = before.map(|before| alike(before, &said)).max().unwrap_or(0);
+            let alike = before.clone().map(|before| alike(before, &said)).max().unwrap_or(0);
             let read = tokens(alike) / step * step;
-            return Kept { read: if read < minimum { 0 } else { read }, ..Kept::default() };
+            let whole = tokens(said.chars().count());
+            return match request.is_by_breakpoints() {
+                // It is found again where it ended, and nowhere before; what is kept costs.
+                true if whole < minimum => Kept::default(),
+                true if before.into_iter().any(|before| *before == said) => Kept { read: whole, ..Kept::default() },
+                true => Kept { written: whole, ..Kept::default() },
+                false => Kept { read: if read < minimum { 0 } else { read }, ..Kept::default() },
+            };
         }
         let mut kept = Kept::default();
         for Mark { start, tokens, is_long } in request.marks() {
@@ -78,7 +85,7 @@ impl Cache {
 
     /// A request is being answered: what it begins with is kept from now on.
     pub fn keep(&mut self, request: &Recorded) {
-        if request.format.keeps_by_itself().is_some() {
+        if request.keeps_by_itself().is_some() {
             let (kind, said) = request.whole_prompt();
             self.said.entry(kind).or_default().push(said);
         }
@@ -127,10 +134,22 @@ struct Mark {
 }
 
 impl Recorded {
+    /// As [`Format::keeps_by_itself`], unless the request says itself what is kept.
+    fn keeps_by_itself(&self) -> Option<(usize, usize)> {
+        self.format.keeps_by_itself().filter(|_| self.body["prompt_cache_options"]["mode"] != "explicit")
+    }
+
+    /// Whether what is kept is found at its end only, and costs.
+    fn is_by_breakpoints(&self) -> bool {
+        let model = self.body["model"].as_str().unwrap_or_default();
+        ["gpt-5.6", "gpt-6"].iter().any(|family| model.contains(family))
+    }
+
     /// What a request has marked, in its order: tools, system, messages.
     fn marks(&self) -> Vec<Mark> {
         let list = |value: &Value| value.as_array().cloned().unwrap_or_default();
-        let messages = list(&self.body["messages"]).into_iter().flat_map(|message| list(&message["content"]));
+        let spoken = list(&self.body["messages"]).into_iter().chain(list(&self.body["input"]));
+        let messages = spoken.flat_map(|message| list(&message["content"]));
         let said = list(&self.body["system"]).into_iter().chain(messages);
         let schema = self.schema().cloned().unwrap_or_default();
         let (mut start, mut chars, mut marks) = (format!("{} {schema}", self.body["model"]), 0, Vec::new());
@@ -138,7 +157,7 @@ impl Recorded {
             let text = block["text"].as_str().unwrap_or_default();
             start += text;
             chars += text.chars().count();
-            if block["cache_control"]["type"] == "ephemeral" {
+            if block["cache_control"]["type"] == "ephemeral" || block["prompt_cache_breakpoint"]["mode"] == "explicit" {
                 let is_long = block["cache_control"]["ttl"] == "1h";
                 marks.push(Mark { start: start.clone(), tokens: tokens(chars), is_long });
             }

@@ -4,12 +4,12 @@ use super::*;
 
 impl Completion {
     fn usage(&self) -> Value {
-        let Told { input, output, cached, .. } = self.told;
+        let Told { input, output, cached, cache_write, .. } = self.told;
         json!({
             "prompt_tokens": input,
             "completion_tokens": output,
             "total_tokens": input + output,
-            "prompt_tokens_details": {"cached_tokens": cached},
+            "prompt_tokens_details": {"cached_tokens": cached, "cache_write_tokens": cache_write},
         })
     }
 
