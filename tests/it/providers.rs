@@ -215,6 +215,15 @@ fn a_batch_that_is_too_long_is_asked_for_in_halves() {
     once(Act::context_exceeded(), &["e1 e2 e3", "e4 e5"]);
 }
 
+/// No wait makes room for what alone is more than may go in a minute.
+#[test]
+fn a_batch_that_is_more_than_goes_in_a_minute_is_asked_for_in_halves() {
+    let message = "Request too large for m in organization o on tokens per min (TPM): Limit 300, Requested 400.";
+    for api in ["openai", "openai-responses"] {
+        once_of(api, Act::error(429, "tokens", "rate_limit_exceeded", message), &["e1 e2 e3", "e4 e5"]);
+    }
+}
+
 /// A shape that failed twice in a row goes alone from then on, and every request brings something or is for fewer tasks.
 #[test]
 fn a_model_that_never_keeps_to_the_form_is_asked_one_by_one_in_the_end() {

@@ -1,7 +1,8 @@
 //! OpenAI's chat completions, as OpenAI and the many servers that speak it really behave. Pure: values in, values out.
 //!
 //! Facts from OpenAI's API reference and from recorded traffic: a refusal comes with `finish_reason: "stop"` and no content;
-//! `length` may come with empty content when thinking used the budget; some 429s never pass, however long one waits.
+//! `length` may come with empty content when thinking used the budget; some 429s never pass, however long one waits: those of an
+//! account without money, and those of a request that is larger than what may go in a minute.
 
 mod chunks;
 mod outputs;
@@ -24,6 +25,9 @@ use unsupported::{Parts, SCHEMA};
 
 /// 429s that waiting does not cure.
 const OUT_OF_MONEY: &[&str] = &["insufficient_quota", "credit_balance_exhausted", "billing_hard_limit_reached"];
+
+/// What is said with status 429 of a request that alone is more than may go in a minute.
+const TOO_LARGE: &str = "request too large";
 
 /// What its requests can go without.
 const PARTS: Parts = Parts {
@@ -289,12 +293,13 @@ pub(super) fn failure(reply: &Reply, error: Option<&Value>, request_id: Option<S
     };
     // What a gateway's own filter stops is this request's trouble.
     let is_filtered = error.is_some_and(|error| error.pointer("/metadata/reasons").is_some());
+    let message = error.and_then(words).unwrap_or_else(|| unsaid(reply));
     let kind = match status {
         _ if out_of_money => FailureKind::Refused,
         403 if is_filtered => FailureKind::Rejected,
+        429 if message.to_ascii_lowercase().starts_with(TOO_LARGE) => FailureKind::Rejected,
         status => wire::kind(status),
     };
-    let message = error.and_then(words).unwrap_or_else(|| unsaid(reply));
     Failure { kind, status: Some(reply.status), message, request_id, retry_after: wire::retry_after(reply) }
 }
 
@@ -397,6 +402,9 @@ mod tests {
         let request = Request { schema: Some(schema.clone()), ..plain() };
         let place = "/response_format/json_schema/strict";
         assert_eq!(wire.body(&request, &refused(&[])).pointer(place), Some(&json!(true)));
+        let name = wire.body(&request, &refused(&[]))["response_format"]["json_schema"]["name"].clone();
+        let name = name.as_str().unwrap();
+        assert!(name.len() <= 64 && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"_-".contains(&b)), "{name}");
         let loose = unsupported::strict(&schema);
         assert_eq!(wire.body(&request, &refused(&[&loose])).pointer(place), Some(&json!(false)));
         for parts in [&[SCHEMA][..], &[&schema.to_string()]] {
@@ -523,6 +531,11 @@ mod tests {
         assert_eq!(ended(r#"{"content": null}"#, "length").stop, Stop::Length);
         assert_eq!(ended(r#"{"content": null, "refusal": "no"}"#, "stop").stop, Stop::Refused("no".into()));
         assert!(matches!(ended(r#"{"content": ""}"#, "content_filter").stop, Stop::Refused(_)));
+        // What is called though nobody offered it has no content, which is an empty answer.
+        for reason in ["tool_calls", "function_call"] {
+            let called = ended(r#"{"content": null, "tool_calls": []}"#, reason);
+            assert_eq!((called.text.as_str(), called.stop), ("", Stop::End), "{reason}");
+        }
         let garbled = |body: &str| match answer(&reply(200, body, &[("content-type", "text/html")])).unwrap().stop {
             Stop::Garbled(what) => what,
             other => panic!("{other:?}"),
@@ -530,6 +543,39 @@ mod tests {
         assert!(garbled("<html>").contains("text/html"));
         assert!(garbled(r#"{"choices": [{"mess"#).contains("choices"));
         assert!(garbled("").contains("empty"));
+    }
+
+    #[test]
+    fn tokens_as_they_are_counted() {
+        let of = |message: Value, usage: Value| {
+            let body = json!({"choices": [{"message": message, "finish_reason": "length"}], "usage": usage});
+            let answer = answer(&reply(200, &body.to_string(), &[])).unwrap();
+            (answer.text, answer.stop, answer.usage)
+        };
+        // What was in the cache and what went into it are in all that was sent.
+        let details = json!({"cached_tokens": 4480, "cache_write_tokens": 100});
+        let (.., usage) = of(
+            json!({"content": "a"}),
+            json!({"prompt_tokens": 4597, "completion_tokens": 7, "prompt_tokens_details": details}),
+        );
+        assert_eq!(usage, Usage { input: 4597, cached: 4480, cache_write: 100, output: 7, ..Usage::default() });
+        // Thinking took all that there was: of what came back all is thinking, whether that is said or only seen.
+        let usage =
+            |details: Value| json!({"prompt_tokens": 9, "completion_tokens": 16, "completion_tokens_details": details});
+        let thought = Usage { input: 9, output: 16, reasoning: 16, ..Usage::default() };
+        let said = of(json!({"content": ""}), usage(json!({"reasoning_tokens": 16})));
+        assert_eq!(said, (String::new(), Stop::Length, thought));
+        for name in ["reasoning_content", "reasoning"] {
+            let mut message = json!({"content": null});
+            message[name] = "hm".into();
+            assert_eq!(of(message, usage(Value::Null)), (String::new(), Stop::Length, thought), "{name}");
+        }
+        let message = json!({"content": "a", "reasoning_content": "hm"});
+        assert_eq!(of(message, usage(Value::Null)).2, Usage { reasoning: 0, ..thought }, "who knows how many");
+        // What cannot be is not believed, and what is not said is nothing.
+        let odd = json!({"prompt_tokens": 5, "completion_tokens": 1, "prompt_tokens_details": {"cached_tokens": 9}});
+        assert_eq!(of(json!({"content": "a"}), odd).2, Usage { input: 5, cached: 5, output: 1, ..Usage::default() });
+        assert_eq!(of(json!({"content": "a"}), Value::Null).2, Usage::default());
     }
 
     #[test]
@@ -548,8 +594,30 @@ mod tests {
             let failure = fails(status, body, &[]);
             assert_eq!((failure.kind, failure.message.as_str(), failure.status), (kind, "words", Some(status)));
         }
-        let quota = r#"{"error": {"message": "pay", "type": "insufficient_quota", "code": "insufficient_quota"}}"#;
-        assert_eq!(fails(429, quota, &[("retry-after", "1")]).kind, FailureKind::Refused);
+        let says = |status, kind: &str, code: Value, message: &str| {
+            let body = json!({"error": {"message": message, "type": kind, "param": null, "code": code}});
+            fails(status, &body.to_string(), &[("retry-after", "1")]).kind
+        };
+        // Of tokens or requests a minute there are more in a minute, of money there is not.
+        for kind in ["tokens", "requests"] {
+            assert_eq!(says(429, kind, json!("rate_limit_exceeded"), "Rate limit reached"), FailureKind::Limited);
+        }
+        for name in OUT_OF_MONEY {
+            assert_eq!(says(429, name, json!(name), "pay"), FailureKind::Refused, "{name}");
+            assert_eq!(says(429, name, Value::Null, "pay"), FailureKind::Refused, "{name}");
+            assert_eq!(says(200, "x", json!(name), "pay"), FailureKind::Refused, "{name}");
+        }
+        let large = "Request too large for gpt-4o in organization org-1 on tokens per min (TPM): Limit 30000, Requested 36278. The \
+                     input or output tokens must be reduced in order to run successfully.";
+        assert_eq!(says(429, "tokens", json!("rate_limit_exceeded"), large), FailureKind::Rejected);
+        // With a good status a name says the same as its status would.
+        for (name, status) in STATUSES {
+            assert_eq!(says(200, "x", json!(name), "words"), wire::kind(*status), "{name}");
+        }
+        for (status, code) in [(401, "invalid_api_key"), (404, "model_not_found"), (400, "context_length_exceeded")] {
+            assert_eq!(says(status, "invalid_request_error", json!(code), "words"), wire::kind(status), "{code}");
+            assert!(STATUSES.contains(&(code, status)));
+        }
         assert_eq!(fails(200, body, &[]).kind, FailureKind::Server);
         assert!(fails(502, "<html>bad gateway", &[("content-type", "text/html")]).message.contains("bad gateway"));
         assert!(fails(301, "", &[("location", "http://x")]).message.contains("http://x"));
