@@ -203,6 +203,9 @@ mod tests {
             (FailureKind::Refused, "pay", Some("req-1"))
         );
         assert_eq!(fails(&[failed]).kind, FailureKind::Refused);
+        // One that does not say why it failed is no answer either.
+        let unsaid = ends(&[text(0, "a"), ended("failed", json!({}))]).0.unwrap();
+        assert!(matches!(unsaid.stop, Stop::Garbled(_)));
         let flat = |code: &str| json!({"type": "error", "code": code, "message": "words", "param": null});
         assert_eq!(fails(&[text(0, "a"), flat("rate_limit_exceeded")]).kind, FailureKind::Limited);
         assert_eq!(fails(&[text(0, "a"), flat("server_error")]).kind, FailureKind::Server);

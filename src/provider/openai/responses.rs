@@ -193,7 +193,7 @@ pub(super) fn stop(limit: Option<u64>, refusal: &str, response: &Value) -> Stop 
         }
         (_, Some("incomplete"), None | Some("max_output_tokens")) => Stop::Length,
         (_, Some("incomplete"), Some(other)) => Stop::Garbled(format!("the provider left it incomplete: {other}")),
-        (_, Some(status @ ("cancelled" | "in_progress" | "queued")), _) => {
+        (_, Some(status @ ("cancelled" | "failed" | "in_progress" | "queued")), _) => {
             Stop::Garbled(format!("the provider did not come to its end: it is {status}"))
         }
         _ => Stop::End,
@@ -329,7 +329,11 @@ mod tests {
         assert_eq!(ended("completed", Value::Null, refusal).stop, Stop::Refused("no".into()));
         let cut = json!({"status": "completed", "output": [], "usage": {"output_tokens": 7}});
         assert_eq!(answers(&cut).unwrap().stop, Stop::Length);
-        assert!(matches!(ended("cancelled", Value::Null, text()).stop, Stop::Garbled(_)));
+        assert!(matches!(ended("incomplete", json!("new_reason"), text()).stop, Stop::Garbled(_)));
+        for status in ["cancelled", "failed", "in_progress", "queued"] {
+            let stop = ended(status, Value::Null, text()).stop;
+            assert!(matches!(&stop, Stop::Garbled(what) if what.contains(status)), "{stop:?}");
+        }
         assert!(matches!(answers(&json!({"id": "x"})).unwrap().stop, Stop::Garbled(_)));
     }
 
@@ -342,6 +346,8 @@ mod tests {
         assert_eq!(fails("server_error"), FailureKind::Server);
         assert_eq!(fails("rate_limit_exceeded"), FailureKind::Limited);
         assert_eq!(fails("insufficient_quota"), FailureKind::Refused);
+        assert_eq!(fails("credit_balance_exhausted"), FailureKind::Refused);
         assert_eq!(fails("invalid_prompt"), FailureKind::Rejected);
+        assert_eq!(fails("context_length_exceeded"), FailureKind::Rejected);
     }
 }
