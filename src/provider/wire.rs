@@ -159,11 +159,16 @@ pub(super) fn kind(status: u16) -> FailureKind {
     match status {
         401..=404 => FailureKind::Refused,
         408 | 409 | 429 => FailureKind::Limited,
+        // What a server cannot do it cannot do a moment later.
+        501 => FailureKind::Rejected,
         500.. => FailureKind::Server,
         200..300 => FailureKind::Server,
         _ => FailureKind::Rejected,
     }
 }
+
+/// An answer of fewer tokens than these is not worth another try.
+pub(super) const TOO_SHORT: u64 = 64;
 
 /// More tokens than any model takes or writes.
 const MOST: u64 = 1 << 32;
@@ -227,6 +232,24 @@ pub(super) mod tests {
         assert_eq!(refused.lasting(), (["stream".to_owned()].into(), Some(20)));
         assert!(refused.note(Refusal::Room(15)) && !refused.note(Refusal::Room(15)));
         assert_eq!((refused.most_output(100), refused.most_output(10)), (15, 10));
+    }
+
+    #[test]
+    fn what_can_be_done_about_a_status() {
+        for (status, want) in [
+            (400, FailureKind::Rejected),
+            (402, FailureKind::Refused),
+            (408, FailureKind::Limited),
+            (409, FailureKind::Limited),
+            (413, FailureKind::Rejected),
+            (422, FailureKind::Rejected),
+            (501, FailureKind::Rejected),
+            (502, FailureKind::Server),
+            (599, FailureKind::Server),
+            (200, FailureKind::Server),
+        ] {
+            assert_eq!(kind(status), want, "{status}");
+        }
     }
 
     #[test]

@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use crate::provider::http::Reply;
 use crate::provider::openai;
-use crate::provider::wire::Refusal;
+use crate::provider::wire::{Refusal, TOO_SHORT};
 
 /// What a format has that a request can go without.
 pub(super) struct Parts {
@@ -62,9 +62,6 @@ static PROMPT: LazyLock<Option<Regex>> = LazyLock::new(|| {
 });
 
 static NUMBER: LazyLock<Option<Regex>> = LazyLock::new(|| Regex::new("[0-9]+").ok());
-
-/// An answer of fewer tokens than these is not worth another try.
-const TOO_SHORT: u64 = 64;
 
 /// What a reply says that the server refuses of the body that was sent, if a request can go without it.
 pub(super) fn refusal(parts: &Parts, sent: &Value, reply: &Reply) -> Option<Refusal> {
