@@ -200,6 +200,17 @@ mod tests {
         all["usage"] = json!({"input_tokens": 3, "cache_read_input_tokens": 40, "output_tokens": 7});
         assert_eq!(ends(Blocks::new(false), &[start(), text("a"), all, done()]).0.unwrap().usage, usage);
         assert_eq!(ends(Blocks::new(false), &[start(), text("a"), done()]).0.unwrap().usage, Usage::default());
+        // What is written is said at the start, for an hour and for five minutes apart, and what was thought at the end.
+        let mut written = start();
+        written["message"]["usage"]["cache_creation_input_tokens"] = 4563.into();
+        written["message"]["usage"]["cache_creation"] =
+            json!({"ephemeral_5m_input_tokens": 19, "ephemeral_1h_input_tokens": 4544});
+        let mut thought = ended("end_turn");
+        thought["usage"]["output_tokens_details"] = json!({"thinking_tokens": 5});
+        assert_eq!(
+            ends(Blocks::new(false), &[written, text("a"), thought, done()]).0.unwrap().usage,
+            Usage { input: 4606, cached: 40, cache_write: 4563, kept_long: 4544, output: 7, reasoning: 5 }
+        );
     }
 
     #[test]
@@ -229,6 +240,8 @@ mod tests {
         assert!(matches!(stop(ended("pause_turn")), Stop::Garbled(_)));
         let mut refusal = ended("refusal");
         assert!(matches!(stop(refusal.clone()), Stop::Refused(_)));
+        refusal["delta"]["stop_details"] = Value::Null;
+        assert!(matches!(stop(refusal.clone()), Stop::Refused(_)));
         refusal["delta"]["stop_details"] = json!({"type": "refusal", "category": "bio", "explanation": "no"});
         assert_eq!(stop(refusal), Stop::Refused("no".into()));
     }
@@ -245,8 +258,15 @@ mod tests {
         let error = |kind: &str| json!({"type": "error", "error": {"type": kind, "message": "words"}});
         let overloaded = fails(&[start(), text("a"), error("overloaded_error"), done()]);
         assert_eq!((overloaded.kind, overloaded.message.as_str()), (FailureKind::Server, "words"));
-        assert_eq!(fails(&[error("billing_error")]).kind, FailureKind::Refused);
-        assert_eq!(fails(&[error("rate_limit_error")]).kind, FailureKind::Limited);
+        for (kind, want) in [
+            ("billing_error", FailureKind::Refused),
+            ("rate_limit_error", FailureKind::Limited),
+            ("request_too_large", FailureKind::Rejected),
+            ("api_error", FailureKind::Server),
+            ("timeout_error", FailureKind::Server),
+        ] {
+            assert_eq!(fails(&[error(kind)]).kind, want, "{kind}");
+        }
         // A piece that is lost is a hole: what follows is no answer.
         let mut holed = Blocks::new(false);
         assert_eq!(holed.event("ping", "now"), None);

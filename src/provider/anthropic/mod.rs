@@ -1,8 +1,9 @@
 //! Anthropic's Messages API as it really behaves. Pure: values in, values out.
 //!
 //! From Anthropic's API reference and from recorded traffic: a limit of output tokens is required; what was written to the cache
-//! and read from it is not in `input_tokens`; a block of thinking may come before the text; newer models refuse `temperature` and
-//! the like, older ones `output_config`, and a model that is made to use a tool gives its input the form that is asked for as well.
+//! and read from it is not in `input_tokens`; a block of thinking may come before the text, and its tokens are in `output_tokens`;
+//! newer models refuse `temperature` and the like, older ones `output_config`, and a model that is made to use a tool gives its input
+//! the form that is asked for as well.
 
 mod blocks;
 mod grammar;
@@ -119,6 +120,9 @@ impl Wire for Anthropic {
         let message = message.unwrap_or_default().to_ascii_lowercase();
         if let Some(most) = most_output(sent, reply, &message) {
             return Some(Refusal::Output(most));
+        }
+        if let Some(room) = room(sent, &message) {
+            return Some(Refusal::Room(room));
         }
         if !matches!(reply.status, 400 | 422 | 501) {
             return None;
@@ -280,6 +284,16 @@ fn most_output(sent: &Value, reply: &Reply, message: &str) -> Option<u64> {
     most.filter(|most| (1..asked).contains(most))
 }
 
+/// How many tokens an answer may have beside this very prompt, where a message says so (`… exceed context limit: 190000 + 64000 >
+/// 200000, …`) and there is room for an answer at all.
+fn room(sent: &Value, message: &str) -> Option<u64> {
+    let asked = sent.get("max_tokens").and_then(Value::as_u64)?;
+    let (_, said) = message.split_once("exceed context limit: ")?;
+    let (prompt, rest) = said.split_once(&format!(" + {asked} > "))?;
+    let window: u64 = rest.split(|c: char| !c.is_ascii_digit()).next()?.parse().ok()?;
+    Some(window.checked_sub(prompt.parse().ok()?)?).filter(|room| (wire::TOO_SHORT..asked).contains(room))
+}
+
 /// The provider's name for a request.
 pub(super) fn request_id(reply: &Reply, body: Option<&Value>) -> Option<String> {
     let in_body = || body?.get("request_id")?.as_str();
@@ -315,6 +329,8 @@ pub(super) fn count(tokens: &mut Usage, usage: Option<&Value>) {
     tokens.cache_write = tokens.cache_write.max(of("cache_creation_input_tokens").unwrap_or(0)).max(short + long);
     tokens.input = plain + tokens.cached + tokens.cache_write;
     tokens.output = of("output_tokens").unwrap_or(tokens.output);
+    let thought = wire::tokens(usage.and_then(|usage| usage.pointer("/output_tokens_details/thinking_tokens")));
+    tokens.reasoning = thought.unwrap_or(tokens.reasoning).min(tokens.output);
 }
 
 /// What is wrong, from the status and the provider's words.
@@ -428,8 +444,9 @@ mod tests {
         let sent = body(&request, &[]);
         assert_eq!((&sent["temperature"], &sent["top_p"], &sent["top_k"]), (&json!(0), &json!(0.5), &json!(3)));
         assert_eq!((&sent["stop_sequences"], &sent["output_config"]), (&json!(["x"]), &json!({"effort": "low"})));
+        // Of the last, newer models refuse the budgets that it has.
         assert!(
-            ["seed", "frequency_penalty", "presence_penalty", "reasoning_effort", "stop"]
+            ["seed", "frequency_penalty", "presence_penalty", "reasoning_effort", "stop", "thinking"]
                 .iter()
                 .all(|n| sent.get(n).is_none())
         );
@@ -529,6 +546,11 @@ mod tests {
             ("max_tokens: 9 > 8, which is the maximum allowed number of output tokens for m", Some(Refusal::Output(8))),
             ("prompt is too long: 200001 tokens > 200000 maximum", None),
             ("input length and `max_tokens` exceed context limit: 199995 + 9 > 200000", None),
+            (
+                "This model does not support assistant message prefill. The conversation must end with a user message.",
+                None,
+            ),
+            ("tools: Too many strict tools (21). The maximum number of strict tools supported is 20.", None),
             ("top_k: Input should be at least 0", None),
         ] {
             assert_eq!(says(&sent, 400, message), want, "{message}");
@@ -537,6 +559,17 @@ mod tests {
         let by_tool = body(&request, &["output_config"]);
         assert_eq!(says(&by_tool, 400, "tools.0.input_schema: JSON schema is invalid"), part("tools"));
         assert_eq!(says(&json!({"max_tokens": 9}), 400, "`temperature` is deprecated"), None);
+        // Beside this prompt there is room for less.
+        let long = json!({"max_tokens": 64_000});
+        let room = |prompt: u64| {
+            let said = "decrease input length or `max_tokens` and try again";
+            says(
+                &long,
+                400,
+                &format!("input length and `max_tokens` exceed context limit: {prompt} + 64000 > 200000, {said}"),
+            )
+        };
+        assert_eq!((room(190_000), room(199_999), room(200_001)), (Some(Refusal::Room(10_000)), None, None));
         // No wait makes room for more than the account may have in a minute.
         let limited = |limit: &'static str| {
             Anthropic.refusal(&sent, &reply(429, "{}", &[("anthropic-ratelimit-output-tokens-limit", limit)]))
@@ -552,13 +585,25 @@ mod tests {
             answer(&json!({"type": "message", "content": text, "stop_reason": reason, "stop_details": details})).stop
         };
         let usage = json!({"input_tokens": 10, "cache_creation_input_tokens": 4563, "cache_read_input_tokens": 100,
-            "cache_creation": {"ephemeral_5m_input_tokens": 19, "ephemeral_1h_input_tokens": 4544}, "output_tokens": 7});
+            "cache_creation": {"ephemeral_5m_input_tokens": 19, "ephemeral_1h_input_tokens": 4544}, "output_tokens": 7,
+            "output_tokens_details": {"thinking_tokens": 5}, "service_tier": "standard", "inference_geo": "us"});
         let body = json!({"content": text, "stop_reason": "end_turn", "usage": usage});
         let good = Anthropic.answer(&json!({}), &reply(200, &body.to_string(), &[("request-id", "req_1")])).unwrap();
         assert_eq!((good.text.as_str(), good.stop, good.request_id.as_deref()), ("hi", Stop::End, Some("req_1")));
         assert_eq!(
             good.usage,
-            Usage { input: 4673, cached: 100, cache_write: 4563, kept_long: 4544, output: 7, reasoning: 0 }
+            Usage { input: 4673, cached: 100, cache_write: 4563, kept_long: 4544, output: 7, reasoning: 5 }
+        );
+        // Where only the parts are said, or only the whole.
+        let written = |usage: Value| {
+            let Usage { input, cache_write, kept_long, .. } = answer(&json!({"content": text, "usage": usage})).usage;
+            (input, cache_write, kept_long)
+        };
+        let parts = json!({"ephemeral_5m_input_tokens": 19, "ephemeral_1h_input_tokens": 4544});
+        assert_eq!(written(json!({"input_tokens": 3, "cache_creation": parts})), (4566, 4563, 4544));
+        assert_eq!(
+            written(json!({"input_tokens": 3, "cache_creation_input_tokens": 7, "cache_creation": null})),
+            (10, 7, 0)
         );
         let absurd = json!({"content": text, "usage": {"input_tokens": u64::MAX, "output_tokens": 7}});
         assert_eq!(answer(&absurd).usage, Usage { output: 7, ..Usage::default() });
@@ -602,6 +647,7 @@ mod tests {
             (400, "invalid_request_error", FailureKind::Rejected),
             (401, "authentication_error", FailureKind::Refused),
             (402, "billing_error", FailureKind::Refused),
+            (403, "billing_error", FailureKind::Refused),
             (403, "permission_error", FailureKind::Refused),
             (404, "not_found_error", FailureKind::Refused),
             (413, "request_too_large", FailureKind::Rejected),
@@ -622,6 +668,14 @@ mod tests {
         assert_eq!(fails(200, "new_error", "", &[]).kind, FailureKind::Server);
         let broke = "Your credit balance is too low to access the Anthropic API.";
         assert_eq!(fails(400, "invalid_request_error", broke, &[]).kind, FailureKind::Refused);
+        // What is too long, or ends with what the model is to have said, no second try makes any better.
+        for words in [
+            "prompt is too long: 200001 tokens > 200000 maximum",
+            "This model does not support assistant message prefill. The conversation must end with a user message.",
+        ] {
+            let failure = fails(400, "invalid_request_error", words, &[]);
+            assert_eq!((failure.kind, failure.message.as_str()), (FailureKind::Rejected, words));
+        }
         let page = Anthropic.answer(&json!({}), &reply(502, "<html>bad gateway", &[])).unwrap_err();
         assert!(page.message.contains("bad gateway") && page.kind == FailureKind::Server);
     }
