@@ -351,6 +351,43 @@ mod tests {
     }
 
     #[test]
+    fn prices_are_to_each_other_as_their_makers_have_them() {
+        let is =
+            |price: Option<f64>, input: f64, times: f64| price.is_none_or(|price| (price - input * times).abs() < 1e-9);
+        for name in shipped().models.keys() {
+            let price = find(name).and_then(|model| model.price).unwrap();
+            let Price { input, cache_read, cache_write, cache_write_1h, above, .. } = price;
+            // OpenAI's before 5.6 write to the cache for nothing beside what sending costs, and Gemini's always.
+            let is_new = ["claude", "gpt-5-6", "gpt-6"].iter().any(|maker| name.starts_with(maker));
+            assert_eq!(cache_write.is_some(), is_new, "{name}");
+            assert!(is(cache_write, input, 1.25) && is(cache_write_1h, input, 2.0), "{name}");
+            let tenth =
+                ["claude-fable", "claude-opus-5-5", "gpt-6-1", "gpt-4"].iter().all(|own| !name.starts_with(own));
+            assert!(!tenth || is(cache_read, input, 0.1), "{name}: {cache_read:?}");
+            if let Some(tier) = above {
+                assert!(is(tier.cache_write, tier.input, 1.25) && is(tier.cache_write_1h, tier.input, 2.0), "{name}");
+                assert_eq!(
+                    (tier.cache_read.is_some(), tier.cache_write.is_some()),
+                    (cache_read.is_some(), cache_write.is_some())
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn a_batch_api_costs_half_whatever_is_counted() {
+        let tokens = Tokens { cached: 40_000, cache_write: 20_000, kept_long: 5000, output: 3000, ..Tokens::default() };
+        for name in shipped().models.keys() {
+            let price = find(name).and_then(|model| model.price).unwrap();
+            // On both sides of every tier.
+            for input in [90_000, 400_000] {
+                let (whole, half) = (Tokens { input, ..tokens }, price.of_batches());
+                assert!((half.cost(whole) * 2.0 - price.cost(whole)).abs() < 1e-9, "{name}");
+            }
+        }
+    }
+
+    #[test]
     fn a_request_costs_what_its_tokens_do() {
         let cost = |name: &str, tokens| find(name).and_then(|model| model.price).unwrap().cost(tokens);
         let is = |a: f64, b: f64| assert!((a - b).abs() < 1e-9, "{a} is not {b}");
@@ -365,6 +402,15 @@ mod tests {
         let short = Tokens { input: 200_000, output: 1000, ..Tokens::default() };
         is(cost("gemini-3.1-pro", short), 0.4 + 0.012);
         is(cost("gemini-3.1-pro", Tokens { input: 200_001, ..short }), 0.800_004 + 0.018);
+        // Of a tier the whole prompt counts, what was in the cache and what went into it, too.
+        let long = Tokens { input: 300_000, cached: 200_000, cache_write: 40_000, output: 1000, ..Tokens::default() };
+        is(cost("gpt-5.6-sol", long), 0.6 + 0.2 + 0.5 + 0.045);
+        is(cost("claude-haiku-5.5", Tokens { kept_long: 30_000, ..long }), 0.03 + 0.1 + 0.006_25 + 0.03 + 0.0025);
+        let tier = |prompt| Tokens { input: prompt, ..Tokens::default() };
+        is(cost("claude-haiku-5.5", tier(100_000)), 0.01);
+        is(cost("claude-haiku-5.5", tier(100_001)), 0.050_000_5);
+        is(cost("gpt-5.6-luna", tier(272_000)), 0.0544);
+        is(cost("gpt-5.6-luna", tier(272_001)), 0.108_800_4);
         is(Price::FREE.cost(tokens), 0.0);
     }
 
