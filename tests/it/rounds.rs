@@ -70,6 +70,9 @@ fn a_request_is_named_by_the_action_key_and_wants_no_stream() {
         p.run(["submit"]).exits(0);
         for request in server.requests() {
             assert_eq!(request.body.get("stream"), None, "{api}");
+            // What a round would write to a cache no request of a run reads, and what a run has kept it cannot read.
+            assert!(!request.body.to_string().contains("cache_control"), "{api}");
+            assert_eq!(request.body.get("cachedContent"), None, "{api}");
         }
         p.run(["collect"]).exits(0);
         let lock = p.read("Genfile.lock");
@@ -77,6 +80,10 @@ fn a_request_is_named_by_the_action_key_and_wants_no_stream() {
         assert_eq!(names.len(), 5);
         for name in names {
             assert!(lock.contains(&format!("key:{name} ")), "{name}\n{lock}");
+            assert!(
+                name.len() <= 64 && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"_-".contains(&b)),
+                "{name}"
+            );
         }
         is_built(&p, 5, &[]);
     }

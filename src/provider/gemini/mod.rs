@@ -237,8 +237,8 @@ fn most_output(asked: u64, message: &str) -> Option<u64> {
     Some(most).filter(|most| (1..asked).contains(most))
 }
 
-/// A model's name as it can stand in a path.
-fn in_path(model: &str) -> String {
+/// A model's name, or another's, as it can stand in a path or a query.
+pub(super) fn in_path(model: &str) -> String {
     let byte = |byte: u8| match byte {
         b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' | b'/' => char::from(byte).to_string(),
         byte => format!("%{byte:02X}"),

@@ -61,17 +61,7 @@ impl Rounds for Batches {
     }
 
     fn standing(&self, id: &str, calls: &Calls<'_>) -> Result<Standing, Failure> {
-        let batch = calls.get_json(&format!("{PATH}/{id}"))?;
-        let counts = &batch["request_counts"];
-        let done = ["succeeded", "errored", "canceled", "expired"].map(|name| counts[name].as_u64());
-        Ok(match said(&batch, "processing_status") {
-            // What became of its results after 29 days.
-            Some("ended") if batch["results_url"].is_null() => {
-                Standing::Gone("its results are not there any more".to_owned())
-            }
-            Some("ended") => Standing::Ended,
-            _ => Standing::Working(done.into_iter().sum()),
-        })
+        Ok(standing(&calls.get_json(&format!("{PATH}/{id}"))?))
     }
 
     fn fetch(&self, id: &str, calls: &Calls<'_>) -> Result<Vec<Fetched>, Failure> {
@@ -82,6 +72,20 @@ impl Rounds for Batches {
 
     fn cancel(&self, id: &str, calls: &Calls<'_>) -> Result<(), Failure> {
         calls.post_again(&format!("{PATH}/{id}/cancel"), Body::None).map(drop)
+    }
+}
+
+/// How far a batch is, by what is said of it.
+fn standing(batch: &Value) -> Standing {
+    let counts = &batch["request_counts"];
+    let done = ["succeeded", "errored", "canceled", "expired"].map(|name| counts[name].as_u64());
+    match said(batch, "processing_status") {
+        // What became of its results after 29 days.
+        Some("ended") if batch["results_url"].is_null() => {
+            Standing::Gone("its results are not there any more".to_owned())
+        }
+        Some("ended") => Standing::Ended,
+        _ => Standing::Working(done.into_iter().sum()),
     }
 }
 
@@ -135,6 +139,19 @@ mod tests {
             assert!(of(json!({"type": kind})).unwrap_err().message.contains(word), "{kind}");
         }
         assert!(fetched(&json!({"result": {}})).is_none());
+    }
+
+    #[test]
+    fn how_far_a_batch_is() {
+        let of = |status: &str, url: Value| {
+            let counts = json!({"processing": 4, "succeeded": 3, "errored": 2, "canceled": 1, "expired": 1});
+            standing(&json!({"processing_status": status, "results_url": url, "request_counts": counts}))
+        };
+        assert_eq!(of("in_progress", Value::Null), Standing::Working(Some(7)));
+        assert_eq!(of("canceling", Value::Null), Standing::Working(Some(7)));
+        assert_eq!(of("ended", json!("https://api.anthropic.com/v1/messages/batches/b/results")), Standing::Ended);
+        assert!(matches!(of("ended", Value::Null), Standing::Gone(_)), "after 29 days");
+        assert_eq!(standing(&json!({})), Standing::Working(None));
     }
 
     #[test]

@@ -6,6 +6,7 @@
 use serde_json::{Value, json};
 
 use super::{Calls, Fetched, Outgoing, Rounds, id_of, is_id, reply, said};
+use crate::provider::gemini::in_path;
 use crate::provider::http::Body;
 use crate::provider::round::{Sought, Standing};
 use crate::provider::{Failure, FailureKind};
@@ -45,8 +46,8 @@ impl Rounds for Batches {
             if let Some(id) = found.and_then(|operation| said(operation, "name")).filter(|id| is_id(id)) {
                 return Ok(Some(id.to_owned()));
             }
-            match said(&page, "nextPageToken").filter(|token| is_id(token)) {
-                Some(token) => after = format!("&pageToken={token}"),
+            match next_page(&page) {
+                Some(page) => after = page,
                 None => return Ok(None),
             }
         }
@@ -54,30 +55,7 @@ impl Rounds for Batches {
     }
 
     fn standing(&self, id: &str, calls: &Calls<'_>) -> Result<Standing, Failure> {
-        let operation = calls.get_json(&format!("/{id}"))?;
-        let metadata = &operation["metadata"];
-        let count = |name: &str| {
-            let count = &metadata["batchStats"][name];
-            count.as_u64().or_else(|| count.as_str()?.parse().ok())
-        };
-        let has_responses = !responses(&operation).is_empty();
-        // The state has had several prefixes.
-        let state = said(metadata, "state").and_then(|state| state.rsplit('_').next()).unwrap_or_default();
-        Ok(match state {
-            "SUCCEEDED" => Standing::Ended,
-            // What was done before that is there, and paid for.
-            "FAILED" | "CANCELLED" | "EXPIRED" if has_responses => Standing::Ended,
-            "FAILED" => {
-                let why = operation.pointer("/error/message").and_then(Value::as_str);
-                Standing::Gone(why.unwrap_or("the provider failed at it").to_owned())
-            }
-            "CANCELLED" => Standing::Gone("it was cancelled".to_owned()),
-            "EXPIRED" => Standing::Gone("the provider did not come to it in time".to_owned()),
-            _ => {
-                let (good, bad) = (count("successfulRequestCount"), count("failedRequestCount"));
-                Standing::Working(good.or(bad).map(|_| good.unwrap_or(0) + bad.unwrap_or(0)))
-            }
-        })
+        Ok(standing(&calls.get_json(&format!("/{id}"))?))
     }
 
     fn fetch(&self, id: &str, calls: &Calls<'_>) -> Result<Vec<Fetched>, Failure> {
@@ -88,6 +66,45 @@ impl Rounds for Batches {
     fn cancel(&self, id: &str, calls: &Calls<'_>) -> Result<(), Failure> {
         calls.post_again(&format!("/{id}:cancel"), Body::None).map(drop)
     }
+}
+
+/// How far a batch is, by what is said of it.
+fn standing(operation: &Value) -> Standing {
+    let metadata = &operation["metadata"];
+    let count = |name: &str| {
+        let count = &metadata["batchStats"][name];
+        count.as_u64().or_else(|| count.as_str()?.parse().ok())
+    };
+    let has_responses = !responses(operation).is_empty();
+    // The state has had several prefixes.
+    let state = said(metadata, "state").and_then(|state| state.rsplit('_').next()).unwrap_or_default();
+    let is_over = operation["done"] == true;
+    match state {
+        "SUCCEEDED" => Standing::Ended,
+        // What was done before that is there, and paid for.
+        "FAILED" | "CANCELLED" | "EXPIRED" if has_responses => Standing::Ended,
+        "CANCELLED" => Standing::Gone("it was cancelled".to_owned()),
+        "EXPIRED" => Standing::Gone("the provider did not come to it in time".to_owned()),
+        "FAILED" => Standing::Gone(why_it_failed(operation)),
+        // An operation that is over is, whatever state it says.
+        _ if is_over && operation["error"].is_object() => Standing::Gone(why_it_failed(operation)),
+        _ if is_over => Standing::Ended,
+        _ => {
+            let (good, bad) = (count("successfulRequestCount"), count("failedRequestCount"));
+            Standing::Working(good.or(bad).map(|_| good.unwrap_or(0) + bad.unwrap_or(0)))
+        }
+    }
+}
+
+fn why_it_failed(operation: &Value) -> String {
+    let why = operation.pointer("/error/message").and_then(Value::as_str);
+    why.unwrap_or("the provider failed at it").to_owned()
+}
+
+/// What to ask for the page after this, if there is one. Whatever a token holds: a page that is not looked at may have the round.
+fn next_page(page: &Value) -> Option<String> {
+    let token = said(page, "nextPageToken").filter(|token| !token.is_empty())?;
+    Some(format!("&pageToken={}", in_path(token)))
 }
 
 fn display_name(name: &str) -> String {
@@ -128,5 +145,51 @@ mod tests {
         assert_eq!(of(json!({"metadata": {"key": "k"}, "error": error})).unwrap_err().message, "too long");
         assert!(of(json!({"metadata": {"key": "k"}})).unwrap_err().message.contains("nothing"));
         assert!(fetched(&json!({"response": {}})).is_none());
+    }
+
+    #[test]
+    fn how_far_a_batch_is() {
+        let of = |state: &str, more: Value| {
+            let stats = json!({"requestCount": "9", "successfulRequestCount": "3", "failedRequestCount": 2});
+            let mut operation = json!({"name": "batches/b", "metadata": {"state": state, "batchStats": stats}});
+            operation.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+            standing(&operation)
+        };
+        let some = || json!({"done": true, "response": {"inlinedResponses": {"inlinedResponses": [{}]}}});
+        for prefix in ["BATCH_STATE", "JOB_STATE"] {
+            let state = |state: &str| format!("{prefix}_{state}");
+            for working in ["PENDING", "RUNNING", "UNSPECIFIED"] {
+                assert_eq!(of(&state(working), json!({})), Standing::Working(Some(5)), "{working}");
+            }
+            assert_eq!(of(&state("SUCCEEDED"), some()), Standing::Ended);
+            for (ended, word) in [("FAILED", "failed"), ("CANCELLED", "cancelled"), ("EXPIRED", "in time")] {
+                assert_eq!(of(&state(ended), some()), Standing::Ended, "what was done is there");
+                assert!(matches!(of(&state(ended), json!({})), Standing::Gone(why) if why.contains(word)), "{ended}");
+            }
+        }
+        let error = json!({"done": true, "error": {"code": 13, "message": "gone wrong"}});
+        assert_eq!(of("BATCH_STATE_FAILED", error.clone()), Standing::Gone("gone wrong".into()));
+        // Whatever its state is called, what is over is not waited for.
+        assert_eq!(of("", error), Standing::Gone("gone wrong".into()));
+        assert_eq!(of("", some()), Standing::Ended);
+        assert_eq!(standing(&json!({"name": "batches/b"})), Standing::Working(None));
+    }
+
+    #[test]
+    fn the_next_page_is_asked_for_by_its_token() {
+        let of = |token: &str| next_page(&json!({"operations": [], "nextPageToken": token}));
+        assert_eq!(of("Cg+K/b=&key=x#"), Some("&pageToken=Cg%2BK/b%3D%26key%3Dx%23".to_owned()));
+        assert_eq!((of(""), next_page(&json!({}))), (None, None));
+    }
+
+    #[test]
+    fn results_stand_in_either_of_two_places() {
+        let list = json!({"inlinedResponses": {"inlinedResponses": [{"metadata": {"key": "k"}}]}});
+        for operation in [json!({"response": list}), json!({"metadata": {"output": list}})] {
+            assert_eq!(responses(&operation).len(), 1, "{operation}");
+        }
+        assert!(responses(&json!({})).is_empty());
+        let want = json!({"request": {"contents": []}, "metadata": {"key": "k"}});
+        assert_eq!(Batches.entry("k", "/models/m:generateContent", json!({"contents": []})), want);
     }
 }

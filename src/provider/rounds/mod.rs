@@ -165,7 +165,8 @@ fn id_of(value: &Value, name: &str) -> Result<String, Failure> {
 /// Whether it can stand in a path.
 fn is_id(id: &str) -> bool {
     let is_good = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
-    !id.is_empty() && id.len() <= 200 && id.split('/').all(|part| !part.is_empty() && part.chars().all(is_good))
+    let leads_down = |part: &str| part.chars().all(is_good) && part.chars().any(|c| c != '.');
+    !id.is_empty() && id.len() <= 200 && id.split('/').all(leads_down)
 }
 
 /// A body as it would have come by itself.
@@ -204,18 +205,8 @@ impl Provider {
     /// The provider has no batch API.
     pub fn parcels(&self, entries: &[Entry]) -> Result<Vec<usize>, Failure> {
         let (rounds, calls) = self.rounds()?;
-        let (most, most_bytes) = rounds.most();
-        let mut begins = Vec::new();
-        let (mut count, mut bytes) = (usize::MAX, 0);
-        for (at, entry) in entries.iter().enumerate() {
-            let size = calls.remote.line(rounds, entry).to_string().len() as u64 + 1;
-            if count >= most || bytes + size > most_bytes {
-                begins.push(at);
-                (count, bytes) = (0, 0);
-            }
-            (count, bytes) = (count + 1, bytes + size);
-        }
-        Ok(begins)
+        let size = |entry: &Entry| calls.remote.line(rounds, entry).to_string().len() as u64 + 1;
+        Ok(begins(rounds.most(), entries.iter().map(size)))
     }
 
     /// Hands a round in for one model: what the provider calls it.
@@ -295,5 +286,73 @@ impl Remote {
     }
 }
 
+/// The first of each round, where a round takes so many requests and bytes, and these are the requests' bytes.
+fn begins((most, most_bytes): (usize, u64), sizes: impl Iterator<Item = u64>) -> Vec<usize> {
+    let mut begins = Vec::new();
+    let (mut count, mut bytes) = (usize::MAX, 0);
+    for (at, size) in sizes.enumerate() {
+        if count >= most || bytes + size > most_bytes {
+            begins.push(at);
+            (count, bytes) = (0, 0);
+        }
+        (count, bytes) = (count + 1, bytes + size);
+    }
+    begins
+}
+
 /// How far this machine's clock may be from a provider's.
 const CLOCKS_DIFFER: Duration = Duration::from_secs(900);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn a_round_takes_so_many_requests_and_bytes() {
+        let of = |most, sizes: &[u64]| begins(most, sizes.iter().copied());
+        assert_eq!(of((2, 100), &[1; 5]), [0, 2, 4]);
+        assert_eq!(of((9, 100), &[50, 50, 1, 99, 1]), [0, 2, 4]);
+        // What is too large by itself the provider may refuse: it goes alone.
+        assert_eq!(of((9, 100), &[1, 500, 1]), [0, 1, 2]);
+        assert_eq!(of((9, 100), &[]), [0; 0]);
+        // Below what each provider takes, with room for what stands around the requests.
+        const MB: u64 = 1_000_000;
+        for (api, requests, bytes) in
+            [(Api::Anthropic, 100_000, 256 * MB), (Api::OpenAi, 50_000, 200 * MB), (Api::Gemini, usize::MAX, 20 * MB)]
+        {
+            let (most, most_bytes) = super::of(&api).unwrap().most();
+            assert!(most <= requests && most_bytes < bytes && most_bytes > bytes / 10 * 9, "{}", api.name());
+        }
+        assert!(super::of(&Api::Replay(crate::path::RelPath::new("r").unwrap())).is_none());
+    }
+
+    #[test]
+    fn what_a_provider_has_forgotten_is_gone() {
+        let of = |status| gone_if_unknown(Failure { status: Some(status), ..Failure::new(wire::kind(status), "no") });
+        for status in [404, 410] {
+            assert_eq!(of(status), Ok(Standing::Gone("no".into())), "{status}");
+        }
+        assert!([401, 429, 500].iter().all(|status| of(*status).is_err()));
+    }
+
+    #[test]
+    fn results_are_a_value_in_each_line() {
+        let of = |text: &str| lines(&Reply { body: text.into(), ..reply(200, &Value::Null) });
+        assert_eq!(of("{\"a\": 1}\n\r\n {\"a\": 2}").unwrap(), [json!({"a": 1}), json!({"a": 2})]);
+        assert!(of("{\"a\": 1}\n<html>").unwrap_err().message.contains("<html>"));
+        assert_eq!(of("").unwrap(), [Value::Null; 0]);
+    }
+
+    #[test]
+    fn a_name_of_a_round_leads_nowhere_else() {
+        for good in ["msgbatch_1", "batches/gemini-1", "batch_0a.b"] {
+            assert!(is_id(good), "{good}");
+        }
+        for bad in
+            ["", "a//b", "a/", "a?b", "a b", "a%2fb", "..", "../files", "batches/../files", "a/.", &"a".repeat(201)]
+        {
+            assert!(!is_id(bad), "{bad}");
+        }
+    }
+}

@@ -64,21 +64,7 @@ impl Rounds for Batches {
     }
 
     fn standing(&self, id: &str, calls: &Calls<'_>) -> Result<Standing, Failure> {
-        let batch = calls.get_json(&format!("/batches/{id}"))?;
-        let counts = &batch["request_counts"];
-        let has_results = !files(&batch).is_empty();
-        Ok(match said(&batch, "status") {
-            Some("completed") => Standing::Ended,
-            // What was done before that is there, and paid for.
-            Some("expired" | "cancelled") if has_results => Standing::Ended,
-            Some("expired") => Standing::Gone("the provider did not come to it within a day".to_owned()),
-            Some("cancelled") => Standing::Gone("it was cancelled".to_owned()),
-            Some("failed") => {
-                let why = batch.pointer("/errors/data/0/message").and_then(Value::as_str);
-                Standing::Gone(why.unwrap_or("the provider found it faulty").to_owned())
-            }
-            _ => Standing::Working(counts["completed"].as_u64().zip(counts["failed"].as_u64()).map(|(a, b)| a + b)),
-        })
+        Ok(standing(&calls.get_json(&format!("/batches/{id}"))?))
     }
 
     fn fetch(&self, id: &str, calls: &Calls<'_>) -> Result<Vec<Fetched>, Failure> {
@@ -93,6 +79,24 @@ impl Rounds for Batches {
 
     fn cancel(&self, id: &str, calls: &Calls<'_>) -> Result<(), Failure> {
         calls.post_again(&format!("/batches/{id}/cancel"), Body::None).map(drop)
+    }
+}
+
+/// How far a batch is, by what is said of it.
+fn standing(batch: &Value) -> Standing {
+    let counts = &batch["request_counts"];
+    let has_results = !files(batch).is_empty();
+    match said(batch, "status") {
+        Some("completed") => Standing::Ended,
+        // What was done before that is there, and paid for.
+        Some("expired" | "cancelled") if has_results => Standing::Ended,
+        Some("expired") => Standing::Gone("the provider did not come to it within a day".to_owned()),
+        Some("cancelled") => Standing::Gone("it was cancelled".to_owned()),
+        Some("failed") => {
+            let why = batch.pointer("/errors/data/0/message").and_then(Value::as_str);
+            Standing::Gone(why.unwrap_or("the provider found it faulty").to_owned())
+        }
+        _ => Standing::Working(counts["completed"].as_u64().zip(counts["failed"].as_u64()).map(|(a, b)| a + b)),
     }
 }
 
@@ -145,5 +149,47 @@ mod tests {
         assert_eq!(of(json!({"custom_id": "k", "error": expired})).unwrap_err().message, "not in time");
         assert!(of(json!({"custom_id": "k"})).unwrap_err().message.contains("nothing"));
         assert!(fetched(&json!({})).is_none());
+    }
+
+    #[test]
+    fn how_far_a_batch_is() {
+        let of = |status: &str, file: &str| {
+            let counts = json!({"total": 9, "completed": 3, "failed": 2});
+            let mut batch =
+                json!({"status": status, "output_file_id": null, "error_file_id": null, "request_counts": counts});
+            batch[file] = json!("file-1");
+            standing(&batch)
+        };
+        for status in ["validating", "in_progress", "finalizing", "cancelling", "new"] {
+            assert_eq!(of(status, ""), Standing::Working(Some(5)), "{status}");
+        }
+        assert_eq!(of("completed", "output_file_id"), Standing::Ended);
+        // Where every line failed there is only the other file; where time ran out or it was stopped, there may be both.
+        for file in ["output_file_id", "error_file_id"] {
+            assert_eq!(
+                [of("completed", file), of("expired", file), of("cancelled", file)],
+                [const { Standing::Ended }; 3]
+            );
+        }
+        for (status, word) in [("expired", "within a day"), ("cancelled", "cancelled"), ("failed", "faulty")] {
+            assert!(matches!(of(status, ""), Standing::Gone(why) if why.contains(word)), "{status}");
+        }
+        let why = json!({"status": "failed", "errors": {"data": [{"code": "mismatched_model", "message": "one model a file"}]}});
+        assert_eq!(standing(&why), Standing::Gone("one model a file".into()));
+        assert_eq!(standing(&json!({})), Standing::Working(None));
+    }
+
+    #[test]
+    fn what_failed_is_in_a_file_of_its_own() {
+        let batch = json!({"output_file_id": "file-1", "error_file_id": "file-2"});
+        assert_eq!(files(&batch), ["file-1", "file-2"]);
+        assert_eq!(files(&json!({"output_file_id": null, "error_file_id": "file-2"})), ["file-2"]);
+        assert_eq!(files(&json!({"output_file_id": "../batches"})), [""; 0], "what leads elsewhere is no file");
+    }
+
+    #[test]
+    fn a_line_says_where_it_goes() {
+        let want = json!({"custom_id": "k", "method": "POST", "url": "/v1/responses", "body": {"model": "m"}});
+        assert_eq!(Batches.entry("k", "/responses", json!({"model": "m"})), want);
     }
 }
