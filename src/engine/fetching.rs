@@ -132,7 +132,13 @@ struct Fetching<'a> {
 impl Fetching<'_> {
     /// Stores what a round brought, then forgets it.
     fn fetch(&mut self, provider: &Provider, round: &Round, id: &str) -> Result<(), Error> {
-        let returned = provider.fetch(id).map_err(|failure| unasked(round, &failure))?;
+        let returned = match provider.fetch(id) {
+            // Results are kept for some weeks, and no later question finds them again.
+            Err(failure) if matches!(failure.status, Some(404 | 410)) => {
+                return self.is_gone(round, id, &failure.message);
+            }
+            returned => returned.map_err(|failure| unasked(round, &failure))?,
+        };
         let mut by_id: HashMap<&str, &Returned> = returned.iter().map(|one| (one.id.as_str(), one)).collect();
         // Of a round that was found by its looks, its requests' names say in the end whose it is.
         if !returned.is_empty() && !round.requests.iter().any(|posted| by_id.contains_key(posted.id.as_str())) {

@@ -366,6 +366,20 @@ fn a_round_that_the_provider_surely_did_not_take_is_forgotten() {
 // ---- and otherwise ----
 
 #[test]
+fn results_that_are_not_there_any_more_are_asked_for_anew() {
+    // Gemini's stand in the batch itself.
+    for api in ["openai", "anthropic", "openai-responses"] {
+        let server = Server::start();
+        let p = shop(api, &server, "", "");
+        p.run(["submit"]).exits(0);
+        server.forgets_results();
+        p.run(["collect"]).stderr_has("nothing came of").stderr_has("There is no such thing.").exits(2);
+        p.run([]).exits(0);
+        is_built(&p, 5, &[]);
+    }
+}
+
+#[test]
 fn what_is_cancelled_is_given_up_and_what_was_done_is_fetched() {
     for api in APIS {
         let server = Server::start();

@@ -33,6 +33,8 @@ pub struct Rounds {
     pub calls: usize,
     /// The call whose answer is held, once it has been done, and what holds it.
     pub held: Option<(usize, Gate)>,
+    /// Whether what rounds brought is not there any more.
+    pub has_no_results: bool,
     /// Rounds that somebody else handed in: their ids, and how many requests they have.
     pub strangers: Vec<(String, usize)>,
 }
@@ -41,6 +43,12 @@ impl Server {
     /// A round says that it has ended after it was asked about so often.
     pub fn rounds_take(&self, questions: usize) -> &Self {
         self.shared.lock().rounds.takes = questions;
+        self
+    }
+
+    /// Results are asked for too late.
+    pub fn forgets_results(&self) -> &Self {
+        self.shared.lock().rounds.has_no_results = true;
         self
     }
 
@@ -115,6 +123,11 @@ impl Connection {
         let Some((format, parts)) = parts(&request.path) else { return unknown() };
         let body = || serde_json::from_slice::<Value>(&request.body).unwrap_or_default();
         match (request.method.as_str(), parts.as_slice()) {
+            ("GET", ["files", _, "content"] | ["batches", _, "results"])
+                if self.shared.lock().rounds.has_no_results =>
+            {
+                unknown()
+            }
             ("POST", ["files"]) => {
                 let mut state = self.shared.lock();
                 state.rounds.files.push(uploaded(&request.body));
