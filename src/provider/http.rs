@@ -151,7 +151,8 @@ impl Http {
     /// Sends a body, with what its format says beside it, and waits until the reply begins.
     pub fn post(&self, wire: &dyn Wire, path: &str, body: &Value) -> Result<Incoming, Failure> {
         let mut request = self.agent.post(format!("{}{path}", self.base_url));
-        if body.get("stream").is_some_and(|stream| stream == true) {
+        // Which of both says that it is to come in pieces is the format's matter.
+        if body.get("stream").is_some_and(|stream| stream == true) || path.ends_with("alt=sse") {
             // What is packed arrives in larger pieces.
             request = request.header("accept-encoding", "identity");
         }

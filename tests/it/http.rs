@@ -91,6 +91,15 @@ fn a_packed_stream_is_read_as_it_comes() {
 }
 
 #[test]
+fn a_stream_is_asked_for_unpacked() {
+    for api in APIS {
+        let server = Server::start();
+        shop_of(api, &server, 1, "", "").run([]).exits(0);
+        assert_eq!(server.requests()[0].header("accept-encoding"), Some("identity"), "{api}");
+    }
+}
+
+#[test]
 fn packing_is_asked_for_where_nothing_is_streamed() {
     let server = Server::start();
     let p = shop_with(&server, 1, "", "");
