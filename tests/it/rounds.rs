@@ -90,6 +90,27 @@ fn a_request_is_named_by_the_action_key_and_wants_no_stream() {
 }
 
 #[test]
+fn a_round_is_for_one_model() {
+    for api in APIS {
+        let server = Server::start();
+        let p = shop(api, &server, "", "");
+        let notes = "  notes: {foreach: \"spec.yaml#/entities/*\", prompt: prompts/page.prompt, model: other, batch: false, \
+                     output: \"notes/{{item.key}}.md\"}\n";
+        p.edit("Genfile", &(p.read("Genfile") + notes));
+        p.run(["submit"]).stderr_has("p: 3 requests for 5 results").stderr_has("p: 5 requests for 5 results").exits(0);
+        let rounds: Vec<usize> = server.handed_in().iter().map(Vec::len).collect();
+        assert_eq!(rounds, [3, 5], "{api}");
+        // Gemini's requests have it in their address alone, which is the round's.
+        let models: Vec<_> = server.requests().iter().map(|request| request.body.get("model").cloned()).collect();
+        let want = |n: usize, model: &str| vec![(api != "gemini").then(|| Value::from(model)); n];
+        assert_eq!(models, [want(3, "m"), want(5, "other")].concat(), "{api}");
+        p.run(["collect"]).exits(0);
+        is_built(&p, 5, &[]);
+        assert_eq!(p.read("notes/e5.md"), p.read("docs/e5.md"));
+    }
+}
+
+#[test]
 fn what_is_under_way_is_asked_for_by_nobody_else() {
     for api in APIS {
         let server = Server::start();

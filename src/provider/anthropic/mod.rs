@@ -508,7 +508,8 @@ mod tests {
         assert!(by_tool(&request, &[]));
         let sent = body(&request, &[]);
         assert_eq!(sent["tool_choice"], json!({"type": "tool", "name": "result", "disable_parallel_tool_use": true}));
-        assert_eq!(sent["tools"][0]["name"], "result");
+        let tools = sent["tools"].as_array().unwrap();
+        assert_eq!((tools.len(), &tools[0]["name"], tools[0].get("strict")), (1, &json!("result"), None));
         // A root that is a choice is refused in tools.
         bounded.as_object_mut().unwrap().remove("anyOf");
         assert_eq!(sent["tools"][0]["input_schema"], bounded);
