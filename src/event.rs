@@ -218,6 +218,18 @@ pub enum Event {
         /// How many of them are done, where the provider says so.
         done: Option<u64>,
     },
+    /// Whether a provider has what a run that was killed was about to hand in is not known yet: it is asked for so long.
+    Seeking {
+        /// The provider.
+        provider: String,
+        /// How long at most.
+        wait: Duration,
+    },
+    /// A provider could not be asked about what its batch API was sent; it will be asked again.
+    Unreached {
+        /// Why.
+        error: Error,
+    },
     /// What a provider's batch API was sent is fetched.
     Fetched {
         /// The provider.

@@ -15,10 +15,16 @@ pub struct Round {
     pub name: String,
     /// The provider, by its name in the Genfile.
     pub provider: String,
+    /// Its address then.
+    pub at: String,
+    /// The lock of the Genfile that it was handed in for: several Genfiles share a store.
+    pub lock: String,
     /// The model.
     pub model: String,
     /// What the provider calls it; none where nobody knows whether it took it.
     pub id: Option<String>,
+    /// Whether that was told by its looks alone, when nobody had noted it: it may be another's.
+    pub is_likely: bool,
     /// What the provider calls others that were taken for it.
     pub not: Vec<String>,
     /// When it was about to be handed in, in seconds since 1970.

@@ -69,9 +69,9 @@ impl Budget {
             return Verdict::Yes;
         }
         if !self.held.is_empty() && self.has_room(self.spent.and(most)) {
-            return Verdict::NotYet(Box::new(self.used_up(most, estimate, what)));
+            return Verdict::NotYet(Box::new(self.used_up(self.spent.and(held), most, estimate, what)));
         }
-        Verdict::No(Box::new(self.used_up(most, estimate, what)))
+        Verdict::No(Box::new(self.used_up(self.spent, most, estimate, what)))
     }
 
     /// Whether it is known how a model's provider counts; `None` where nobody has asked yet.
@@ -122,14 +122,14 @@ impl Budget {
         costs && self.max_tokens.is_none_or(|most| spent.tokens <= most)
     }
 
-    fn used_up(&self, most: Spent, estimate: &Estimate, what: &RelPath) -> Error {
-        let too_dear = self.max_cost.filter(|limit| self.spent.cost + most.cost > limit + 1e-9);
+    fn used_up(&self, spent: Spent, most: Spent, estimate: &Estimate, what: &RelPath) -> Error {
+        let too_dear = self.max_cost.filter(|limit| spent.cost + most.cost > limit + 1e-9);
         let (message, hint) = match (too_dear, self.max_tokens) {
             (Some(limit), _) => (
                 format!(
                     "the budget of {} USD has no room for the request for `{what}`: {} are spent, and it can cost {}",
                     usd(limit),
-                    usd(self.spent.cost),
+                    usd(spent.cost),
                     usd(most.cost)
                 ),
                 "raise `budget: {max_cost_usd: …}` or `--max-cost`; what is finished is not asked for again",
@@ -138,7 +138,7 @@ impl Budget {
                 format!(
                     "the budget of {} tokens has no room for the request for `{what}`: {} are used, and it can take {}",
                     limit.unwrap_or_default(),
-                    self.spent.tokens,
+                    spent.tokens,
                     most.tokens
                 ),
                 "raise `budget: {max_tokens: …}` or `--max-tokens`; what is finished is not asked for again",

@@ -152,24 +152,24 @@ fn worth(shared: &Shared, task: TaskId, action: &Action) -> Option<f64> {
     Some(shared.model(task, model).ok()?.price?.cost(took))
 }
 
-/// Uses the reply that a killed run left, if there is one and it passes the checks.
-pub(super) fn resume(shared: &Shared, task: TaskId, key: Digest, ask: &Ask, edits: &[Edit]) -> Report {
+/// Uses the reply that a killed run or a round left, if there is one and it passes the checks. `usage` is what it took.
+pub(super) fn resume(shared: &Shared, task: TaskId, key: Digest, ask: &Ask, usage: Usage, edits: &[Edit]) -> Report {
     let outputs = shared.graph.tasks[task].outputs.len();
     let Some(texts) = shared.store.last_reply(&key).filter(|texts| texts.len() == outputs) else {
-        return Report::NeedsModel(task);
+        return Report::NeedsModel(task, None);
     };
     let contents = texts.iter().map(|text| Arc::from(text.as_bytes())).collect();
     let contents = match conclude(shared, task, ask.schema.as_deref(), contents) {
         Ok(contents) => contents,
-        Err(Unfit::Not(_)) => {
+        Err(Unfit::Not(complaint)) => {
             shared.store.reject_replies(&key);
-            return Report::NeedsModel(task);
+            return Report::NeedsModel(task, Some(Box::new(complaint)));
         }
         // Another reply would fare no better.
         Err(Unfit::Broken(error)) => return Report::Made(task, Err(error)),
     };
     let ready = Ready { task, key, contents, edits: edits.into() };
-    let made = finish(shared, Good { ready, model: Some(ask.model.clone()), usage: Usage::default() });
+    let made = finish(shared, Good { ready, model: Some(ask.model.clone()), usage });
     Report::Made(task, made.map(|made| made.by(Status::Restored)))
 }
 

@@ -56,7 +56,7 @@ use making::{Made, Ready};
 use recording::Recorder;
 use settle::Left;
 
-pub use fetching::{Fetched, Patience, fetch, find_rounds};
+pub use fetching::{Fetched, Patience, Rounds};
 pub use options::{Env, Options};
 pub use rounds::Asking;
 pub use settle::PartOf;
@@ -149,8 +149,8 @@ enum Report {
     Unfit(TaskId, Box<Complaint>),
     /// A command was not begun, because something else had failed.
     NotBegun(TaskId),
-    /// A task has no result yet and needs a model.
-    NeedsModel(TaskId),
+    /// A task has no result yet and needs a model; what there was did not pass.
+    NeedsModel(TaskId, Option<Box<Complaint>>),
     /// What the store held for a task turned out to be damaged.
     Lost(TaskId),
     /// The first of an answer to a request of this form has come; whether its prefix was to be kept.
@@ -352,7 +352,7 @@ impl Run<'_> {
                 self.underway.remove(&task);
                 self.schedule.ended(task, End::Skipped);
             }
-            Report::NeedsModel(task) => self.needs_model(task),
+            Report::NeedsModel(task, complaint) => self.needs_model_after(task, complaint.map(|complaint| *complaint)),
             Report::Lost(task) => {
                 // The damaged blob is set aside, so it is no longer restorable.
                 self.surprises.insert(task);
@@ -445,7 +445,9 @@ impl Run<'_> {
                 if !judged.is_replied {
                     return self.needs_model(task);
                 }
-                self.spawn_local(task, move || making::resume(&shared, task, key, &ask, &edits));
+                let usage = self.options.asking.took(&key);
+                self.underway.entry(task).or_default().usage = usage;
+                self.spawn_local(task, move || making::resume(&shared, task, key, &ask, usage, &edits));
             }
             _ => self.fail(task, Status::Failed, bug("a verdict without what it needs")),
         }

@@ -4,26 +4,23 @@
 //! between leaves a round of which nobody knows whether the provider has it: the next asks the provider before anything is handed
 //! in again.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
+use super::Run;
 use super::asking::words;
-use super::{Env, Run};
 use crate::batch::Batch;
-use crate::cancel::Cancel;
 use crate::digest::{Digest, Framed};
 use crate::error::{Code, Error};
 use crate::estimate;
-use crate::event::Event;
+use crate::event::{Event, Status};
 use crate::graph::TaskId;
-use crate::llm::{self, Ask, Request};
-use crate::manifest::Manifest;
+use crate::llm::{self, Ask, Complaint, Request, Usage};
 use crate::models::{Model, Price};
 use crate::plan::End;
-use crate::provider::{Entry, Failure, FailureKind, Provider, Sought};
+use crate::provider::{Entry, Failure, FailureKind, Provider};
 use crate::rounds::{Posted, Round, Wanted};
-use crate::shell::Shell;
 use crate::store::Store;
 use crate::tokens;
 
@@ -34,8 +31,18 @@ pub enum Asking {
     Now,
     /// All that are needed, when nothing else is left to do, through batch APIs: their answers are not waited for.
     Later,
-    /// After rounds for these action keys were fetched: none, or only what they brought no good result for.
-    Fetched(Arc<HashSet<Digest>>, Retry),
+    /// After rounds for these action keys were fetched, and what each took: none, or only what they brought no good result for.
+    Fetched(Arc<HashMap<Digest, Usage>>, Retry),
+}
+
+impl Asking {
+    /// What a fetched result took.
+    pub(super) fn took(&self, key: &Digest) -> Usage {
+        match self {
+            Asking::Fetched(keys, _) => keys.get(key).copied().unwrap_or_default(),
+            Asking::Now | Asking::Later => Usage::default(),
+        }
+    }
 }
 
 /// Whether what a round brought no good result for is asked for at once.
@@ -46,6 +53,9 @@ pub enum Retry {
     /// It fails.
     No,
 }
+
+/// What to do about a result that a round did not bring.
+const ASK_AGAIN: &str = "`genmake` asks for it at once, `genmake submit` with the next round";
 
 /// Whether a task may ask.
 pub(super) enum May {
@@ -84,10 +94,10 @@ impl Run<'_> {
                 _ => May::Leave,
             },
             Asking::Now | Asking::Later | Asking::Fetched(_, Retry::Yes) if self.is_asked(key) => May::Ask,
-            Asking::Fetched(keys, Retry::No) if keys.contains(key) => {
+            Asking::Fetched(keys, Retry::No) if keys.contains_key(key) => {
                 let what = format!("the round brought no good result for `{name}`");
                 let error = Error::new(Code::NoResult, what);
-                May::Not(Box::new(error.hint("`genmake` asks for it at once, `genmake submit` with the next round")))
+                May::Not(Box::new(error.hint(ASK_AGAIN)))
             }
             _ => May::Leave,
         }
@@ -96,7 +106,20 @@ impl Run<'_> {
     fn is_asked(&self, key: &Digest) -> bool {
         match &self.options.asking {
             Asking::Now | Asking::Later => true,
-            Asking::Fetched(keys, _) => keys.contains(key),
+            Asking::Fetched(keys, _) => keys.contains_key(key),
+        }
+    }
+
+    /// A task whose result, if there was one, did not pass: if a round brought it and nothing is asked for again, that is said.
+    pub(super) fn needs_model_after(&mut self, task: TaskId, complaint: Option<Complaint>) {
+        let key = self.underway.get(&task).and_then(|underway| underway.key);
+        match (&self.options.asking, key, complaint) {
+            (Asking::Fetched(keys, Retry::No), Some(key), Some(complaint)) if keys.contains_key(&key) => {
+                let error = Error::new(Code::CheckFailed, complaint.words());
+                let error = error.in_rule(&self.shared.graph.rule(task).name).hint(ASK_AGAIN);
+                self.fail(task, Status::Failed, error);
+            }
+            _ => self.needs_model(task),
         }
     }
 
@@ -131,7 +154,7 @@ impl Run<'_> {
         self.schedule.returned(batch.form());
         for task in batch.tasks {
             let error = error.clone().in_rule(&self.shared.graph.rule(task).name);
-            self.fail(task, crate::event::Status::Failed, error);
+            self.fail(task, Status::Failed, error);
         }
     }
 
@@ -198,7 +221,9 @@ impl Run<'_> {
                     return done;
                 }
                 let tasks: Vec<TaskId> = parcel.iter().flat_map(|put_by| put_by.tasks.clone()).collect();
-                let submitted = submit(&self.shared.store, &provider, &name, &model, parcel);
+                let at = self.shared.graph.manifest.providers.get(&name).map(|declared| declared.base_url.clone());
+                let round = self.round(&name, at.unwrap_or_default(), &model, &parcel);
+                let submitted = submit(&self.shared.store, &provider, round, parcel);
                 if submitted.is_ok() {
                     done.extend(tasks);
                 }
@@ -207,25 +232,31 @@ impl Run<'_> {
         }
         done
     }
+
+    /// What is noted of requests that are about to be handed in.
+    fn round(&self, provider: &str, at: String, model: &str, parcel: &[PutBy]) -> Round {
+        let begun = SystemTime::now();
+        let requests: Vec<Posted> = parcel.iter().map(|put_by| put_by.posted.clone()).collect();
+        Round {
+            name: round_name(&requests, begun),
+            provider: provider.to_owned(),
+            at,
+            lock: self.shared.lock_name.clone(),
+            model: model.to_owned(),
+            id: None,
+            is_likely: false,
+            not: Vec::new(),
+            begun: seconds(begun),
+            price: parcel.first().and_then(|put_by| put_by.price),
+            requests,
+        }
+    }
 }
 
 /// Hands one round in.
-fn submit(store: &Store, provider: &Provider, name: &str, model: &str, parcel: Vec<PutBy>) -> Result<Event, Error> {
-    let begun = SystemTime::now();
-    let price = parcel.first().and_then(|put_by| put_by.price);
+fn submit(store: &Store, provider: &Provider, mut round: Round, parcel: Vec<PutBy>) -> Result<Event, Error> {
     let cost = parcel.iter().map(|put_by| put_by.cost).sum::<Option<f64>>();
-    let (entries, requests): (Vec<Entry>, Vec<Posted>) =
-        parcel.into_iter().map(|put_by| (put_by.entry, put_by.posted)).unzip();
-    let mut round = Round {
-        name: round_name(&requests, begun),
-        provider: name.to_owned(),
-        model: model.to_owned(),
-        id: None,
-        not: Vec::new(),
-        begun: seconds(begun),
-        price,
-        requests,
-    };
+    let entries: Vec<Entry> = parcel.into_iter().map(|put_by| put_by.entry).collect();
     store.put_round(&round)?;
     match provider.submit(&round.name, &entries) {
         Ok(id) => round.id = Some(id),
@@ -234,12 +265,12 @@ fn submit(store: &Store, provider: &Provider, name: &str, model: &str, parcel: V
             if !may_be_there(&failure) {
                 store.forget_round(&round)?;
             }
-            return Err(not_submitted(name, &failure));
+            return Err(not_submitted(&round.provider, &failure));
         }
     }
     store.put_round(&round)?;
     let (requests, tasks) = (round.requests.len(), round.tasks());
-    Ok(Event::Submitted { provider: name.to_owned(), id: round.id.unwrap_or_default(), requests, tasks, cost })
+    Ok(Event::Submitted { provider: round.provider, id: round.id.unwrap_or_default(), requests, tasks, cost })
 }
 
 /// A name that no other round has.
@@ -260,69 +291,14 @@ fn may_be_there(failure: &Failure) -> bool {
 
 fn not_submitted(provider: &str, failure: &Failure) -> Error {
     let error = Error::new(Code::Provider, format!("provider `{provider}`: nothing was submitted: {}", words(failure)));
-    match failure.kind {
+    error.hint(match (failure.kind, failure.status) {
         _ if may_be_there(failure) => {
-            error.hint("whether it came to the provider is not known: run `genmake submit` again, which asks first")
+            "whether it came to the provider is not known: run `genmake submit` again, which asks first"
         }
-        FailureKind::Refused if failure.status.is_none() => {
-            error.hint("`genmake` asks it without; OpenAI, Anthropic and Gemini have one")
-        }
-        _ => error.hint("run `genmake submit` again; `genmake` asks at once"),
-    }
-}
-
-/// How rounds are spoken of with their providers.
-pub(super) struct Means<'a> {
-    pub manifest: &'a Manifest,
-    pub root: &'a std::path::Path,
-    pub env: &'a Env,
-    pub trusted_hosts: &'a [String],
-    pub cancel: &'a Cancel,
-}
-
-impl Means<'_> {
-    /// The provider of a round.
-    pub fn provider(&self, round: &Round) -> Result<Provider, Error> {
-        let Some(declared) = self.manifest.providers.get(&round.provider) else {
-            let (count, provider) = (round.requests.len(), &round.provider);
-            let requests = if count == 1 { "1 request was".to_owned() } else { format!("{count} requests were") };
-            let what = format!("{requests} submitted to provider `{provider}`, which is not declared any more");
-            return Err(
-                Error::new(Code::BadRound, what).hint("declare it again, so that what was paid for can be fetched")
-            );
-        };
-        // A round is at a server: nothing is run.
-        let shell = Shell::new(self.root.to_path_buf(), Vec::new(), String::new());
-        Provider::new(declared, self.root, &**self.env, self.trusted_hosts, &shell, self.cancel.clone())
-    }
-}
-
-/// Finds out of rounds that a run was killed over whether their providers have them: what is noted of each is brought to that.
-///
-/// # Errors
-/// A round cannot be read, or its provider not be asked.
-pub(super) fn find(store: &Store, means: &Means<'_>) -> Result<(), Error> {
-    let rounds = store.rounds()?;
-    for round in rounds.iter().filter(|round| round.id.is_none()) {
-        let known = rounds.iter().filter(|other| other.provider == round.provider).filter_map(|other| other.id.clone());
-        let not: Vec<String> = known.chain(round.not.iter().cloned()).collect();
-        let sought = Sought {
-            name: &round.name,
-            entries: round.requests.len() as u64,
-            since: SystemTime::UNIX_EPOCH + Duration::from_secs(round.begun),
-            not: &not,
-        };
-        match means.provider(round)?.find_round(&sought).map_err(|failure| unasked(round, &failure))? {
-            Some(id) => store.put_round(&Round { id: Some(id), ..round.clone() })?,
-            None => store.forget_round(round)?,
-        }
-    }
-    Ok(())
-}
-
-/// A round that its provider could not be asked about.
-pub(super) fn unasked(round: &Round, failure: &Failure) -> Error {
-    let what =
-        format!("provider `{}` cannot be asked about what was submitted to it: {}", round.provider, words(failure));
-    Error::new(Code::Provider, what).hint("nothing is lost: run `genmake collect` again later")
+        (FailureKind::Refused, None) => "`genmake` asks it without; OpenAI, Anthropic and Gemini have one",
+        (FailureKind::Refused, Some(404)) => "does it have a batch API? `genmake` asks it without",
+        (FailureKind::Key, _) | (FailureKind::Refused, Some(401 | 403)) => "check the key",
+        (FailureKind::Refused, _) => "the account cannot be charged, or has no quota left; see the provider's console",
+        _ => "run `genmake submit` again; `genmake` asks at once",
+    })
 }

@@ -285,5 +285,6 @@ pub(super) fn is_of_the_recipe(code: Code) -> bool {
             | Code::StartFailed
             | Code::Key
             | Code::TooLong
+            | Code::NoResult
     )
 }

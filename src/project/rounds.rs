@@ -1,31 +1,38 @@
 //! What was handed in to batch APIs: looked for, and fetched.
 
 use super::Project;
-use crate::engine::{self, Fetched, Options, Patience};
+use crate::engine::{Fetched, Options, Patience, Rounds};
 use crate::error::Error;
 use crate::event::Event;
+use crate::lock;
 
 impl Project {
-    /// Finds out of rounds that a run was killed over whether their providers have them, so that none is handed in twice. For a
-    /// project that was opened for a run.
+    /// Finds out of rounds that a run was killed over whether their providers have them, so that none is handed in twice, and says
+    /// which are under way. For a project that was opened for a run.
     ///
     /// # Errors
-    /// A round cannot be read, or its provider not be asked.
-    pub fn find_rounds(&self, options: &Options) -> Result<(), Error> {
-        engine::find_rounds(&self.root, &self.graph.manifest, &self.store, options)
+    /// They cannot be read. What goes wrong with one is told.
+    pub fn find_rounds(&self, options: &Options, events: &mut dyn FnMut(Event)) -> Result<(), Error> {
+        self.rounds(options, |rounds| rounds.find(events))
     }
 
     /// Fetches what rounds brought that were handed in to batch APIs, into the store: a run after that puts it in its place. For a
     /// project that was opened for a run.
     ///
     /// # Errors
-    /// A round cannot be read, its provider not be asked, or a result not be stored; all that was stored before that is.
+    /// They cannot be read, or there is no network. What goes wrong with one is told.
     pub fn fetch(
         &self,
         options: &Options,
         patience: Patience,
         events: &mut dyn FnMut(Event),
     ) -> Result<Fetched, Error> {
-        engine::fetch(&self.root, &self.graph.manifest, &self.store, options, patience, events)
+        self.rounds(options, |rounds| rounds.fetch(patience, events))
+    }
+
+    fn rounds<T>(&self, options: &Options, with: impl FnOnce(&Rounds<'_>) -> T) -> T {
+        let lock = lock::file_name(&self.name);
+        let (manifest, store) = (&self.graph.manifest, &*self.store);
+        with(&Rounds { root: &self.root, lock: &lock, manifest, store, options })
     }
 }

@@ -87,6 +87,11 @@ impl Provider {
         Err(none())
     }
 
+    /// Nothing is found.
+    pub fn finds_surely(&self) -> bool {
+        false
+    }
+
     /// Never called, as [`Provider::send`].
     ///
     /// # Errors

@@ -30,6 +30,8 @@ pub enum Standing {
     Working(Option<u64>),
     /// What there will be is there to fetch.
     Ended,
+    /// The provider knows nothing of it: what it says.
+    Unknown(String),
     /// There is nothing of it, and will be nothing: why.
     Gone(String),
 }

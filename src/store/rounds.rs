@@ -85,7 +85,10 @@ mod tests {
         Round {
             name: name.into(),
             provider: "p".into(),
+            at: "http://x".into(),
+            lock: "Genfile.lock".into(),
             model: "m".into(),
+            is_likely: false,
             id: None,
             not: vec![],
             begun,

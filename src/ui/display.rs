@@ -156,6 +156,11 @@ impl Display {
                 let done = done.map(|done| format!(", {done} done")).unwrap_or_default();
                 self.line("pending", &format!("{provider}: {}, as {id}{done}", count(*requests, "request")));
             }
+            Event::Seeking { provider, wait } => {
+                let what = format!("whether {provider} has what was submitted is not known yet: for {} at most", time(*wait));
+                self.line("wait", &what);
+            }
+            Event::Unreached { error } => self.line("warning", &error.message),
             Event::Fetched { provider, id, results, missing } => {
                 let missing = if *missing > 0 { format!(", {missing} missing") } else { String::new() };
                 self.line("fetch", &format!("{provider}: {} of {id}{missing}", count(*results, "result")));

@@ -965,6 +965,9 @@ fn bad_round() -> String {
 
               x 1 request was submitted to provider `local`, which is not declared any more
               help: declare it again, so that what was paid for can be fetched
+                    `genmake collect --cancel` gives it up
+                 skip  docs/order.md
+            failed: 1 skipped in [TIME]
         "#]],
     )
 }

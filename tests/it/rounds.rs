@@ -227,8 +227,18 @@ fn a_result_that_fails_its_check_is_not_written() {
     let server = Server::start();
     let p = shop("openai", &server, "", "check: [{run: \"! grep -q e3 {{output}}\"}], batch: false");
     p.run(["submit"]).exits(0);
-    p.run(["collect"]).stderr_has("genmake::no_result").exits(2);
+    p.run(["collect"]).stderr_has("genmake::check_failed").stderr_has("ended with exit status: 1").exits(2);
     assert_eq!(pages(&p), ["e1", "e2", "e4", "e5"]);
+    // The rule says what stands for it.
+    let p = shop(
+        "openai",
+        &server,
+        "",
+        "check: [{run: \"! grep -q e3 {{output}}\"}], batch: false, on_error: {default: none}",
+    );
+    p.run(["submit"]).exits(0);
+    p.run(["collect"]).exits(0);
+    assert_eq!(p.read("docs/e3.md"), "none");
 }
 
 #[test]
@@ -248,6 +258,9 @@ fn results_are_kept_under_their_keys_whatever_became_of_the_genfile() {
 }
 
 // ---- runs that are killed ----
+
+/// A provider that takes nothing in any more that is some seconds old.
+const SOON: &str = "timeout: 1s";
 
 /// Runs genmake, and kills it while it waits for the answer to its call number `at`, which the server has done.
 #[track_caller]
@@ -282,7 +295,7 @@ fn a_submit_that_is_killed_after_any_call_is_paid_for_once() {
         for at in 1..=calls {
             for next in ["submit", "collect"] {
                 let server = Server::start();
-                let p = shop(api, &server, "", "");
+                let p = shop(api, &server, SOON, "");
                 killed_at(&server, &p, &["submit"], at);
                 // Nobody asks for it meanwhile.
                 p.run([]).stderr_has("genmake::submitted").exits(2);
@@ -334,7 +347,7 @@ fn a_command_that_is_killed_between_any_two_steps_is_paid_for_once() {
     {
         let stage = || {
             let server = Server::start();
-            let p = shop(api, &server, "", "");
+            let p = shop(api, &server, SOON, "");
             [before].iter().filter(|before| !before.is_empty()).for_each(|before| p.run([*before]).exits(0));
             (server, p)
         };
@@ -363,7 +376,7 @@ fn a_command_that_is_killed_between_any_two_steps_is_paid_for_once() {
 #[test]
 fn a_round_that_only_looks_like_ours_is_not_taken_for_it() {
     let server = Server::start();
-    let p = shop("anthropic", &server, "", "");
+    let p = shop("anthropic", &server, SOON, "");
     // Killed before the provider has it: one of somebody else has as many requests.
     server.has_stranger("msgbatch_theirs", 3);
     killed_at(&server, &p, &["submit"], 1);
@@ -384,7 +397,150 @@ fn a_round_that_the_provider_surely_did_not_take_is_forgotten() {
     is_built(&p, 5, &[]);
 }
 
+#[test]
+fn a_round_that_the_provider_takes_in_after_a_kill_is_found() {
+    for api in APIS {
+        let server = Server::start();
+        let p = shop(api, &server, "timeout: 15s", "");
+        let gate = Gate::new();
+        // The call that hands it in.
+        let at = if api.starts_with("openai") { 2 } else { 1 };
+        server.put_off_call(at, &gate);
+        let child = p.spawn(["submit"]);
+        assert!(server.wait_for_call(at));
+        send(Signal::KILL, &child);
+        drop(p.finish(child));
+        let mut next = p.spawn(["submit"]);
+        p.wait_for_line(&mut next, "is not known yet");
+        gate.open();
+        p.finish(next).exits(0);
+        p.run(["collect"]).exits(0);
+        is_built(&p, 5, &[]);
+        assert_eq!((server.handed_in().len(), at_once(&server)), (1, 0), "{api}");
+    }
+}
+
 // ---- and otherwise ----
+
+#[test]
+fn what_may_be_anothers_is_not_cancelled() {
+    let server = Server::start();
+    let p = shop("anthropic", &server, SOON, "");
+    server.has_stranger("msgbatch_theirs", 3).rounds_take(1000);
+    killed_at(&server, &p, &["submit"], 1);
+    p.run(["collect", "--cancel"]).stderr_has("has not all come back").exits(2);
+    assert_eq!(server.cancelled(), [""; 0]);
+    server.rounds_take(0);
+    p.run(["collect"]).exits(0);
+    is_built(&p, 5, &[]);
+}
+
+#[test]
+fn nothing_is_forgotten_because_another_server_knows_nothing_of_it() {
+    for api in APIS {
+        let (server, other) = (Server::start(), Server::start());
+        let p = shop(api, &server, "", "");
+        p.run(["submit"]).exits(0);
+        let genfile = p.read("Genfile");
+        p.edit("Genfile", &genfile.replace(&server.base_url(), &other.base_url()));
+        p.run(["collect"]).stderr_has("genmake::bad_round").stderr_has("put the address back").exits(2);
+        p.edit("Genfile", &genfile);
+        p.run(["collect"]).exits(0);
+        is_built(&p, 5, &[]);
+        assert_eq!((server.handed_in().len(), at_once(&server)), (1, 0), "{api}");
+    }
+}
+
+#[test]
+fn what_nobody_can_be_asked_about_is_given_up_if_that_is_said() {
+    let server = Server::start();
+    let p = shop("openai", &server, "", "");
+    p.run(["submit"]).exits(0);
+    p.edit("Genfile", &p.read("Genfile").replace("provider: p\n", "provider: q\n").replace("  p: {", "  q: {"));
+    p.run(["collect", "--cancel"]).stderr_has("nothing came of `batch_1`").exits(2);
+    p.run([]).exits(0);
+    is_built(&p, 5, &[]);
+}
+
+#[test]
+fn a_provider_in_trouble_holds_up_no_other() {
+    let server = Server::start();
+    let p = shop("openai", &server, "key_env: K", "batch: false").env("K", "key");
+    let more = format!("  q: {{api: anthropic, model: n, base_url: \"{}\"}}\nrules:\n", server.base_url());
+    let genfile = p.read("Genfile").replace("rules:\n", &more)
+        + "  more: {prompt: prompts/more.prompt, output: more.md, provider: q, model: n}\n";
+    let p = p.file("prompts/more.prompt", "Write about e9: more\n");
+    p.edit("Genfile", &genfile);
+    p.run(["submit"]).exits(0);
+    let p = p.env("K", "");
+    p.run(["collect"]).stderr_has("genmake::key").exits(2);
+    assert!(p.exists("more.md") && pages(&p).is_empty());
+    p.env("K", "key").run(["collect"]).exits(0);
+    assert_eq!(server.handed_in().len(), 2);
+}
+
+#[test]
+fn genfiles_of_one_folder_have_rounds_of_their_own() {
+    let server = Server::start();
+    let p = shop("openai", &server, "", "");
+    let other = p
+        .read("Genfile")
+        .replace("provider: p\n", "provider: q\n")
+        .replace("  p: {", "  q: {")
+        .replace("docs/", "other/");
+    p.edit("Other", &other);
+    p.run(["submit"]).exits(0);
+    p.run(["-f", "Other", "submit"]).exits(0);
+    p.run(["collect"]).exits(0);
+    is_built(&p, 5, &[]);
+    p.run(["-f", "Other", "collect"]).exits(0);
+    assert!(p.exists("other/e5.md"));
+    assert_eq!((server.handed_in().len(), at_once(&server)), (2, 0));
+}
+
+#[test]
+fn whoever_waits_for_a_round_holds_up_nobody() {
+    let server = Server::start();
+    let p = shop("openai", &server, "", "");
+    server.rounds_take(1000);
+    p.run(["submit"]).exits(0);
+    let mut child = p.spawn(["collect", "--wait=1h"]);
+    p.wait_for_line(&mut child, "pending");
+    p.run(["docs/index.md"]).exits(0);
+    send(Signal::INT, &child);
+    assert_eq!(p.finish(child).status.signal(), Some(2));
+}
+
+#[test]
+fn of_several_results_for_a_request_the_good_one_counts() {
+    let server = Server::start();
+    let p = shop("anthropic", &server, "", "");
+    server.repeats_results();
+    p.run(["submit"]).exits(0);
+    p.run(["collect", "--report", "report.json"]).exits(0);
+    is_built(&p, 5, &[]);
+    // What each task took adds up to the whole.
+    let report = report(&p);
+    let tasks = report["tasks"].as_array().expect("a list");
+    for name in ["input_tokens", "output_tokens"] {
+        let sum: u64 = tasks.iter().filter_map(|task| task[name].as_u64()).sum();
+        assert!(sum > 0 && report["llm"][name] == sum, "{name}: {report:#}");
+    }
+}
+
+#[test]
+fn waiting_ends_where_nothing_is_under_way() {
+    let server = Server::start();
+    let p = shop("openai", &server, "prices: {input: 3, output: 15}", "");
+    let genfile = p.read("Genfile")
+        + "  bad: {run: \"false\", output: bad, on_error: skip}\n  after: {inputs: [bad], run: \"cp bad after\", output: after}\n";
+    p.edit("Genfile", &genfile);
+    p.run(["submit", "--wait=1ms", "--report", "report.json"]).exits(0);
+    is_built(&p, 5, &[]);
+    // All rounds are in the report.
+    assert_eq!(report(&p)["llm"]["requests"], 3);
+    assert!(report(&p)["llm"]["cost_usd"].as_f64().expect("a cost") > 0.0);
+}
 
 #[test]
 fn results_that_are_not_there_any_more_are_asked_for_anew() {
@@ -454,6 +610,7 @@ fn the_budget_holds_for_a_round_as_a_whole_at_its_own_price() {
     assert!(all.contains("for 5 results"), "{all}");
     let some = submitted("0.2");
     assert!(some.contains("genmake::budget") && !some.contains("for 5 results"), "{some}");
+    assert!(some.contains("the budget of 0.2000 USD"), "{some}");
     assert_eq!(at_once(&server), 0);
 }
 
@@ -461,6 +618,9 @@ fn the_budget_holds_for_a_round_as_a_whole_at_its_own_price() {
 fn frozen_and_dry_runs_hand_nothing_in() {
     let server = Server::start();
     let p = shop("openai", &server, "", "");
+    for args in [["submit", "-B"], ["collect", "-B"], ["submit", "-Wspec.yaml"]] {
+        p.run(args).stderr_has("does not go with").exits(2);
+    }
     p.run(["submit", "--frozen"]).stderr_has("asks nobody").exits(2);
     p.run(["submit", "-n"]).stdout_has("generate  docs/e1.md").exits(0);
     // At the price of a round.

@@ -60,13 +60,18 @@ impl Rounds for Batches {
         Ok(None)
     }
 
+    /// By when it was made and how many requests it has: another's may look the same.
+    fn is_sure(&self) -> bool {
+        false
+    }
+
     fn standing(&self, id: &str, calls: &Calls<'_>) -> Result<Standing, Failure> {
         Ok(standing(&calls.get_json(&format!("{PATH}/{id}"))?))
     }
 
     fn fetch(&self, id: &str, calls: &Calls<'_>) -> Result<Vec<Fetched>, Failure> {
         // Not by `results_url`, which could lead elsewhere.
-        let results = lines(&calls.get(&format!("{PATH}/{id}/results"))?)?;
+        let results = lines(&calls.get(&format!("{PATH}/{id}/results"))?);
         Ok(results.iter().filter_map(fetched).collect())
     }
 

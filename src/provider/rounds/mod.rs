@@ -40,6 +40,11 @@ pub(super) trait Rounds: Send + Sync {
     /// The provider cannot be asked.
     fn find(&self, sought: &Sought<'_>, calls: &Calls<'_>) -> Result<Option<String>, Failure>;
 
+    /// Whether what is found surely is what was sought.
+    fn is_sure(&self) -> bool {
+        true
+    }
+
     /// How far a round is.
     ///
     /// # Errors
@@ -141,15 +146,9 @@ fn json_of(reply: &Reply) -> Result<Value, Failure> {
     serde_json::from_slice(&reply.body).map_err(|_| Failure::new(FailureKind::Server, wire::garbled(reply)))
 }
 
-/// The values of a body that has one in each line.
-fn lines(reply: &Reply) -> Result<Vec<Value>, Failure> {
-    let lines = reply.body.split(|byte| *byte == b'\n').filter(|line| !line.trim_ascii().is_empty());
-    let value = |line: &[u8]| {
-        let start = || String::from_utf8_lossy(line).chars().take(60).collect::<String>();
-        serde_json::from_slice(line)
-            .map_err(|_| Failure::new(FailureKind::Server, format!("a line of the results is no JSON: {:?}", start())))
-    };
-    lines.map(value).collect()
+/// The values of a body that has one in each line. What is no value is left out: what it was of is missing then, and the rest is not.
+fn lines(reply: &Reply) -> Vec<Value> {
+    reply.body.split(|byte| *byte == b'\n').filter_map(|line| serde_json::from_slice(line).ok()).collect()
 }
 
 fn said<'v>(value: &'v Value, name: &str) -> Option<&'v str> {
@@ -174,10 +173,10 @@ fn reply(status: u16, body: &Value) -> Reply {
     Reply { status, headers: ureq::http::HeaderMap::new(), body: body.to_string().into_bytes() }
 }
 
-/// A provider that has forgotten a round.
-fn gone_if_unknown(failure: Failure) -> Result<Standing, Failure> {
+/// A provider that knows nothing of a round: it may be the wrong one that is asked, or with another's key.
+fn unknown(failure: Failure) -> Result<Standing, Failure> {
     match failure.status {
-        Some(404 | 410) => Ok(Standing::Gone(failure.message)),
+        Some(404 | 410) => Ok(Standing::Unknown(failure.message)),
         _ => Err(failure),
     }
 }
@@ -231,13 +230,18 @@ impl Provider {
         self.clean(rounds.find(sought, &calls))
     }
 
+    /// Whether a round that is found surely is the one that was sought.
+    pub fn finds_surely(&self) -> bool {
+        self.rounds().is_ok_and(|(rounds, _)| rounds.is_sure())
+    }
+
     /// How far a round is.
     ///
     /// # Errors
     /// The provider cannot be asked.
     pub fn standing(&self, id: &str) -> Result<Standing, Failure> {
         let (rounds, calls) = self.rounds()?;
-        self.clean(rounds.standing(id, &calls).or_else(gone_if_unknown))
+        self.clean(rounds.standing(id, &calls).or_else(unknown))
     }
 
     /// Fetches what a round brought that has ended.
@@ -250,7 +254,9 @@ impl Provider {
         let returned = |Fetched { id, sent, reply }: Fetched| {
             let answer = reply.and_then(|reply| calls.remote.wire.answer(&sent, &reply));
             let answer = answer.map(|answer| calls.remote.without_key(answer));
-            Returned { id, outcome: self.clean(answer) }
+            // A good status says nothing where it stands among others' results.
+            let said = |failure: Failure| Failure { status: failure.status.filter(|status| *status != 200), ..failure };
+            Returned { id, outcome: self.clean(answer).map_err(said) }
         };
         Ok(fetched.into_iter().map(returned).collect())
     }
@@ -329,9 +335,9 @@ mod tests {
 
     #[test]
     fn what_a_provider_has_forgotten_is_gone() {
-        let of = |status| gone_if_unknown(Failure { status: Some(status), ..Failure::new(wire::kind(status), "no") });
+        let of = |status| unknown(Failure { status: Some(status), ..Failure::new(wire::kind(status), "no") });
         for status in [404, 410] {
-            assert_eq!(of(status), Ok(Standing::Gone("no".into())), "{status}");
+            assert_eq!(of(status), Ok(Standing::Unknown("no".into())), "{status}");
         }
         assert!([401, 429, 500].iter().all(|status| of(*status).is_err()));
     }
@@ -339,9 +345,10 @@ mod tests {
     #[test]
     fn results_are_a_value_in_each_line() {
         let of = |text: &str| lines(&Reply { body: text.into(), ..reply(200, &Value::Null) });
-        assert_eq!(of("{\"a\": 1}\n\r\n {\"a\": 2}").unwrap(), [json!({"a": 1}), json!({"a": 2})]);
-        assert!(of("{\"a\": 1}\n<html>").unwrap_err().message.contains("<html>"));
-        assert_eq!(of("").unwrap(), [Value::Null; 0]);
+        assert_eq!(of("{\"a\": 1}\n\r\n {\"a\": 2}"), [json!({"a": 1}), json!({"a": 2})]);
+        // A line that is none is missing, and no other.
+        assert_eq!(of("{\"a\": 1}\n<html>\n{\"a\": 2}"), [json!({"a": 1}), json!({"a": 2})]);
+        assert_eq!(of(""), [Value::Null; 0]);
     }
 
     #[test]

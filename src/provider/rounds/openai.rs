@@ -72,7 +72,7 @@ impl Rounds for Batches {
         let mut results = Vec::new();
         for file in files(&batch) {
             let content = calls.get(&format!("/files/{file}/content"))?;
-            results.extend(lines(&content)?.iter().filter_map(fetched));
+            results.extend(lines(&content).iter().filter_map(fetched));
         }
         Ok(results)
     }

@@ -33,6 +33,12 @@ pub struct Rounds {
     pub calls: usize,
     /// The call whose answer is held, once it has been done, and what holds it.
     pub held: Option<(usize, Gate)>,
+    /// The call that is held before it is done, and what holds it.
+    pub put_off: Option<(usize, Gate)>,
+    /// The rounds that were to be cancelled, whosever they are.
+    pub cancelled: Vec<String>,
+    /// Whether results hold an error for each request, too.
+    pub repeats: bool,
     /// Whether what rounds brought is not there any more.
     pub has_no_results: bool,
     /// Rounds that somebody else handed in: their ids, and how many requests they have.
@@ -67,6 +73,23 @@ impl Server {
         let mut state = self.shared.lock();
         let before = state.rounds.calls;
         state.rounds.held = call.map(|call| (before + call, gate.clone()));
+        self
+    }
+
+    /// Does a call, from 1, only once this gate is open, whether somebody still waits for its answer or not.
+    pub fn put_off_call(&self, call: usize, gate: &Gate) -> &Self {
+        self.shared.lock().rounds.put_off = Some((call, gate.clone()));
+        self
+    }
+
+    /// The rounds that somebody asked to cancel.
+    pub fn cancelled(&self) -> Vec<String> {
+        self.shared.lock().rounds.cancelled.clone()
+    }
+
+    /// From now on results end with an error for each request beside what it brought.
+    pub fn repeats_results(&self) -> &Self {
+        self.shared.lock().rounds.repeats = true;
         self
     }
 
@@ -105,6 +128,21 @@ pub fn is_call(path: &str) -> bool {
 
 impl Connection {
     pub fn call(&self, request: &HttpRequest) -> io::Result<Then> {
+        let put_off = {
+            let mut state = self.shared.lock();
+            let is_it = state.rounds.put_off.as_ref().is_some_and(|(call, _)| *call == state.rounds.calls + 1);
+            let gate = if is_it { state.rounds.put_off.take().map(|(_, gate)| gate) } else { None };
+            state.rounds.calls += usize::from(gate.is_some());
+            gate
+        };
+        if let Some(gate) = put_off {
+            self.shared.arrived.notify_all();
+            if !self.shared.hold(&gate) {
+                return Ok(Then::Close);
+            }
+            let response = self.called(request);
+            return self.send(&response);
+        }
         let response = self.called(request);
         let held = {
             let mut state = self.shared.lock();
@@ -159,7 +197,10 @@ impl Connection {
 
     fn about(&self, id: &str, rest: &[&str]) -> Response {
         let mut state = self.shared.lock();
-        let takes = state.rounds.takes;
+        let (takes, repeats) = (state.rounds.takes, state.rounds.repeats);
+        if rest == ["cancel"] {
+            state.rounds.cancelled.push(id.to_owned());
+        }
         let is_strange = state.rounds.strangers.iter().any(|(stranger, _)| stranger == id);
         let Some(round) = state.rounds.all.iter_mut().find(|round| round.id == id) else {
             return match rest {
@@ -173,7 +214,13 @@ impl Connection {
                 round.asked += 1;
                 Response::json(200, &round.says(takes))
             }
-            ["results"] => Response::new(200, "application/x-jsonl", &text(&round.results.concat())),
+            ["results"] => {
+                let error = json!({"type": "errored", "error": {"type": "error", "error": {"type": "api_error", "message": "again"}}});
+                let again = |name: &String| json!({"custom_id": name, "result": error});
+                let again = if repeats { round.requests.iter().map(again).collect() } else { Vec::new() };
+                let lines = [round.results.concat(), again].concat();
+                Response::new(200, "application/x-jsonl", &(text(&lines) + "no JSON\n"))
+            }
             ["cancel"] => {
                 round.is_cancelled = true;
                 Response::json(200, &round.says(takes))
