@@ -84,29 +84,20 @@ impl Run<'_> {
             Ok(submitted) => submitted,
             Err(error) => return May::Not(Box::new(error)),
         };
-        match &self.options.asking {
-            _ if submitted.contains(key) => match self.options.asking {
-                Asking::Now => {
-                    let what = format!("the result for `{name}` was asked for by `genmake submit`, and is on its way");
-                    let error = Error::new(Code::Submitted, what);
-                    May::Not(Box::new(error.hint("`genmake collect` fetches it; with `--cancel` it is given up")))
-                }
-                _ => May::Leave,
-            },
-            Asking::Now | Asking::Later | Asking::Fetched(_, Retry::Yes) if self.is_asked(key) => May::Ask,
-            Asking::Fetched(keys, Retry::No) if keys.contains_key(key) => {
-                let what = format!("the round brought no good result for `{name}`");
-                let error = Error::new(Code::NoResult, what);
+        match (&self.options.asking, submitted.contains(key)) {
+            (Asking::Now, true) => {
+                let what = format!("the result for `{name}` was asked for by `genmake submit`, and is on its way");
+                let error = Error::new(Code::Submitted, what);
+                May::Not(Box::new(error.hint("`genmake collect` fetches it; with `--cancel` it is given up")))
+            }
+            (_, true) => May::Leave,
+            (Asking::Now | Asking::Later, false) => May::Ask,
+            (Asking::Fetched(keys, _), false) if !keys.contains_key(key) => May::Leave,
+            (Asking::Fetched(_, Retry::Yes), false) => May::Ask,
+            (Asking::Fetched(_, Retry::No), false) => {
+                let error = Error::new(Code::NoResult, format!("the round brought no good result for `{name}`"));
                 May::Not(Box::new(error.hint(ASK_AGAIN)))
             }
-            _ => May::Leave,
-        }
-    }
-
-    fn is_asked(&self, key: &Digest) -> bool {
-        match &self.options.asking {
-            Asking::Now | Asking::Later => true,
-            Asking::Fetched(keys, _) => keys.contains_key(key),
         }
     }
 

@@ -203,6 +203,7 @@ const LONGEST_SAID: f64 = 30.0 * 86_400.0;
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
+    use crate::prompt::{Message, Role};
     use ureq::http::{HeaderMap, HeaderName, HeaderValue};
 
     /// A whole reply.
@@ -212,6 +213,22 @@ pub(super) mod tests {
             map.insert(HeaderName::from_static(name), HeaderValue::from_static(value));
         }
         Reply { status, headers: map, body: body.into() }
+    }
+
+    /// A request: a system part, one of the user, and a limit.
+    pub fn request(model: &str) -> Request {
+        let message = |role, text: &str| Message { role, text: text.into() };
+        Request {
+            model: model.into(),
+            params: serde_json::Map::new(),
+            max_output_tokens: Some(9),
+            most_output: None,
+            keeps_prefix: None,
+            pays_to_keep: false,
+            messages: vec![message(Role::System, "s"), message(Role::User, "u")],
+            schema: None,
+            paths: vec![],
+        }
     }
 
     /// A server that refuses these parts.

@@ -358,22 +358,11 @@ pub(super) fn failure(reply: &Reply, error: Option<&Value>, request_id: Option<S
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::provider::wire::tests::{refused, reply};
+    use crate::provider::wire::tests::{self, refused, reply};
     use std::time::Duration;
 
     fn request() -> Request {
-        let message = |role, text: &str| Message { role, text: text.into() };
-        Request {
-            model: "m".into(),
-            params: Map::new(),
-            max_output_tokens: Some(9),
-            most_output: Some(64_000),
-            keeps_prefix: None,
-            pays_to_keep: false,
-            messages: vec![message(Role::System, "s"), message(Role::User, "u")],
-            schema: None,
-            paths: vec![],
-        }
+        Request { most_output: Some(64_000), ..tests::request("m") }
     }
 
     fn closed() -> Value {

@@ -437,21 +437,11 @@ impl<'a> Details<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::provider::wire::tests::{refused, reply};
+    use crate::provider::wire::tests::{self, refused, reply};
 
     fn request() -> Request {
-        let message = |role, text: &str| Message { role, text: text.into() };
-        Request {
-            model: "gemini-3.8-flash".into(),
-            params: Map::new(),
-            max_output_tokens: Some(9),
-            most_output: Some(65_536),
-            keeps_prefix: Some(crate::llm::Keep::Short),
-            pays_to_keep: false,
-            messages: vec![message(Role::System, "s"), message(Role::User, "u")],
-            schema: None,
-            paths: vec![],
-        }
+        let keeps_prefix = Some(crate::llm::Keep::Short);
+        Request { most_output: Some(65_536), keeps_prefix, ..tests::request("gemini-3.8-flash") }
     }
 
     fn with(params: Value) -> Request {

@@ -329,7 +329,7 @@ pub(super) fn words(error: &Value) -> Option<String> {
 mod tests {
     use super::*;
     use crate::prompt::Message;
-    use crate::provider::wire::tests::{refused, reply};
+    use crate::provider::wire::tests::{self, refused, reply};
     use std::time::Duration;
 
     fn fails(status: u16, body: &str, headers: &[(&'static str, &'static str)]) -> Failure {
@@ -458,18 +458,7 @@ mod tests {
     }
 
     fn plain() -> Request {
-        let message = |role, text: &str| Message { role, text: text.into() };
-        Request {
-            model: "m".into(),
-            params: serde_json::Map::new(),
-            max_output_tokens: None,
-            most_output: None,
-            keeps_prefix: None,
-            pays_to_keep: false,
-            messages: vec![message(Role::System, "s"), message(Role::User, "u")],
-            schema: None,
-            paths: vec![],
-        }
+        Request { max_output_tokens: None, ..tests::request("m") }
     }
 
     #[test]

@@ -216,21 +216,14 @@ mod tests {
     use super::*;
     use crate::prompt::Message;
     use crate::provider::FailureKind;
-    use crate::provider::wire::tests::{refused, reply};
+    use crate::provider::wire::tests::{self, refused, reply};
 
     fn request() -> Request {
-        let message = |role, text: &str| Message { role, text: text.into() };
-        Request {
-            model: "m".into(),
-            params: json!({"temperature": 0, "seed": 1, "reasoning_effort": "low"}).as_object().unwrap().clone(),
-            max_output_tokens: Some(9),
-            most_output: None,
-            keeps_prefix: None,
-            pays_to_keep: false,
-            messages: vec![message(Role::System, "s"), message(Role::User, "u"), message(Role::Model, "a")],
-            schema: Some(json!({"type": "object", "additionalProperties": false})),
-            paths: vec![],
-        }
+        let mut request = tests::request("m");
+        request.params = json!({"temperature": 0, "seed": 1, "reasoning_effort": "low"}).as_object().unwrap().clone();
+        request.messages.push(Message { role: Role::Model, text: "a".into() });
+        request.schema = Some(json!({"type": "object", "additionalProperties": false}));
+        request
     }
 
     fn body(request: &Request, parts: &[&str]) -> Value {
