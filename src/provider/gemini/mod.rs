@@ -5,20 +5,21 @@
 //! that is blocked has no candidate; a bad key is a status 400. How long to wait is in the body of a 429, and where a quota for the
 //! day is used up a short time stands there all the same. A schema with too many bounds is refused in words that name nothing.
 
+mod contents;
+mod errors;
 mod looser;
 mod parts;
 
-use std::time::Duration;
-
 use serde_json::{Map, Value, json};
 
+use super::Failure;
 use super::http::Reply;
-use super::keep::{Keeper, Made};
+use super::keep::Keeper;
 use super::limits::Counts;
 use super::wire::{self, Pieces, Refusal, Refused, Wire};
-use super::{Failure, FailureKind};
 use crate::llm::{Answer, Request, Stop, Usage};
 use crate::prompt::{Message, Role};
+use errors::{error, failure};
 use parts::Parts;
 
 /// Our sampling parameters, and the API's names for them. Of several that a message may mean the first is given up.
@@ -42,16 +43,6 @@ const BUDGETS: &[(&str, u64)] = &[
     ("xhigh", 24_576),
     ("max", 24_576),
 ];
-
-/// What is said with status 429 when no wait helps.
-const OUT_OF_MONEY: &[&str] =
-    &["prepayment credits are depleted", "spending cap", "limit: 0,", "limit: 0\n", "have a free quota tier"];
-
-/// Where prefixes are kept.
-const CACHES: &str = "cachedContents";
-
-/// For how long, if the run does not take them away itself. What is kept is paid for by the time.
-const KEPT_FOR: &str = "600s";
 
 /// What is said of a request whose schema has too many bounds, and of others.
 const BARE: &str = "request contains an invalid argument";
@@ -175,58 +166,6 @@ impl Wire for Gemini {
     }
 }
 
-impl Keeper for Gemini {
-    fn make(&self, request: &Request, refused: &Refused) -> Option<(String, Value)> {
-        let (system, _) = said(request, refused);
-        // Only what is Google's own can be kept.
-        let is_own = !request.model.contains('/') || request.model.starts_with("models/");
-        if system.is_empty() || !is_own || refused.has(CACHES) {
-            return None;
-        }
-        let model = format!("models/{}", request.model.trim_start_matches("models/"));
-        let body =
-            json!({"model": model, "systemInstruction": {"parts": system}, "ttl": KEPT_FOR, "displayName": "genmake"});
-        Some((format!("/{CACHES}"), body))
-    }
-
-    fn made(&self, reply: &Reply) -> Made {
-        let body: Option<Value> = serde_json::from_slice(&reply.body).ok();
-        let at = |pointer: &str| body.as_ref().and_then(|body| body.pointer(pointer));
-        let is_name = |name: &&str| {
-            let id = name.strip_prefix(CACHES).and_then(|name| name.strip_prefix('/')).unwrap_or_default();
-            !id.is_empty() && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'))
-        };
-        if let (200..300, Some(name)) = (reply.status, at("/name").and_then(Value::as_str).filter(is_name)) {
-            let tokens = wire::tokens(at("/usageMetadata/totalTokenCount")).unwrap_or(0);
-            return Made::Kept(name.to_owned(), tokens);
-        }
-        // What is said of a key, a limit or one prefix is no word on the next run's.
-        match reply.status {
-            404 | 405 | 501 => Made::Refused(Refusal::Part(CACHES.to_owned())),
-            _ => Made::Not,
-        }
-    }
-
-    fn read(&self, body: &mut Value, name: &str) {
-        if let Value::Object(body) = body {
-            body.shift_remove("systemInstruction");
-            body.insert("cachedContent".to_owned(), name.into());
-        }
-    }
-
-    fn is_gone(&self, reply: &Reply) -> bool {
-        let says_so = || {
-            let said = String::from_utf8_lossy(&reply.body).to_ascii_lowercase();
-            said.contains("cachedcontent") || said.contains("cached content")
-        };
-        matches!(reply.status, 403 | 404) || (reply.status == 400 && says_so())
-    }
-
-    fn place(&self, name: &str) -> String {
-        format!("/{name}")
-    }
-}
-
 /// How many tokens an answer may have, where a message says that those asked for are too many (`… maxOutputTokens value of 100000
 /// but the supported range is from 1 (inclusive) to 65537 (exclusive).`).
 fn most_output(asked: u64, message: &str) -> Option<u64> {
@@ -322,15 +261,6 @@ fn thinking(model: &str, effort: &str, refused: &Refused) -> Option<Value> {
     }
 }
 
-/// The error of a body, or of the first piece that is one.
-fn error(body: Option<&Value>) -> Option<&Value> {
-    let of = |body: &'_ Value| body.get("error").is_some_and(|error| !error.is_null());
-    match body? {
-        Value::Array(pieces) => pieces.iter().find(|piece| of(piece))?.get("error"),
-        body => Some(body).filter(|body| of(body))?.get("error"),
-    }
-}
-
 /// A gateway's name for a request. The API's own is in its answers, and errors have none.
 pub(super) fn request_id(reply: &Reply) -> Option<String> {
     reply.header("x-request-id").map(str::to_owned)
@@ -371,67 +301,6 @@ pub(super) fn usage(said: &Value) -> Usage {
     let reasoning = count("thoughtsTokenCount");
     let output = count("candidatesTokenCount") + reasoning;
     Usage { input, cached, output, reasoning, ..Usage::default() }
-}
-
-/// What is wrong, from the status, the provider's words and what it says in detail.
-pub(super) fn failure(reply: &Reply, error: Option<&Value>, request_id: Option<String>) -> Failure {
-    let text = |name: &str| error.and_then(|error| error.get(name)).and_then(Value::as_str);
-    // Where the status is a good one, the error names the true one.
-    let named = error.and_then(|error| error.get("code")).and_then(Value::as_u64).and_then(|code| code.try_into().ok());
-    let status = match reply.status {
-        200..300 => named.filter(|code| (400..600).contains(code)).unwrap_or(reply.status),
-        status => status,
-    };
-    let message = text("message").or_else(|| error.and_then(Value::as_str));
-    let message = message.map_or_else(|| wire::unsaid(reply), str::to_owned);
-    let lower = message.to_ascii_lowercase();
-    let details = Details::of(error);
-    let has_bad_key =
-        details.reason.is_some_and(|reason| reason.starts_with("API_KEY_")) || lower.contains("api key not valid");
-    let (kind, message) = match (status, details.daily) {
-        (429, Some(quota)) => (FailureKind::Refused, format!("the day's quota is used up ({quota}): {message}")),
-        (429, None) if OUT_OF_MONEY.iter().any(|words| lower.contains(words)) => (FailureKind::Refused, message),
-        (400 | 401 | 403, _) if has_bad_key => (FailureKind::Key, message),
-        // Of the account: where it is, or that nobody pays for it.
-        (400, _) if text("status") == Some("FAILED_PRECONDITION") => (FailureKind::Refused, message),
-        // The other side gave up.
-        (499, _) => (FailureKind::Server, message),
-        (status, _) => (wire::kind(status), message),
-    };
-    let retry_after = details.retry_delay.max(wire::retry_after(reply));
-    Failure { kind, status: Some(reply.status), message, request_id, retry_after }
-}
-
-/// What an error says beside its words, as far as it says anything.
-#[derive(Default)]
-struct Details<'a> {
-    reason: Option<&'a str>,
-    /// The quota for a day that is used up.
-    daily: Option<&'a str>,
-    retry_delay: Option<Duration>,
-}
-
-impl<'a> Details<'a> {
-    fn of(error: Option<&'a Value>) -> Details<'a> {
-        let details = error.and_then(|error| error.get("details")).and_then(Value::as_array);
-        let mut found = Details::default();
-        for detail in details.into_iter().flatten() {
-            let text = |name: &str| detail.get(name).and_then(Value::as_str);
-            let kind = text("@type").unwrap_or_default();
-            if kind.ends_with("google.rpc.ErrorInfo") {
-                found.reason = found.reason.or(text("reason"));
-            } else if kind.ends_with("google.rpc.QuotaFailure") {
-                let violations = detail.get("violations").and_then(Value::as_array).into_iter().flatten();
-                let mut quotas = violations.filter_map(|violation| violation.get("quotaId")?.as_str());
-                found.daily = found.daily.or_else(|| quotas.find(|quota| quota.contains("PerDay")));
-            } else if kind.ends_with("google.rpc.RetryInfo") {
-                let seconds = text("retryDelay").and_then(|delay| delay.strip_suffix('s')?.parse::<f64>().ok());
-                let seconds = seconds.filter(|seconds| (0.0..=86_400.0).contains(seconds));
-                found.retry_delay = found.retry_delay.max(seconds.map(Duration::from_secs_f64));
-            }
-        }
-        found
-    }
 }
 
 #[cfg(test)]

@@ -1,7 +1,11 @@
 //! Facts of Gemini's generateContent, as tests.
 
+use super::contents::CACHES;
 use super::*;
+use crate::provider::FailureKind;
+use crate::provider::keep::Made;
 use crate::provider::wire::tests::{self, refused, reply};
+use std::time::Duration;
 
 fn request() -> Request {
     let keeps_prefix = Some(crate::llm::Keep::Short);

@@ -1,7 +1,9 @@
 //! Limits against servers that enforce them in several ways.
 
+use super::budget::LATE;
 use super::*;
 use proptest::prelude::*;
+use std::collections::VecDeque;
 
 fn limits(in_flight: usize, requests: Option<u64>, tokens: Option<u64>) -> Limits {
     Limits::new(in_flight, requests, tokens, |usage| usage.input + usage.output)
