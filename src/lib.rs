@@ -47,6 +47,7 @@ pub mod prompt;
 pub mod provider;
 pub mod report;
 pub mod rounds;
+pub mod rows;
 pub mod schema;
 pub mod secrets;
 pub mod selector;
