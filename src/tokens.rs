@@ -71,6 +71,58 @@ pub fn count(text: &str) -> u64 {
     estimate(text)
 }
 
+/// The longest start of a text that has at most `limit` tokens; `None` where that is all of it.
+///
+/// By words it ends where one of the text's own tokens does, and before a character that this token splits. It never has more tokens
+/// than `limit` when it is counted by itself. As much is read of the text as is kept, and little more.
+pub fn cut(text: &str, limit: u64, counter: Counter) -> Option<&str> {
+    if most(text) <= limit {
+        return None;
+    }
+    #[cfg(feature = "tokenizer")]
+    if counter == Counter::Words
+        && let Some(words) = words()
+    {
+        return cut_by_words(text, limit, words);
+    }
+    let _ = counter;
+    cut_by_length(text, limit)
+}
+
+/// A longer text never has a lower estimate.
+fn cut_by_length(text: &str, limit: u64) -> Option<&str> {
+    let (mut ascii, mut other) = (0_u64, 0);
+    for (at, c) in text.char_indices() {
+        *(if c.is_ascii() { &mut ascii } else { &mut other }) += 1;
+        if ascii.div_ceil(4) + other > limit {
+            return Some(&text[..at]);
+        }
+    }
+    None
+}
+
+#[cfg(feature = "tokenizer")]
+fn cut_by_words<'a>(text: &'a str, limit: u64, words: &tiktoken_rs::CoreBPE) -> Option<&'a str> {
+    let (mut start, mut left) = (0, usize::try_from(limit).unwrap_or(usize::MAX));
+    for piece in pieces(text) {
+        let tokens = words.encode_ordinary(piece);
+        if tokens.len() > left {
+            // Without what stands behind them the last few may be more: tokens look ahead.
+            for kept in (0..=left).rev() {
+                let len = words.decode_bytes(&tokens[..kept]).map_or(0, |bytes| bytes.len());
+                let cut = &text[..text.floor_char_boundary(start + len)];
+                if count(cut) <= limit {
+                    return Some(cut);
+                }
+            }
+            return Some(&text[..start]).map(|cut| cut_by_words(cut, limit, words).unwrap_or(cut));
+        }
+        left -= tokens.len();
+        start += piece.len();
+    }
+    None
+}
+
 /// Reads the words that [`count`] counts by, so that the first count does not wait for them.
 pub fn warm_up() {
     #[cfg(feature = "tokenizer")]
@@ -111,6 +163,9 @@ fn pieces(text: &str) -> impl Iterator<Item = &str> {
 
 #[cfg(test)]
 mod tests {
+    use super::Counter;
+    use proptest::prelude::*;
+
     #[test]
     fn four_letters_or_one_other_character() {
         assert_eq!(super::estimate(""), 0);
@@ -149,6 +204,105 @@ mod tests {
         for text in ["a".repeat(300_000), " ".repeat(300_000), "日".repeat(100_000), "\u{1f600}".repeat(10_000)] {
             let count = super::count(&text);
             assert!(count > 0 && count <= super::most(&text));
+        }
+    }
+
+    #[test]
+    fn cuts_by_length() {
+        let cut = |text, limit| super::cut(text, limit, Counter::Length);
+        assert_eq!(cut("abcdefghij", 2), Some("abcdefgh"));
+        assert_eq!(cut("abcdefgh", 2), None);
+        assert_eq!(cut("a日b本c", 2), Some("a日b"));
+        assert_eq!(cut("a", 0), Some(""));
+        assert_eq!(cut("", 0), None);
+    }
+
+    #[test]
+    #[cfg(feature = "tokenizer")]
+    fn cuts_by_words() {
+        let cut = |text, limit| super::cut(text, limit, Counter::Words);
+        assert_eq!(cut("hello world and all", 2), Some("hello world"));
+        assert_eq!(cut("hello world", 2), None);
+        assert_eq!(cut("hello", 0), Some(""));
+        assert_eq!(cut("", 0), None);
+        // A character of three tokens is there or it is not.
+        let text = "a\u{1d11e}\u{1d11e}";
+        let each = (super::count(text) - 1) / 2;
+        assert!(each > 1);
+        for limit in 1..=2 * each {
+            let want = if limit <= each { "a" } else { "a\u{1d11e}" };
+            assert_eq!(cut(text, limit), Some(want), "{limit}");
+        }
+    }
+
+    /// Where the text's own tokens end, those within a character left out, with how many there are until there.
+    #[cfg(feature = "tokenizer")]
+    fn ends(text: &str) -> Vec<(usize, u64)> {
+        let words = super::words().unwrap();
+        let (mut ends, mut at, mut count) = (vec![(0, 0)], 0, 0);
+        for token in super::pieces(text).flat_map(|piece| words.encode_ordinary(piece)) {
+            at += words.decode_bytes(&[token]).unwrap().len();
+            count += 1;
+            ends.push((at, count));
+        }
+        ends.retain(|(at, _)| text.is_char_boundary(*at));
+        ends
+    }
+
+    #[track_caller]
+    fn is_cut_well(text: &str, limit: u64, counter: Counter) {
+        let Some(cut) = super::cut(text, limit, counter) else {
+            assert!(counter.count(text) <= limit, "{counter:?}, {limit}: {text:?}");
+            return;
+        };
+        assert!(text.starts_with(cut) && cut.len() < text.len());
+        assert!(counter.count(cut) <= limit, "{counter:?}, {limit}: {cut:?} of {text:?}");
+        #[cfg(feature = "tokenizer")]
+        if counter == Counter::Words {
+            let (end, own) = *ends(text).iter().find(|(end, _)| *end > cut.len()).unwrap();
+            assert!(own > limit || super::count(&text[..end]) > limit, "{limit}: {cut:?} of {text:?}");
+            return;
+        }
+        let next = text[cut.len()..].chars().next().unwrap();
+        assert!(counter.count(&text[..cut.len() + next.len_utf8()]) > limit, "{limit}: {cut:?} of {text:?}");
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(400))]
+        #[test]
+        fn a_cut_is_the_longest_start_that_fits(
+            pieces in prop::collection::vec(prop_oneof![
+                "[a-zA-Z]{1,9}", "[ \n\r\t]{1,5}", "\\PC{0,4}", "[0-9.,;'/]{1,6}",
+                prop::sample::select(&["don't", " I'LL", "日本語", "\u{1f469}\u{200d}\u{1f467}", "naïve", "\u{301}", "  \n"][..])
+                    .prop_map(str::to_owned),
+            ], 0..40),
+            limit in 0_u64..60,
+        ) {
+            let text = pieces.concat();
+            is_cut_well(&text, limit, Counter::Length);
+            is_cut_well(&text, limit, Counter::Words);
+        }
+    }
+
+    #[test]
+    fn huge_texts_are_cut() {
+        let words = "The quick brown fox — jumps over the lazy dog.\n";
+        let long = "x".repeat(9000);
+        let texts = [
+            words.repeat(20_000),
+            "a".repeat(300_000),
+            " ".repeat(300_000),
+            "日".repeat(100_000),
+            "\u{1d11e}".repeat(30_000),
+            // Pieces that another start of the text would be cut into otherwise.
+            format!("a b{long} {long} c{}", words.repeat(400)),
+            format!("{}{long}  \n {long}", "word ".repeat(1700)),
+        ];
+        for text in &texts {
+            for limit in [0, 1, 2, 1000, 1024, 1025, 1701, 2830, 4000, 8191, 8192, 20_000] {
+                is_cut_well(text, limit, Counter::Length);
+                is_cut_well(text, limit, Counter::Words);
+            }
         }
     }
 }
