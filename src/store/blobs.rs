@@ -129,7 +129,8 @@ impl Store {
         None
     }
 
-    fn set_aside(&self, path: &Path, name: &str) {
+    /// Moves what is damaged to where it is in nobody's way.
+    pub(super) fn set_aside(&self, path: &Path, name: &str) {
         let aside = self.folder.join("damaged");
         let _ = fs_err::create_dir_all(&aside);
         let _ = fs_err::rename(path, aside.join(name));

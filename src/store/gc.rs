@@ -18,6 +18,8 @@ pub struct Needed {
     pub blobs: HashSet<Digest>,
     /// Action keys whose results stay.
     pub keys: HashSet<Digest>,
+    /// Keys of vectors that stay.
+    pub vectors: HashSet<Digest>,
 }
 
 /// What was taken away.
@@ -29,18 +31,21 @@ pub struct Freed {
     pub blobs: usize,
     /// Raw replies.
     pub replies: usize,
-    /// Blobs that were set aside because they were damaged.
+    /// Vectors, those left out of packs that stay for others too.
+    pub vectors: usize,
+    /// What was set aside because it was damaged, and packs of vectors that are.
     pub damaged: usize,
     /// What all of these took, in bytes.
     pub bytes: u64,
 }
 
 /// A file of the store.
-struct Kept {
-    path: PathBuf,
-    name: String,
-    bytes: u64,
-    is_old: bool,
+pub(super) struct Kept {
+    pub path: PathBuf,
+    pub name: String,
+    pub bytes: u64,
+    pub modified: SystemTime,
+    pub is_old: bool,
 }
 
 impl Store {
@@ -86,19 +91,20 @@ impl Store {
         for file in list(&self.folder().join("damaged"))?.into_iter().filter(|file| file.is_old) {
             free(&file, |freed| &mut freed.damaged)?;
         }
+        self.prune_vectors(needed.vectors, since, dry, &mut freed)?;
         Ok(freed)
     }
 }
 
-/// The files of a folder; none, where it is not there.
-fn list(folder: &Path, since: SystemTime) -> Result<Vec<Kept>, Error> {
+/// The files of a folder, and which of them are from before `since`; none, where it is not there.
+pub(super) fn list(folder: &Path, since: SystemTime) -> Result<Vec<Kept>, Error> {
     let mut files = Vec::new();
     for entry in entries(folder)? {
         let meta = entry.metadata().map_err(|e| unreadable(&e))?;
         if meta.is_file() {
             let modified = meta.modified().map_err(|e| unreadable(&e))?;
             let name = entry.file_name().to_string_lossy().into_owned();
-            files.push(Kept { path: entry.path(), name, bytes: meta.len(), is_old: modified < since });
+            files.push(Kept { path: entry.path(), name, bytes: meta.len(), modified, is_old: modified < since });
         }
     }
     Ok(files)
@@ -139,17 +145,23 @@ mod tests {
         };
         action("current", "made");
         action("past", "old");
-        let needed = || Needed { blobs: HashSet::from([locked]), keys: HashSet::from([Digest::of("current")]) };
+        store.put_vectors(&[(Digest::of("current"), &[1.0]), (Digest::of("past"), &[1.0, 2.0])]).unwrap();
+        let needed = || Needed {
+            blobs: HashSet::from([locked]),
+            keys: HashSet::from([Digest::of("current")]),
+            vectors: HashSet::from([Digest::of("current")]),
+        };
         let now = SystemTime::now();
         let (before, after) = (now - Duration::from_secs(600), now + Duration::from_secs(600));
         assert_eq!(store.prune(needed(), before, false).unwrap(), Freed::default());
         let would = store.prune(needed(), after, true).unwrap();
-        assert_eq!((would.results, would.blobs, would.replies, would.damaged), (1, 2, 1, 0));
+        assert_eq!((would.results, would.blobs, would.replies, would.vectors, would.damaged), (1, 2, 1, 1, 0));
         assert!(store.get(&lone).is_some() && store.get(&old).is_some());
         assert_eq!(store.prune(needed(), after, false).unwrap(), would);
         assert_eq!((store.get(&lone), store.get(&old)), (None, None));
         assert!(store.get(&locked).is_some() && store.get(&made).is_some());
         assert!(store.has_reply(&Digest::of("current")) && !store.has_reply(&Digest::of("past")));
+        assert_eq!(store.vector_keys(), HashSet::from([Digest::of("current")]));
         assert_eq!(store.prune(needed(), after, false).unwrap(), Freed::default());
     }
 }

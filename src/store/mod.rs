@@ -20,6 +20,7 @@ mod rounds;
 mod snapshot;
 mod state;
 mod syncing;
+mod vectors;
 mod write;
 
 pub use begun::Over;
