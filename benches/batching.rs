@@ -215,7 +215,7 @@ fn traveler(task: usize, value: ItemOf) -> Traveler {
     };
     let traits = Traits::new(["md"].into_iter(), Some(&value(task)), std::iter::empty());
     let (shape, name) = (Digest::of("s"), format!("docs/e{task}.md"));
-    Traveler { task, shape, traits, name, own: 20, expected: 50, limit: None, terms }
+    Traveler { task: task.into(), shape, traits, name, own: 20, expected: 50, limit: None, terms }
 }
 
 // ---- a project ----

@@ -165,6 +165,48 @@ impl Estimate {
     }
 }
 
+/// The tokens that a value of this schema should have, by its form alone; a text's where there is none.
+pub fn by_form(schema: Option<&Value>) -> u64 {
+    schema.map_or(TEXT, |schema| of_form(schema, schema, DEEPEST))
+}
+
+/// What a text of which nothing is known is taken to have.
+const TEXT: u64 = 100;
+
+/// What a text within a value is taken to have, and what any other value.
+const WITHIN: (u64, u64) = (20, 4);
+
+/// How many values a list is taken to have.
+const LISTED: u64 = 3;
+
+/// How deep a schema is looked into: it may lead back to itself.
+const DEEPEST: usize = 8;
+
+fn of_form(schema: &Value, root: &Value, deep: usize) -> u64 {
+    if deep == 0 {
+        return WITHIN.1;
+    }
+    let below = |schema: &Value| of_form(schema, root, deep - 1);
+    if let Some(to) = schema.get("$ref").and_then(Value::as_str) {
+        return to.strip_prefix('#').and_then(|to| root.pointer(to)).map_or(WITHIN.0, below);
+    }
+    let kind = schema.get("type").and_then(|kind| kind.as_str().or_else(|| kind.get(0)?.as_str()));
+    match kind {
+        _ if schema.get("enum").is_some() || schema.get("const").is_some() => WITHIN.1,
+        Some("object") => {
+            let properties = schema.get("properties").and_then(Value::as_object).into_iter().flatten();
+            properties.map(|(name, schema)| tokens::estimate(name) + WITHIN.1 + below(schema)).sum::<u64>() + WITHIN.1
+        }
+        Some("array") => {
+            let count = |key| schema.get(key).and_then(Value::as_u64);
+            let count = count("maxItems").or_else(|| count("minItems")).unwrap_or(LISTED);
+            schema.get("items").map_or(WITHIN.0, below).saturating_mul(count) + WITHIN.1
+        }
+        Some("integer" | "number" | "boolean" | "null") => WITHIN.1,
+        _ => WITHIN.0,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -184,6 +226,8 @@ mod tests {
             params,
             schema: None,
             context: None,
+            piece: None,
+            carried: None,
         }
     }
 

@@ -6,7 +6,7 @@ use crate::error::Error;
 use crate::llm::{Shortfall, Unkept, Usage};
 use crate::models::Price;
 use crate::path::RelPath;
-use crate::plan::{Orphan, Reason};
+use crate::plan::{Collected, Orphan, Reason};
 
 /// Something that happened.
 #[derive(Debug, Clone)]
@@ -275,6 +275,8 @@ pub struct TaskEnd {
     pub saved_usd: Option<f64>,
     /// The entities that its context had no room for.
     pub left_out: Vec<String>,
+    /// What came of a collection's items.
+    pub collected: Option<Collected>,
 }
 
 /// What became of a task.

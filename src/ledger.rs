@@ -173,6 +173,11 @@ impl Expected {
         Expected { usual: UNKNOWN.min(cap.div_ceil(3)), most: (UNKNOWN * 4).min(cap) }
     }
 
+    /// Where no result is known, and one should have about so many tokens by its form.
+    pub fn around(usual: u64, max_output_tokens: Option<u64>) -> Expected {
+        Expected::bounded(usual, usual.saturating_mul(4), max_output_tokens)
+    }
+
     fn bounded(usual: u64, longest: u64, max_output_tokens: Option<u64>) -> Expected {
         let cap = max_output_tokens.unwrap_or(u64::MAX);
         let usual = usual.min(cap);

@@ -15,7 +15,7 @@ use crate::error::{Code, Error, Errors};
 use crate::estimate::Estimate;
 use crate::event::Event;
 use crate::files::{self, Files};
-use crate::graph::{Graph, Target, TaskId};
+use crate::graph::{Graph, Target, TaskId, Unit};
 use crate::llm::Ask;
 use crate::lock::{self, Lock};
 use crate::manifest;
@@ -384,7 +384,7 @@ impl Planned {
     ///
     /// # Errors
     /// The list of prices that their provider names is none.
-    pub fn estimate(&self, tasks: &[TaskId], asks: &[&Ask]) -> Result<Estimate, Error> {
+    pub fn estimate(&self, tasks: &[Unit], asks: &[&Ask]) -> Result<Estimate, Error> {
         self.shared.estimate(tasks, asks)
     }
 
@@ -392,7 +392,7 @@ impl Planned {
     ///
     /// # Errors
     /// [`Code::TooLong`]; as [`Planned::estimate`].
-    pub fn fits(&self, task: TaskId, ask: &Ask) -> Result<Option<String>, Error> {
+    pub fn fits(&self, task: Unit, ask: &Ask) -> Result<Option<String>, Error> {
         self.shared.fits(task, ask)
     }
 
@@ -417,7 +417,7 @@ impl Planned {
             let judged = self.plan.tasks[*task].as_ref().and_then(|judged| judged.as_ref().ok());
             judged.is_some_and(|judged| matches!(judged.verdict, plan::Verdict::Waiting(_)))
         };
-        let is_paid = |task: &TaskId| graph.rule(*task).is_prompt() && !self.shared.is_local(*task);
+        let is_paid = |task: &TaskId| graph.rule(*task).is_asked() && !self.shared.is_local(*task);
         for task in (0..graph.tasks.len()).filter(waits).filter(is_paid) {
             let (rule, ledger) = (graph.rule(task).name.as_str(), self.shared.ledger());
             let known = ledger.usual_input(rule).zip(ledger.expected_output(rule, None));
@@ -427,9 +427,14 @@ impl Planned {
         Ok((tokens, tasks))
     }
 
-    /// The request that a task would take, if it would take one now.
-    pub fn ask(&self, task: TaskId) -> Option<&Ask> {
-        self.plan.tasks.get(task)?.as_ref()?.as_ref().ok()?.ask()
+    /// What a task or a piece of one would ask for, if it would now.
+    pub fn ask(&self, unit: impl Into<Unit>) -> Option<&Ask> {
+        let unit = unit.into();
+        let judged = self.plan.tasks.get(unit.task)?.as_ref()?.as_ref().ok()?;
+        match unit.piece {
+            None => judged.ask(),
+            Some(piece) => Some(&judged.collection()?.pieces.get(piece)?.ask),
+        }
     }
 
     /// What a task's recipe gives, whether it is up to date or not; for one that waits for nothing.

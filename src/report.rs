@@ -351,7 +351,17 @@ struct TaskJson {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     left_out: Vec<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    collection: Option<CollectionJson>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<ErrorJson>,
+}
+
+#[derive(Serialize)]
+struct CollectionJson {
+    items: usize,
+    results: usize,
+    dropped: Vec<String>,
+    failed: usize,
 }
 
 #[derive(Serialize)]
@@ -372,6 +382,12 @@ impl TaskJson {
             input_tokens: end.usage.input,
             output_tokens: end.usage.output,
             left_out: end.left_out.clone(),
+            collection: end.collected.as_ref().map(|collected| CollectionJson {
+                items: collected.items,
+                results: collected.results,
+                dropped: collected.dropped.clone(),
+                failed: collected.failed,
+            }),
             error: end.error.as_ref().map(|e| ErrorJson { code: e.code.as_str(), message: e.to_string() }),
         }
     }

@@ -65,6 +65,9 @@ pub struct Wanted {
     pub user: String,
     /// What the result must be like, if it is data.
     pub schema: Option<Value>,
+    /// What people call the piece of a collection that it is, if it is one.
+    #[serde(default)]
+    pub piece: Option<String>,
 }
 
 impl Round {

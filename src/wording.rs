@@ -1,7 +1,7 @@
 //! Reasons and shortfalls in words: one wording each, for reports and for terminals.
 
 use crate::llm::{Shortfall, Unkept};
-use crate::plan::Reason;
+use crate::plan::{Collected, Reason};
 
 /// A reason, as people read it.
 pub fn reason(reason: &Reason) -> String {
@@ -20,6 +20,22 @@ pub fn reason(reason: &Reason) -> String {
         Reason::Forced => "asked for".to_owned(),
         Reason::Assumed(path) => format!("as if changed: {path}"),
     }
+}
+
+/// What came of a collection's items, in a line.
+pub fn collected(of: &Collected) -> String {
+    const NAMED: usize = 5;
+    let count = |count: usize, thing: &str| format!("{count} {thing}{}", if count == 1 { "" } else { "s" });
+    let mut line = format!("{} of {}", count(of.results, "result"), count(of.items, "item"));
+    if !of.dropped.is_empty() {
+        let named: Vec<&str> = of.dropped.iter().take(NAMED).map(String::as_str).collect();
+        let more = if of.dropped.len() > NAMED { ", …" } else { "" };
+        line += &format!("; {} dropped: {}{more}", count(of.dropped.len(), "double"), named.join(", "));
+    }
+    if of.failed > 0 {
+        line += &format!("; {} without an answer", count(of.failed, "item"));
+    }
+    line
 }
 
 /// A reason's stable name, as in JSON.

@@ -10,7 +10,7 @@ mod similar;
 use std::collections::{BTreeMap, VecDeque};
 
 use crate::digest::{Digest, Framed};
-use crate::graph::TaskId;
+use crate::graph::Unit;
 use crate::llm::{Ask, Shortfall, Unkept};
 use crate::manifest::{Batching, Check, KeepPrefix, Prefer};
 use crate::models::Keep;
@@ -62,7 +62,7 @@ pub struct Batch {
     /// What they share.
     pub shape: Shape,
     /// Who travels, in slot order.
-    pub tasks: Vec<TaskId>,
+    pub tasks: Vec<Unit>,
     /// How many requests before this one failed for the same tasks.
     pub failures: u32,
 }
@@ -248,7 +248,7 @@ impl Batcher {
     }
 
     /// How alike a task is to what its group goes by, 0 to 1; none before it was put into a batch.
-    pub fn score(&self, task: TaskId) -> Option<f64> {
+    pub fn score(&self, task: Unit) -> Option<f64> {
         self.scores.get(&task).copied()
     }
 
@@ -259,7 +259,7 @@ impl Batcher {
     }
 
     /// Takes out everything that waits.
-    pub fn drain(&mut self) -> Vec<TaskId> {
+    pub fn drain(&mut self) -> Vec<Unit> {
         let again = self.again.drain(..).flat_map(|batch| batch.tasks);
         let held = self.forms.values_mut().flat_map(|alike| {
             alike.to_come = 0;
@@ -286,28 +286,38 @@ impl Batcher {
     /// Queues what `batch` did not deliver. Truncated: smaller company, since the same limit would cut it again. Malformed: once
     /// more together, then in halves. Refused: in halves, then alone, since one may be to blame. Broken off: together, since nobody
     /// is. When two answers in a row brought nothing whole although they came to their end, the shape goes alone.
-    pub fn missing(&mut self, batch: &Batch, tasks: Vec<TaskId>, why: &Shortfall) {
+    pub fn missing(&mut self, batch: &Batch, tasks: Vec<Unit>, why: &Shortfall) {
         let past = self.shapes.entry(batch.shape).or_default();
         let together = batch.tasks.len() > 1;
         let is_of_the_shape = matches!(why, Shortfall::Truncated | Shortfall::Malformed(_));
         past.failures_in_a_row += u32::from(together && is_of_the_shape && tasks.len() == batch.tasks.len());
-        let size = match why {
-            _ if past.goes_alone() || !together => 1,
-            Shortfall::Refused(_) if batch.failures > 0 => 1,
-            Shortfall::Refused(_) => tasks.len().div_ceil(2),
-            Shortfall::Broken(_) => tasks.len(),
-            Shortfall::Truncated => (batch.tasks.len() / 2).min(tasks.len()),
-            Shortfall::Malformed(_) if batch.failures == 0 => tasks.len(),
-            Shortfall::Malformed(_) => tasks.len().div_ceil(2),
-        };
+        let size = if past.goes_alone() { 1 } else { company(batch, tasks.len(), why) };
         for tasks in tasks.chunks(size.max(1)) {
             self.again.push_back(Batch { shape: batch.shape, tasks: tasks.to_vec(), failures: batch.failures + 1 });
         }
     }
 
+    /// Queues a request as it is.
+    pub fn queue(&mut self, batch: Batch) {
+        self.again.push_back(batch);
+    }
+
     /// Queues one task to go alone.
-    pub fn alone(&mut self, shape: Shape, task: TaskId) {
+    pub fn alone(&mut self, shape: Shape, task: Unit) {
         self.again.push_back(Batch { shape, tasks: vec![task], failures: 0 });
+    }
+}
+
+/// In what company those go again that a batch did not deliver, as [`Batcher::missing`] says.
+pub fn company(batch: &Batch, missing: usize, why: &Shortfall) -> usize {
+    match why {
+        _ if batch.tasks.len() < 2 => 1,
+        Shortfall::Refused(_) if batch.failures > 0 => 1,
+        Shortfall::Refused(_) => missing.div_ceil(2),
+        Shortfall::Broken(_) => missing,
+        Shortfall::Truncated => (batch.tasks.len() / 2).min(missing),
+        Shortfall::Malformed(_) if batch.failures == 0 => missing,
+        Shortfall::Malformed(_) => missing.div_ceil(2),
     }
 }
 
@@ -327,6 +337,7 @@ impl Past {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::graph::TaskId;
     use proptest::prelude::*;
 
     fn shape_of(name: &str) -> Shape {
@@ -334,7 +345,11 @@ mod tests {
     }
 
     fn all(batcher: &mut Batcher) -> Vec<Vec<TaskId>> {
-        batcher.all().into_iter().map(|batch| batch.tasks).collect()
+        batcher.all().into_iter().map(|batch| batch.tasks.iter().map(|unit| unit.task).collect()).collect()
+    }
+
+    fn units(tasks: Vec<TaskId>) -> Vec<Unit> {
+        tasks.into_iter().map(Unit::from).collect()
     }
 
     fn asking(task: TaskId, shape: &str, most: usize) -> Traveler {
@@ -382,26 +397,26 @@ mod tests {
     #[test]
     fn truncated_goes_again_in_smaller_company() {
         let mut batcher = Batcher::default();
-        let batch = Batch { shape: shape_of("s"), tasks: vec![1, 2, 3, 4, 5], failures: 0 };
-        batcher.missing(&batch, vec![1, 2, 3, 4, 5], &Shortfall::Truncated);
+        let batch = Batch { shape: shape_of("s"), tasks: units(vec![1, 2, 3, 4, 5]), failures: 0 };
+        batcher.missing(&batch, units(vec![1, 2, 3, 4, 5]), &Shortfall::Truncated);
         assert_eq!(all(&mut batcher), [vec![1, 2], vec![3, 4], vec![5]]);
     }
 
     #[test]
     fn malformed_goes_together_then_halved_then_alone() {
         let mut batcher = Batcher::default();
-        let batch = Batch { shape: shape_of("s"), tasks: vec![1, 2, 3, 4], failures: 0 };
-        batcher.missing(&batch, vec![2, 3, 4], &malformed());
+        let batch = Batch { shape: shape_of("s"), tasks: units(vec![1, 2, 3, 4]), failures: 0 };
+        batcher.missing(&batch, units(vec![2, 3, 4]), &malformed());
         let again = batcher.next_batch().unwrap();
-        assert_eq!((again.tasks.clone(), again.failures), (vec![2, 3, 4], 1));
+        assert_eq!((again.tasks.clone(), again.failures), (units(vec![2, 3, 4]), 1));
         // Another batch of the shape went well in between: halves.
         batcher.succeeded(shape_of("s"));
-        batcher.missing(&again, vec![2, 3, 4], &malformed());
+        batcher.missing(&again, units(vec![2, 3, 4]), &malformed());
         assert_eq!(all(&mut batcher), [vec![2, 3], vec![4]]);
         // The second answer in a row with nothing in it: alone, and so is everything of the shape from then on.
-        let queued = Batch { shape: shape_of("s"), tasks: vec![5, 6], failures: 1 };
+        let queued = Batch { shape: shape_of("s"), tasks: units(vec![5, 6]), failures: 1 };
         batcher.again.push_back(queued.clone());
-        batcher.missing(&again, vec![2, 3, 4], &malformed());
+        batcher.missing(&again, units(vec![2, 3, 4]), &malformed());
         assert_eq!(all(&mut batcher), [[5], [6], [2], [3], [4]]);
         assert_eq!(batcher.parted(queued).len(), 2);
         batcher.add(asking(7, "s", 5));
@@ -412,11 +427,11 @@ mod tests {
     #[test]
     fn what_brings_something_is_no_failure_of_the_shape() {
         let mut batcher = Batcher::default();
-        let batch = Batch { shape: shape_of("s"), tasks: vec![1, 2, 3, 4], failures: 0 };
+        let batch = Batch { shape: shape_of("s"), tasks: units(vec![1, 2, 3, 4]), failures: 0 };
         for _ in 0..9 {
-            batcher.missing(&batch, vec![3, 4], &malformed());
-            batcher.missing(&batch, vec![4], &Shortfall::Truncated);
-            batcher.missing(&batch, vec![2, 3, 4], &Shortfall::Broken(String::new()));
+            batcher.missing(&batch, units(vec![3, 4]), &malformed());
+            batcher.missing(&batch, units(vec![4]), &Shortfall::Truncated);
+            batcher.missing(&batch, units(vec![2, 3, 4]), &Shortfall::Broken(String::new()));
         }
         assert_eq!(all(&mut batcher)[..3], [vec![3, 4], vec![4], vec![2, 3, 4]]);
         batcher.add(asking(7, "s", 5));
@@ -427,7 +442,7 @@ mod tests {
     #[test]
     fn a_refused_batch_goes_in_halves_then_one_by_one() {
         let mut batcher = Batcher::default();
-        let batch = Batch { shape: shape_of("s"), tasks: vec![1, 2, 3, 4, 5], failures: 0 };
+        let batch = Batch { shape: shape_of("s"), tasks: units(vec![1, 2, 3, 4, 5]), failures: 0 };
         let refused = Shortfall::Refused("no".into());
         batcher.missing(&batch, batch.tasks.clone(), &refused);
         let half = batcher.next_batch().unwrap();
@@ -460,11 +475,11 @@ mod tests {
         let mut batcher = Batcher::default();
         (0..6).for_each(|task| batcher.add(cached(task, "s", Prefer::Cost)));
         (6..8).for_each(|task| batcher.add(cached(task, "alone", Prefer::Cost)));
-        assert_eq!(next(&mut batcher), Some(vec![0, 1]));
+        assert_eq!(next(&mut batcher), Some(units(vec![0, 1])));
         // Another shape does not wait for it, nor one that begins otherwise; all others do, whoever is added.
-        assert_eq!(next(&mut batcher), Some(vec![6, 7]));
+        assert_eq!(next(&mut batcher), Some(units(vec![6, 7])));
         (8..11).for_each(|task| batcher.add(cached(task, "s", Prefer::Cost)));
-        assert_eq!(next(&mut batcher), Some(vec![10]));
+        assert_eq!(next(&mut batcher), Some(units(vec![10])));
         assert_eq!((next(&mut batcher), batcher.is_empty()), (None, false));
         batcher.is_answering(form_of("s", 2));
         let rest: Vec<_> = std::iter::from_fn(|| next(&mut batcher)).collect();
@@ -500,7 +515,7 @@ mod tests {
         assert_eq!(batcher.keeps_prefix(second, &|| 1), None);
         batcher.prefix_is_kept(first.form(), false);
         assert_eq!(batcher.keeps_prefix(second, &|| 0), None);
-        batcher.missing(second, vec![2, 3], &malformed());
+        batcher.missing(second, units(vec![2, 3]), &malformed());
         assert_eq!(batcher.keeps_prefix(second, &|| 0), short, "it will be asked again");
         batcher.prefix_is_kept(second.form(), true);
         batcher.drain();
@@ -543,7 +558,7 @@ mod tests {
         (0..4).for_each(|task| batcher.add(asking(task, "s", 2)));
         batcher.next_batch();
         batcher.add(asking(9, "s", 2));
-        batcher.alone(shape_of("s"), 7);
+        batcher.alone(shape_of("s"), 7.into());
         assert_eq!(batcher.drain(), [7, 2, 3, 9]);
         assert!(batcher.is_empty());
     }

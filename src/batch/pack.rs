@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, BinaryHeap, HashMap};
 
 use super::similar::{self, Traits};
 use super::{Batch, Shape};
-use crate::graph::TaskId;
+use crate::graph::Unit;
 use crate::llm::{Unkept, framed};
 use crate::manifest::{Batching, KeepPrefix, Prefer};
 use crate::models::{Keep, Model, Price, Tokens};
@@ -31,7 +31,7 @@ const USUAL: Price = Price { input: 1.0, output: 5.0, ..Price::FREE };
 #[derive(Debug, Clone)]
 pub struct Traveler {
     /// Which.
-    pub task: TaskId,
+    pub task: Unit,
     /// What it must share with those it travels with.
     pub shape: Shape,
     /// What it should share with them.
@@ -204,7 +204,7 @@ pub(super) struct Packed {
 }
 
 /// How alike each task is to what its group goes by, 0 to 1.
-pub(super) type Scores = HashMap<TaskId, f64>;
+pub(super) type Scores = HashMap<Unit, f64>;
 
 /// Puts tasks into requests, those that will take longest first. `most` bounds those of some shapes further.
 pub(super) fn pack(travelers: Vec<Traveler>, most: &dyn Fn(Shape) -> Option<usize>) -> (Vec<Packed>, Scores) {
@@ -232,7 +232,7 @@ pub(super) fn pack(travelers: Vec<Traveler>, most: &dyn Fn(Shape) -> Option<usiz
         for tasks in requests {
             let load = Load::of(&tasks, &group.tasks);
             let name = tasks.first().map(|first| natural(&group.tasks[*first].name));
-            let tasks: Vec<TaskId> = tasks.iter().map(|at| group.tasks[*at].task).collect();
+            let tasks: Vec<Unit> = tasks.iter().map(|at| group.tasks[*at].task).collect();
             let caching = group.terms.caching();
             let batch = Batch { shape: group.shape, tasks, failures: 0 };
             packed.push(((Reverse(load.output()), name), Packed { batch, caching }));
@@ -386,7 +386,7 @@ fn natural(name: &str) -> (String, String) {
 #[cfg(test)]
 impl Traveler {
     /// A task that asks for little.
-    pub fn example(task: TaskId, shape: &str, most: usize) -> Traveler {
+    pub fn example(task: crate::graph::TaskId, shape: &str, most: usize) -> Traveler {
         let terms = Terms {
             provider: "p".into(),
             in_flight: 4,
@@ -397,7 +397,7 @@ impl Traveler {
             model: Model::default(),
         };
         let (traits, name) = (Traits::default(), format!("out/e{task}.md"));
-        Traveler { task, shape: Shape::of(shape), traits, name, own: 20, expected: 50, limit: None, terms }
+        Traveler { task: task.into(), shape: Shape::of(shape), traits, name, own: 20, expected: 50, limit: None, terms }
     }
 }
 
@@ -541,11 +541,11 @@ mod tests {
         #[test]
         fn every_task_travels_once_and_within_the_limits(travelers in anyone(), by in 0usize..60) {
             let (packed, scores) = pack(travelers.clone(), &|_| None);
-            let mut seen: Vec<TaskId> = packed.iter().flat_map(|packed| packed.batch.tasks.clone()).collect();
+            let mut seen: Vec<Unit> = packed.iter().flat_map(|packed| packed.batch.tasks.clone()).collect();
             seen.sort_unstable();
             prop_assert_eq!(seen, (0..travelers.len()).collect::<Vec<_>>());
             for Packed { batch, .. } in &packed {
-                let of: Vec<&Traveler> = batch.tasks.iter().map(|task| &travelers[*task]).collect();
+                let of: Vec<&Traveler> = batch.tasks.iter().map(|unit| &travelers[unit.task]).collect();
                 let load = of.iter().fold(Load::NONE, |load, t| load.with(t));
                 prop_assert!(of.iter().all(|t| t.shape == batch.shape && t.traits == of[0].traits));
                 prop_assert!(of.len() == 1 || of[0].terms.fits(load));

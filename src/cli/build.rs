@@ -66,16 +66,16 @@ fn may_spend(planned: &Planned, flag: &str) -> Result<(), Error> {
     let is_paid = |task: &usize| {
         let rule = graph.rule(*task);
         let provider = graph.manifest.provider_of(rule).ok();
-        rule.is_prompt() && provider.is_some_and(|p| !is_local(p))
+        rule.is_asked() && provider.is_some_and(|p| !is_local(p))
     };
     let is_asked = |task: &usize| match planned.plan.tasks[*task].as_ref() {
         Some(Ok(judged)) => match &judged.verdict {
             Verdict::Waiting(_) => true,
             // What `-W` does not concern is asked for as in any build.
             Verdict::Stale(why) if flag == "-W" => {
-                judged.ask().is_some() && why.iter().any(|why| matches!(why, Reason::Assumed(_)))
+                judged.asks() > 0 && why.iter().any(|why| matches!(why, Reason::Assumed(_)))
             }
-            _ => judged.ask().is_some(),
+            _ => judged.asks() > 0,
         },
         _ => false,
     };

@@ -11,7 +11,7 @@ use super::verdicts::{orphan_json, orphan_words, rows, table};
 use super::{Context, Exit, targets};
 use crate::batch::Batch;
 use crate::error::{Error, Errors};
-use crate::graph::TaskId;
+use crate::graph::Unit;
 use crate::llm::Ask;
 use crate::models::Price;
 use crate::project::{Planned, Project};
@@ -52,16 +52,16 @@ pub(super) fn run_at(context: &Context, names: &[String], priced: fn(Price) -> P
 
 /// Takes out of the requests what its model has no room for: that is its verdict. What there is only just room for is said.
 fn without_room(planned: &mut Planned) -> Vec<String> {
-    let tasks: Vec<TaskId> = planned.plan.batches.iter().flat_map(|batch| batch.tasks.clone()).collect();
+    let tasks: Vec<Unit> = planned.plan.batches.iter().flat_map(|batch| batch.tasks.clone()).collect();
     let mut warnings = Vec::new();
     for task in tasks {
         match planned.ask(task).map_or(Ok(None), |ask| planned.fits(task, ask)) {
             Ok(warning) => warnings.extend(warning),
-            Err(error) => planned.plan.tasks[task] = Some(Err(error)),
+            Err(error) => planned.plan.tasks[task.task] = Some(Err(error)),
         }
     }
     let failed: Vec<bool> = planned.plan.tasks.iter().map(|judged| matches!(judged, Some(Err(_)))).collect();
-    planned.plan.batches.iter_mut().for_each(|batch| batch.tasks.retain(|task| !failed[*task]));
+    planned.plan.batches.iter_mut().for_each(|batch| batch.tasks.retain(|unit| !failed[unit.task]));
     planned.plan.batches.retain(|batch| !batch.tasks.is_empty());
     warnings
 }
@@ -184,7 +184,7 @@ fn to_text(context: &Context, planned: &Planned, costs: &Costs, warnings: &[Stri
         }
         let mut why = row.reasons.join("; ");
         if let Some(request) = row.request {
-            why += &match planned.plan.scores.get(&row.task).filter(|_| context.options.verbose) {
+            why += &match planned.plan.scores.get(&row.task.into()).filter(|_| context.options.verbose) {
                 Some(score) => format!("  [request {request}, {score:.2} alike]"),
                 None => format!("  [request {request}]"),
             };

@@ -6,11 +6,12 @@ use serde_json::{Map, Value, json};
 
 use super::args::{Format, Prompt};
 use super::{Context, Exit, prompt_file, targets};
+use crate::batch::Batch;
 use crate::context::Note;
 use crate::error::{Code, Error, Errors};
 use crate::graph::TaskId;
 use crate::llm::{Ask, Request};
-use crate::plan::{Making, Verdict};
+use crate::plan::{Judged, Making, Piece, Verdict};
 use crate::project::{Planned, Project};
 use crate::ui;
 
@@ -72,8 +73,18 @@ fn of_targets(context: &Context, args: &Prompt) -> Result<Exit, Errors> {
         if shown.contains(&task) {
             continue;
         }
-        let batch = planned.plan.batches.iter().find(|batch| together && batch.tasks.contains(&task));
-        let tasks = batch.map_or_else(|| vec![task], |batch| batch.tasks.clone());
+        if let Some(pieces) = of_pieces(&planned, task, together) {
+            match pieces {
+                Ok(pieces) => said.extend(pieces),
+                Err(error) => {
+                    failed = true;
+                    ui::complain(&error);
+                }
+            }
+            continue;
+        }
+        let batch = planned.plan.batches.iter().find(|batch| together && batch.tasks.contains(&task.into()));
+        let tasks = batch.map_or_else(|| vec![task], |batch| batch.tasks.iter().map(|unit| unit.task).collect());
         match say(&planned, &tasks) {
             Ok(one) => said.push(one),
             Err(error) => {
@@ -94,6 +105,45 @@ fn of_targets(context: &Context, args: &Prompt) -> Result<Exit, Errors> {
         }
     }
     Ok(Exit(if failed { 2 } else { 0 }))
+}
+
+/// The requests for a collection's pieces: of those that would be asked for as they would travel, or else of each by itself; none
+/// for what is no collection, or waits for others.
+fn of_pieces(planned: &Planned, task: TaskId, together: bool) -> Option<Result<Vec<Said>, Error>> {
+    let graph = planned.graph();
+    let is_waiting = matches!(planned.plan.tasks[task], Some(Ok(Judged { verdict: Verdict::Waiting(_), .. }) | Err(_)));
+    if graph.tasks[task].items.is_none() || is_waiting {
+        return None;
+    }
+    let made = match planned.making(task) {
+        Ok(Making::Collection(made)) => made,
+        Ok(_) => return None,
+        Err(error) => return Some(Err(error)),
+    };
+    let of_task = |batch: &Batch| batch.tasks.iter().any(|unit| unit.task == task);
+    let batches = planned.plan.batches.iter().filter(|batch| (together || made.carry.is_some()) && of_task(batch));
+    let mut requests: Vec<Vec<&Piece>> =
+        batches.map(|batch| batch.tasks.iter().filter_map(|unit| made.pieces.get(unit.piece?)).collect()).collect();
+    if requests.is_empty() {
+        requests = match made.windows.is_empty() {
+            true => made.pieces.iter().map(|piece| vec![piece]).collect(),
+            false => made.windows.iter().map(|window| made.pieces[window.clone()].iter().collect()).collect(),
+        };
+    }
+    let rule = graph.rule(task);
+    let provider = graph.manifest.provider_of(rule).map(|provider| provider.name.clone()).unwrap_or_default();
+    let said = requests.into_iter().map(|pieces| {
+        let asks: Vec<&Ask> = pieces.iter().map(|piece| &*piece.ask).collect();
+        let label = |ask: &&Ask| vec![format!("{}: {}", graph.name(task), ask.piece.as_deref().unwrap_or_default())];
+        Said::Request(Box::new(Shown {
+            outputs: asks.iter().map(label).collect(),
+            rule: rule.name.clone(),
+            provider: provider.clone(),
+            request: Request::new(&asks),
+            contexts: asks.iter().filter_map(|ask| ask.context.clone()).collect(),
+        }))
+    });
+    Some(Ok(said.collect()))
 }
 
 fn say(planned: &Planned, tasks: &[TaskId]) -> Result<Said, Error> {
@@ -133,7 +183,7 @@ fn say(planned: &Planned, tasks: &[TaskId]) -> Result<Said, Error> {
         }
         match planned.making(*task)? {
             Making::Ask(ask) => asks.push(*ask),
-            Making::Bytes(_) | Making::Unfiltered(_) | Making::Command(_) => {}
+            Making::Bytes(_) | Making::Unfiltered(_) | Making::Command(_) | Making::Collection(_) => {}
         }
     }
     let provider = rule.and_then(|rule| graph.manifest.provider_of(rule).ok());

@@ -12,13 +12,12 @@ use crate::tokens;
 /// What the plan saves, against one request for each task that sends everything, and no store.
 pub(super) fn savings(planned: &Planned) -> Saved {
     let mut saved = Saved::default();
-    let judged = |task: usize| planned.plan.tasks.get(task)?.as_ref()?.as_ref().ok();
     // How many requests that begin alike came before.
     let mut before: BTreeMap<Form, usize> = BTreeMap::new();
     let mut all: BTreeMap<Form, usize> = BTreeMap::new();
     planned.plan.batches.iter().for_each(|batch| *all.entry(batch.form()).or_default() += 1);
     for batch in &planned.plan.batches {
-        let asks: Vec<&Ask> = batch.tasks.iter().filter_map(|task| judged(*task)?.ask()).collect();
+        let asks: Vec<&Ask> = batch.tasks.iter().filter_map(|task| planned.ask(*task)).collect();
         let Some(terms) = planned.plan.terms.get(&batch.shape) else { continue };
         saved.batching += terms.prefix * (asks.len() as u64).saturating_sub(1);
         let before = before.entry(batch.form()).or_default();

@@ -29,7 +29,7 @@ pub(super) struct Row {
 pub(super) fn rows(planned: &Planned) -> Vec<Row> {
     let batches = planned.plan.batches.iter().enumerate();
     let requests: HashMap<TaskId, usize> =
-        batches.flat_map(|(at, batch)| batch.tasks.iter().map(move |task| (*task, at + 1))).collect();
+        batches.flat_map(|(at, batch)| batch.tasks.iter().map(move |unit| (unit.task, at + 1))).collect();
     let tasks = planned.plan.tasks.iter().enumerate();
     tasks
         .filter_map(|(task, judged)| Some(row(planned, task, judged.as_ref()?, requests.get(&task).copied())))

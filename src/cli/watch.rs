@@ -237,7 +237,7 @@ fn to_do(planned: &Planned, options: &super::args::Options) -> ToDo {
     for task in graph.layers.iter().flatten().copied().filter(|task| planned.needed[*task]) {
         let judged = planned.plan.tasks[task].as_ref();
         let provider = graph.manifest.provider_of(graph.rule(task)).ok();
-        let paid = provider.filter(|provider| graph.rule(task).is_prompt() && !is_local(provider));
+        let paid = provider.filter(|provider| graph.rule(task).is_asked() && !is_local(provider));
         let may_ask = |judged: &Judged| judged.ask().is_some() || matches!(judged.verdict, Verdict::Waiting(_));
         let needs_yes = !options.yes && matches!(judged, Some(Ok(judged)) if may_ask(judged));
         if let (Some(provider), true) = (paid, needs_yes) {

@@ -12,18 +12,35 @@ use super::{Pooled, Run, Underway, budget, estimates, pool};
 use crate::batch::{Batch, Form};
 use crate::error::{Code, Error};
 use crate::estimate::Room;
-use crate::event::{Event, Status};
-use crate::graph::TaskId;
+use crate::event::Event;
+use crate::graph::{TaskId, Unit};
 use crate::llm::{self, Ask, Complaint, Shortfall, Unkept, Usage};
 use crate::manifest::Api;
-use crate::models::Price;
-use crate::plan::{self, End, bug};
+use crate::models::{Keep, Price};
+use crate::plan::{self, bug};
 use crate::provider::{FailureKind, Notice, Provider, is_local};
 use crate::tokens;
 use crate::wording;
 
 impl Run<'_> {
-    pub(super) fn needs_model(&mut self, task: TaskId) {
+    pub(super) fn needs_model(&mut self, task: Unit) {
+        let Some(ask) = self.may_need_model(task) else { return };
+        let mut traveler = plan::travel(&self.shared.ground(), task, &ask);
+        if !self.options.batch {
+            traveler.terms.most = Some(1);
+        }
+        if let Some(why) = traveler.terms.too_short() {
+            // Of a shape, however many travel together.
+            self.not_kept(Form { shape: traveler.shape, tasks: 0 }, task, why);
+        }
+        match task.piece {
+            None => self.schedule.asks(traveler),
+            Some(_) => self.schedule.adds(traveler),
+        }
+    }
+
+    /// What a task or a piece of one asks, if a model may be asked for it; else it has ended.
+    pub(super) fn may_need_model(&mut self, task: Unit) -> Option<Arc<Ask>> {
         let graph = &self.shared.graph;
         let name = graph.name(task);
         let refuse = |code, what: &str, hint: &str| {
@@ -33,35 +50,39 @@ impl Run<'_> {
         let is_recorded = provider.is_some_and(|provider| matches!(provider.api, Api::Replay(_)));
         if self.options.offline && !is_recorded {
             let error = refuse(Code::Offline, "`--offline` allows none", "run without `--offline`");
-            return self.fail(task, Status::Failed, error);
+            self.fail_unit(task, error);
+            return None;
         }
         if self.options.free_only && provider.is_none_or(|provider| !is_local(provider)) {
             let error = refuse(Code::NeedsYes, "only those on this machine are asked", "say `--yes` if that is meant");
-            return self.fail(task, Status::Failed, error);
+            self.fail_unit(task, error);
+            return None;
         }
         let Some((ask, key)) = self.underway.get(&task).and_then(|u| Some((u.ask.clone()?, u.key?))) else {
-            return self.fail(task, Status::Failed, bug("a task without a request"));
+            self.fail_unit(task, bug("a task without a request"));
+            return None;
         };
         match self.may_ask(task, &key) {
             May::Ask => {}
-            May::Leave => return self.leave(task),
-            May::Not(error) => return self.fail(task, Status::Failed, *error),
+            May::Leave => {
+                self.leave(task.task);
+                return None;
+            }
+            May::Not(error) => {
+                self.fail_unit(task, *error);
+                return None;
+            }
         }
         // What has no room by itself would take it from others.
         match self.shared.fits(task, &ask) {
             Ok(None) => {}
             Ok(Some(what)) => (self.emit)(Event::Warned { path: name.clone(), what }),
-            Err(error) => return self.fail(task, Status::Failed, error),
+            Err(error) => {
+                self.fail_unit(task, error);
+                return None;
+            }
         }
-        let mut traveler = plan::travel(&self.shared.ground(), task, &ask);
-        if !self.options.batch {
-            traveler.terms.most = Some(1);
-        }
-        if let Some(why) = traveler.terms.too_short() {
-            // Of a shape, however many travel together.
-            self.not_kept(Form { shape: traveler.shape, tasks: 0 }, task, why);
-        }
-        self.schedule.asks(traveler);
+        Some(ask)
     }
 
     /// Sends a request, or lets it wait until its provider has a free place.
@@ -75,7 +96,7 @@ impl Run<'_> {
                 self.schedule.returned(batch.form());
                 for task in batch.tasks {
                     let error = error.clone().in_rule(&self.shared.graph.rule(task).name);
-                    self.fail(task, Status::Failed, error);
+                    self.fail_unit(task, error);
                 }
                 return;
             }
@@ -90,6 +111,7 @@ impl Run<'_> {
             return;
         }
         let Some((batch, asks)) = self.admitted(batch) else { return };
+        let is_gone_on_from = self.is_gone_on_from(batch.tasks[0]);
         let Some(pooled) = self.providers.get_mut(&name) else { return };
         pooled.free -= 1;
         for task in &batch.tasks {
@@ -104,9 +126,16 @@ impl Run<'_> {
         let keeps_prefix = self.schedule.keeps_prefix(&batch, &awaited);
         // An unknown price is said where it matters.
         let model = asks.first().and_then(|ask| self.shared.model(batch.tasks[0], &ask.model).ok());
+        // The next window of a conversation begins with all of this one.
+        let least = model.and_then(|model| model.cache).map(|cache| cache.minimum);
+        let is_gone_on_from = is_gone_on_from
+            && keeps_prefix.is_none()
+            && least.is_some_and(|least| llm::length(&asks.iter().collect::<Vec<_>>()) >= least);
+        let keeps_prefix = if is_gone_on_from { Some((Keep::Short, false)) } else { keeps_prefix };
         let job = asking::Job {
             model: model.unwrap_or_default(),
             keeps_prefix,
+            is_gone_on_from,
             shared: Arc::clone(&self.shared),
             keys: batch.tasks.iter().filter_map(|task| self.underway.get(task).and_then(|u| u.key)).collect(),
             batch,
@@ -143,14 +172,14 @@ impl Run<'_> {
         }
         for task in batch.tasks {
             let error = refused.clone().in_rule(&self.shared.graph.rule(task).name);
-            self.fail(task, Status::Failed, error);
+            self.fail_unit(task, error);
         }
         None
     }
 
     /// What the tasks of a batch ask for, with what was said to them before.
     pub(super) fn asks(&self, batch: &Batch) -> Vec<Ask> {
-        let of = |task: &TaskId| {
+        let of = |task: &Unit| {
             let underway = self.underway.get(task)?;
             let mut ask = Ask::clone(underway.ask.as_ref()?);
             ask.messages.extend(underway.follow_up.iter().cloned());
@@ -184,7 +213,7 @@ impl Run<'_> {
         while let Some(batch) = held_back.pop_front() {
             if self.schedule.is_stopped() {
                 self.schedule.returned(batch.form());
-                batch.tasks.iter().for_each(|task| self.schedule.ended(*task, End::Skipped));
+                self.skip_units(&batch.tasks);
                 continue;
             }
             self.schedule.parted(batch).into_iter().for_each(|part| self.request(part));
@@ -214,7 +243,7 @@ impl Run<'_> {
                 continue;
             }
             self.schedule.returned(batch.form());
-            batch.tasks.iter().for_each(|task| self.schedule.ended(*task, End::Skipped));
+            self.skip_units(&batch.tasks);
         }
     }
 
@@ -270,7 +299,7 @@ impl Run<'_> {
     }
 
     /// A prefix is not in the provider's cache as it should be; each time counts, and the first is said.
-    fn not_kept(&mut self, form: Form, task: TaskId, why: Unkept) {
+    fn not_kept(&mut self, form: Form, task: Unit, why: Unkept) {
         let is_first = self.schedule.not_kept(form, why);
         (self.emit)(Event::Unkept { path: self.shared.graph.name(task).clone(), why, is_first });
     }
@@ -328,16 +357,21 @@ impl Run<'_> {
             true => self.budget.settle_unsaid(first, usage.input + usage.output, cost),
             false => self.budget.settle(first, usage.input + usage.output, cost),
         }
-        let (mut good, mut missing) = (Vec::new(), Vec::new());
+        let (mut good, mut pieces, mut missing) = (Vec::new(), Vec::new(), Vec::new());
         for ((at, result), share) in answered.results.into_iter().enumerate().zip(shares) {
             let task = batch.tasks[at];
-            let underway = self.underway.entry(task).or_default();
-            underway.usage = add(underway.usage, share);
-            underway.request = request;
+            for of in [Some(task), task.piece.map(|_| task.task.into())].into_iter().flatten() {
+                let underway = self.underway.entry(of).or_default();
+                underway.usage = add(underway.usage, share);
+                underway.request = request;
+            }
             match result {
-                Ok(Ok(contents)) => good.extend(self.good(task, contents)),
+                Ok(Ok(contents)) => match task.piece {
+                    None => good.extend(self.good(task.task, contents)),
+                    Some(_) => pieces.push((task, contents)),
+                },
                 Ok(Err((texts, Unfit::Not(complaint)))) => self.correct(&batch, task, &texts, complaint),
-                Ok(Err((_, Unfit::Broken(error)))) => self.fail(task, Status::Failed, error),
+                Ok(Err((_, Unfit::Broken(error)))) => self.fail_unit(task, error),
                 Err(()) => match answered.strays.iter().find(|(stray, _)| *stray == at) {
                     Some((_, other)) => self.strayed(&batch, task, batch.tasks[*other], &from),
                     None => missing.push(task),
@@ -345,6 +379,7 @@ impl Run<'_> {
             }
         }
         self.finish(good);
+        self.keep_pieces(pieces);
         // What brought anything shows that the tasks can travel together.
         if together > 1 && missing.len() < together {
             self.schedule.delivered(&batch);
@@ -355,7 +390,7 @@ impl Run<'_> {
     }
 
     /// What came for a task is nearer to another of the batch: it is asked for again, alone.
-    fn strayed(&mut self, batch: &Batch, task: TaskId, other: TaskId, from: &Origin) {
+    fn strayed(&mut self, batch: &Batch, task: Unit, other: Unit, from: &Origin) {
         let graph = &self.shared.graph;
         let (path, other) = (graph.name(task).clone(), graph.name(other).clone());
         let again = graph.rule(task).batching.fallback_on_failure;
@@ -365,7 +400,7 @@ impl Run<'_> {
         }
         let why = Shortfall::Malformed(format!("what came for it is about `{other}`"));
         let error = asking::fell_short(&self.shared, task, &why, from, false);
-        self.fail(task, Status::Failed, error);
+        self.fail_unit(task, error);
     }
 
     /// What a request took, for estimates to come true.
@@ -388,8 +423,8 @@ impl Run<'_> {
     fn good(&mut self, task: TaskId, contents: Vec<Arc<[u8]>>) -> Option<Good> {
         let of =
             |u: &Underway| Some((u.key?, u.ask.as_ref().map(|ask| ask.model.clone()), u.usage, Arc::clone(&u.edits)));
-        let Some((key, model, usage, edits)) = self.underway.get(&task).and_then(of) else {
-            self.fail(task, Status::Failed, bug("a result without a key"));
+        let Some((key, model, usage, edits)) = self.underway.get(&task.into()).and_then(of) else {
+            self.fail_unit(task.into(), bug("a result without a key"));
             return None;
         };
         self.schedule.resumes(task);
@@ -397,7 +432,7 @@ impl Run<'_> {
     }
 
     /// A result that fails a check goes back to the model with the check's words, once for each retry.
-    fn correct(&mut self, batch: &Batch, task: TaskId, texts: &[String], complaint: Complaint) {
+    fn correct(&mut self, batch: &Batch, task: Unit, texts: &[String], complaint: Complaint) {
         if let Some(key) = self.underway.get(&task).and_then(|underway| underway.key) {
             self.shared.store.reject_replies(&key);
         }
@@ -411,18 +446,19 @@ impl Run<'_> {
                 0 => "`retries: 1` would give the model another try".to_owned(),
                 n => format!("the model was asked {} times in all", n + 1),
             });
-            return self.fail(task, Status::Failed, error);
+            return self.fail_unit(task, error);
         }
         // What a check says goes to the model, too.
         let whose = format!("what a check says of `{}`", complaint.path);
-        if let Err(error) = plan::no_secret_in(&self.shared.graph, task, &complaint.message, &whose) {
-            return self.fail(task, Status::Failed, error);
+        if let Err(error) = plan::no_secret_in(&self.shared.graph, task.task, &complaint.message, &whose) {
+            return self.fail_unit(task, error);
         }
         let underway = self.underway.entry(task).or_default();
         underway.retries += 1;
         let said = match underway.ask.as_ref().and_then(|ask| ask.schema.as_ref()) {
-            Some(_) => llm::as_said(&complaint.path, &texts.concat()),
-            None => texts.join("\n"),
+            // A piece is JSON already.
+            Some(_) if task.piece.is_none() => llm::as_said(&complaint.path, &texts.concat()),
+            _ => texts.join("\n"),
         };
         underway.follow_up = complaint.to_messages(&said).into();
         (self.emit)(Event::AskedToCorrect { path: complaint.path, why: complaint.message });
@@ -430,7 +466,7 @@ impl Run<'_> {
     }
 
     /// What an answer did not bring: asked for again where that can help, else failed.
-    fn fell_short(&mut self, batch: &Batch, request: usize, missing: Vec<TaskId>, why: Shortfall, from: &Origin) {
+    fn fell_short(&mut self, batch: &Batch, request: usize, missing: Vec<Unit>, why: Shortfall, from: &Origin) {
         let graph = &self.shared.graph;
         let alone = batch.tasks.len() == 1;
         let rule = graph.rule(missing[0]);
@@ -450,11 +486,13 @@ impl Run<'_> {
         if !again {
             for task in missing {
                 let error = asking::fell_short(&self.shared, task, &why, from, alone);
-                self.fail(task, Status::Failed, error);
+                self.fail_unit(task, error);
             }
         } else if alone {
             self.underway.entry(missing[0]).or_default().retries += 1;
             self.schedule.ask_alone(batch, missing[0]);
+        } else if self.is_in_order(missing[0]) {
+            self.ask_parts(batch, &missing, &why);
         } else {
             self.schedule.ask_again(batch, missing, &why);
         }
@@ -463,7 +501,7 @@ impl Run<'_> {
     fn request_failed(&mut self, batch: &Batch, provider: &str, request: Option<usize>, failed: Failed) {
         let error = match failed {
             Failed::NotSent => {
-                batch.tasks.iter().for_each(|task| self.schedule.ended(*task, End::Skipped));
+                self.skip_units(&batch.tasks);
                 return;
             }
             Failed::Request(failure) => {
@@ -489,7 +527,7 @@ impl Run<'_> {
         };
         for task in &batch.tasks {
             let error = error.clone().in_rule(&self.shared.graph.rule(*task).name);
-            self.fail(*task, Status::Failed, error);
+            self.fail_unit(*task, error);
         }
     }
 }

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::Sender;
 use std::time::{Duration, Instant};
 
+use super::collecting::judged;
 use super::running::{Unfit, conclude};
 use super::{Report, Shared};
 use crate::batch::Batch;
@@ -12,7 +13,7 @@ use crate::digest::Digest;
 use crate::error::{Code, Error};
 use crate::estimate;
 use crate::event::Event;
-use crate::graph::TaskId;
+use crate::graph::Unit;
 use crate::llm::{self, Answer, Ask, Request, Shortfall, Split, Splitting, Unkept, Usage};
 use crate::manifest::Api;
 use crate::models::{Keep, Model, Price};
@@ -35,6 +36,8 @@ pub(super) struct Job {
     pub model: Model,
     /// For how long the provider is to keep what it begins with, and whether an earlier request of the run had that written.
     pub keeps_prefix: Option<(Keep, bool)>,
+    /// Whether the next request goes on from all of this one.
+    pub is_gone_on_from: bool,
     /// Whether its answer is recorded.
     pub is_recorded: bool,
     pub requests: Arc<AtomicUsize>,
@@ -97,7 +100,7 @@ pub(super) enum Told {
         provider: String,
         request: usize,
         tasks: usize,
-        first: Option<TaskId>,
+        first: Option<Unit>,
         notice: Notice,
     },
 }
@@ -148,7 +151,8 @@ impl Job {
         let Job { keeps_prefix, model: Model { price, max_output: most_output, .. }, .. } = *self;
         let keep = keeps_prefix.map(|(keep, _)| keep);
         let pays_to_keep = self.model.pays_to_keep();
-        let request = Request { most_output, keeps_prefix: keep, pays_to_keep, ..Request::new(&asks) };
+        let is_gone_on_from = self.is_gone_on_from;
+        let request = Request { most_output, keeps_prefix: keep, is_gone_on_from, pays_to_keep, ..Request::new(&asks) };
         let paths = self.batch.tasks.iter().map(|task| self.shared.graph.name(*task).clone()).collect();
         let prefix = asks.first().map_or(0, |ask| tokens::estimate(ask.system()));
         let requested = Event::Requested {
@@ -196,7 +200,11 @@ impl Job {
             let texts = texts.ok_or(())?;
             let contents = texts.iter().map(|text| Arc::from(text.as_bytes())).collect();
             let schema = ask.schema.as_deref();
-            Ok(conclude(&self.shared, *task, schema, contents).map_err(|unfit| (texts, unfit)))
+            let concluded = match task.piece {
+                None => conclude(&self.shared, task.task, schema, contents),
+                Some(_) => judged(&self.shared, *task, schema, contents),
+            };
+            Ok(concluded.map_err(|unfit| (texts, unfit)))
         });
         let results = results.collect();
         let counter = self.shared.counter(self.batch.tasks[0]);
@@ -333,7 +341,7 @@ pub(super) fn words(failure: &Failure) -> String {
 }
 
 /// A failed request as an error, with what to do about it.
-pub(super) fn failure(shared: &Shared, task: TaskId, failure: &Failure) -> Error {
+pub(super) fn failure(shared: &Shared, task: Unit, failure: &Failure) -> Error {
     let graph = &shared.graph;
     let Ok(provider) = graph.manifest.provider_of(graph.rule(task)) else { return bug("a request without a provider") };
     let error = Error::new(Code::Provider, format!("provider `{}`: {}", provider.name, words(failure)));
@@ -379,7 +387,7 @@ pub(super) fn failure(shared: &Shared, task: TaskId, failure: &Failure) -> Error
 }
 
 /// A result that did not come, as an error. `from` is the provider and, where it gave one, its name for the request.
-pub(super) fn fell_short(shared: &Shared, task: TaskId, why: &Shortfall, from: &Origin, alone: bool) -> Error {
+pub(super) fn fell_short(shared: &Shared, task: Unit, why: &Shortfall, from: &Origin, alone: bool) -> Error {
     let rule = shared.graph.rule(task);
     let path = shared.graph.name(task);
     let usage = from.usage;

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 
 use crate::error::{Code, Error};
 use crate::estimate::Estimate;
-use crate::graph::TaskId;
+use crate::graph::Unit;
 use crate::path::RelPath;
 use crate::wording::usd;
 
@@ -16,7 +16,7 @@ pub(super) struct Budget {
     max_tokens: Option<u64>,
     spent: Spent,
     /// Requests under way, by the first of their tasks.
-    held: HashMap<TaskId, Held>,
+    held: HashMap<Unit, Held>,
     /// How many tokens of a model's provider come to one that is estimated; `None` while it is being asked.
     counts: HashMap<String, Option<f64>>,
 }
@@ -57,7 +57,7 @@ impl Budget {
     }
 
     /// Whether a request for `what` may be sent; if so, the most that it can come to is held until it came back.
-    pub fn admit(&mut self, first: TaskId, estimate: &Estimate, what: &RelPath) -> Verdict {
+    pub fn admit(&mut self, first: Unit, estimate: &Estimate, what: &RelPath) -> Verdict {
         let most = match (estimate.most_cost(), self.max_cost) {
             (None, Some(_)) => return Verdict::No(Box::new(unpriced(what))),
             (cost, _) => Spent { tokens: estimate.most_tokens(), cost: cost.unwrap_or_default() },
@@ -96,21 +96,21 @@ impl Budget {
     }
 
     /// A request came back and took this.
-    pub fn settle(&mut self, first: TaskId, tokens: u64, cost: f64) {
+    pub fn settle(&mut self, first: Unit, tokens: u64, cost: f64) {
         if self.held.remove(&first).is_some() {
             self.spent = self.spent.and(Spent { tokens, cost });
         }
     }
 
     /// A request broke off, or its answer did not say all that it took: that is at least what was sent, and what was said.
-    pub fn settle_unsaid(&mut self, first: TaskId, tokens: u64, cost: f64) {
+    pub fn settle_unsaid(&mut self, first: Unit, tokens: u64, cost: f64) {
         if let Some(Held { sent, .. }) = self.held.remove(&first) {
             self.spent = self.spent.and(Spent { tokens: tokens.max(sent.tokens), cost: cost.max(sent.cost) });
         }
     }
 
     /// A request broke off, and is sent once more.
-    pub fn sent_again(&mut self, first: TaskId) {
+    pub fn sent_again(&mut self, first: Unit) {
         if let Some(Held { sent, .. }) = self.held.get(&first) {
             self.spent = self.spent.and(*sent);
         }
@@ -179,8 +179,8 @@ mod tests {
         Estimate { input: tokens / 2, output: 0, most_output: tokens - tokens / 2, is_bounded: true, model }
     }
 
-    fn admit(budget: &mut Budget, first: TaskId, estimate: &Estimate) -> Result<bool, Error> {
-        match budget.admit(first, estimate, &RelPath::new("a").unwrap()) {
+    fn admit(budget: &mut Budget, first: usize, estimate: &Estimate) -> Result<bool, Error> {
+        match budget.admit(first.into(), estimate, &RelPath::new("a").unwrap()) {
             Verdict::Yes => Ok(true),
             Verdict::NotYet(_) => Ok(false),
             Verdict::No(error) => Err(*error),
@@ -194,18 +194,18 @@ mod tests {
         assert_eq!(admit(&mut budget, 1, &of_600), Ok(true));
         assert_eq!(admit(&mut budget, 2, &of_600), Ok(false));
         assert_eq!(admit(&mut budget, 3, &request(400, None)), Ok(true));
-        budget.settle(1, 100, 0.0);
+        budget.settle(1.into(), 100, 0.0);
         assert_eq!(admit(&mut budget, 2, &of_600), Ok(false));
-        budget.settle(3, 0, 0.0);
+        budget.settle(3.into(), 0, 0.0);
         assert_eq!(admit(&mut budget, 2, &of_600), Ok(true));
-        budget.settle(2, 500, 0.0);
+        budget.settle(2.into(), 500, 0.0);
         // 600 of 1000 are used: no waiting helps.
         let error = admit(&mut budget, 4, &of_600).unwrap_err();
         assert_eq!(error.code, Code::Budget);
         assert!(error.message.contains("600 are used, and it can take 600"), "{}", error.message);
         // What was never held is not settled.
-        budget.settle_unsaid(4, 9, 9.0);
-        budget.settle(4, 1_000_000, 0.0);
+        budget.settle_unsaid(4.into(), 9, 9.0);
+        budget.settle(4.into(), 1_000_000, 0.0);
         assert_eq!(admit(&mut budget, 5, &request(400, None)), Ok(true));
     }
 
@@ -213,14 +213,14 @@ mod tests {
     fn what_nobody_counted_is_taken_to_be_what_was_sent() {
         let mut budget = Budget::new(None, Some(1000));
         assert_eq!(admit(&mut budget, 1, &request(600, None)), Ok(true));
-        budget.settle_unsaid(1, 0, 0.0);
+        budget.settle_unsaid(1.into(), 0, 0.0);
         assert_eq!(admit(&mut budget, 2, &request(700, None)), Ok(true));
-        budget.settle_unsaid(2, 200, 0.0);
+        budget.settle_unsaid(2.into(), 200, 0.0);
         assert!(admit(&mut budget, 3, &request(352, None)).unwrap_err().message.contains("650 are used"));
         assert_eq!(admit(&mut budget, 3, &request(100, None)), Ok(true));
-        budget.sent_again(3);
+        budget.sent_again(3.into());
         assert!(admit(&mut budget, 4, &request(252, None)).is_ok_and(|sent| !sent));
-        budget.settle(3, 0, 0.0);
+        budget.settle(3.into(), 0, 0.0);
         assert!(admit(&mut budget, 4, &request(302, None)).unwrap_err().message.contains("700 are used"));
         assert_eq!(admit(&mut budget, 4, &request(300, None)), Ok(true));
     }
@@ -230,7 +230,7 @@ mod tests {
         let price = Price { input: 1000.0, output: 1000.0, ..Price::FREE };
         let mut budget = Budget::new(Some(1.0), None);
         assert_eq!(admit(&mut budget, 1, &request(1000, Some(price))), Ok(true));
-        budget.settle(1, 1000, 0.9);
+        budget.settle(1.into(), 1000, 0.9);
         let error = admit(&mut budget, 2, &request(1000, Some(price))).unwrap_err();
         assert!(error.message.contains("0.9000 are spent, and it can cost 1.00"), "{}", error.message);
         assert_eq!(admit(&mut budget, 2, &request(1000, Some(Price::FREE))), Ok(true));

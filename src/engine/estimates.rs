@@ -3,9 +3,9 @@
 use super::{Run, Shared};
 use crate::digest::Framed;
 use crate::error::{Code, Error};
-use crate::estimate::{Estimate, Means, Room};
+use crate::estimate::{self, Estimate, Means, Room};
 use crate::files::Files;
-use crate::graph::TaskId;
+use crate::graph::{TaskId, Unit};
 use crate::ledger::{Expected, Ledger, Refuses};
 use crate::llm::{Ask, Request};
 use crate::manifest;
@@ -63,13 +63,18 @@ impl Shared {
     fn expected(&self, task: TaskId, ask: &Ask, model: &Model) -> Expected {
         let cap = ask.limit().into_iter().chain(model.max_output).min();
         let known = self.ledger().expected_output(&self.graph.rule(task).name, cap);
+        if ask.piece.is_some() {
+            // What stands there are all results together.
+            let by_form = || estimate::by_form(ask.schema.as_ref().map(|schema| schema.value()));
+            return known.unwrap_or_else(|| Expected::around(by_form(), cap));
+        }
         let like_standing = || Expected::like(&self.standing(task), cap);
         known.or_else(like_standing).unwrap_or_else(|| Expected::guessed(cap))
     }
 
     /// Whether a task's provider is on this machine.
-    pub fn is_local(&self, task: TaskId) -> bool {
-        let provider = self.graph.manifest.provider_of(self.graph.rule(task));
+    pub fn is_local(&self, of: impl Into<Unit>) -> bool {
+        let provider = self.graph.manifest.provider_of(self.graph.rule(of));
         provider.is_ok_and(is_local)
     }
 
@@ -77,17 +82,19 @@ impl Shared {
     ///
     /// # Errors
     /// The list of prices that the provider names is none.
-    pub fn model(&self, task: TaskId, name: &str) -> Result<Model, Error> {
+    pub fn model(&self, of: impl Into<Unit>, name: &str) -> Result<Model, Error> {
+        let task = of.into();
         let provider = self.graph.manifest.provider_of(self.graph.rule(task))?;
         self.models.of(provider, name, self.is_local(task), &self.files)
     }
 
     /// What the tokens of a task's model are counted by.
-    pub(super) fn counter(&self, task: TaskId) -> Counter {
-        if self.is_local(task) { Counter::Length } else { Counter::Words }
+    pub(super) fn counter(&self, of: impl Into<Unit>) -> Counter {
+        if self.is_local(of) { Counter::Length } else { Counter::Words }
     }
 
-    fn means(&self, task: TaskId, model: &str) -> Result<Means<'_>, Error> {
+    fn means(&self, of: impl Into<Unit>, model: &str) -> Result<Means<'_>, Error> {
+        let task = of.into();
         let model = self.model(task, model)?;
         Ok(Means { model, ledger: self.ledger(), counter: self.counter(task) })
     }
@@ -96,13 +103,13 @@ impl Shared {
     ///
     /// # Errors
     /// As [`Shared::model`].
-    pub fn estimate(&self, tasks: &[TaskId], asks: &[&Ask]) -> Result<Estimate, Error> {
+    pub fn estimate(&self, tasks: &[Unit], asks: &[&Ask]) -> Result<Estimate, Error> {
         let Some(first) = tasks.first().copied().filter(|_| tasks.len() == asks.len()) else {
             return Err(bug("an estimate of a request for nothing"));
         };
         let request = Request::new(asks);
         let means = self.means(first, &request.model)?;
-        let expected = tasks.iter().zip(asks).map(|(task, ask)| self.expected(*task, ask, &means.model));
+        let expected = tasks.iter().zip(asks).map(|(task, ask)| self.expected(task.task, ask, &means.model));
         Ok(means.of(&request, &expected.collect::<Vec<_>>()))
     }
 
@@ -110,7 +117,7 @@ impl Shared {
     ///
     /// # Errors
     /// As [`Shared::model`].
-    pub fn room(&self, tasks: &[TaskId], asks: &[&Ask]) -> Result<Room, Error> {
+    pub fn room(&self, tasks: &[Unit], asks: &[&Ask]) -> Result<Room, Error> {
         let (Some(first), Some(ask)) = (tasks.first(), asks.first()) else { return Ok(Room::Enough) };
         let means = self.means(*first, &ask.model)?;
         if means.model.context.is_none() {
@@ -123,7 +130,7 @@ impl Shared {
     ///
     /// # Errors
     /// [`Code::TooLong`], with what takes the room; as [`Shared::model`].
-    pub fn fits(&self, task: TaskId, ask: &Ask) -> Result<Option<String>, Error> {
+    pub fn fits(&self, task: Unit, ask: &Ask) -> Result<Option<String>, Error> {
         let name = self.graph.name(task);
         let said = |taken: u64, window: u64| -> Result<String, Error> {
             let parts = self.parts(task, ask, taken)?;
@@ -145,7 +152,7 @@ impl Shared {
     }
 
     /// What takes the room of a prompt: system part, context, inputs whose text stands in it, the rest, and the answer.
-    fn parts(&self, task: TaskId, ask: &Ask, taken: u64) -> Result<String, Error> {
+    fn parts(&self, task: Unit, ask: &Ask, taken: u64) -> Result<String, Error> {
         let means = self.means(task, &ask.model)?;
         let count = |text: &str| means.tokens(&ask.model, text);
         let mut parts = vec![("system", count(ask.system()))];
@@ -158,7 +165,7 @@ impl Shared {
         let answer = ask.limit().unwrap_or(0);
         let mut own = taken.saturating_sub(answer + parts[0].1 + context);
         parts.push(("context", context));
-        let of = &self.graph.tasks[task];
+        let of = &self.graph.tasks[task.task];
         let mut sources: Vec<&RelPath> = of.reads().filter(|path| Some(*path) != of.recipe.as_ref()).collect();
         sources.sort();
         sources.dedup();

@@ -472,5 +472,7 @@ fn ask(round: &Round, task: &crate::rounds::Wanted) -> Ask {
         params: serde_json::Map::new(),
         schema: task.schema.clone().and_then(|schema| Schema::new(schema).ok()).map(Arc::new),
         context: None,
+        piece: task.piece.as_deref().map(Arc::from),
+        carried: None,
     }
 }

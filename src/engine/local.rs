@@ -86,6 +86,17 @@ impl Run<'_> {
         self.spawn(vec![task], move || vec![job()]);
     }
 
+    /// Does what is to be done for pieces of a task.
+    pub(super) fn spawn_pieces(&mut self, task: TaskId, job: impl FnOnce() -> Report + Send + 'static) {
+        self.write_rendered();
+        let send = self.send.clone();
+        self.cpu.spawn(move || {
+            let report = catch_unwind(AssertUnwindSafe(job));
+            let panicked = |_| Report::Kept(task, Vec::new(), Err(bug("a job panicked")));
+            let _ = send.send(report.unwrap_or_else(panicked));
+        });
+    }
+
     /// A panic in a job is the failure of its tasks.
     fn spawn(&self, tasks: Vec<TaskId>, job: impl FnOnce() -> Vec<Report> + Send + 'static) {
         let send = self.send.clone();

@@ -14,7 +14,7 @@ use crate::graph::TaskId;
 use crate::llm::{Ask, Usage};
 use crate::manifest::OnEdit;
 use crate::path::RelPath;
-use crate::plan::{self, Edit, Making, Verdict, bug};
+use crate::plan::{self, Collected, Edit, Making, Verdict, bug};
 use crate::store::{self, Action, Gave, Over, Record, Write};
 use crate::tokens;
 
@@ -33,17 +33,31 @@ pub(super) struct Made {
     pub saved_usd: Option<f64>,
     /// What a person is to resolve before it is done.
     pub unresolved: Option<Error>,
+    /// The model that it says it is of, where its task has no request of its own.
+    pub model: Option<String>,
+    /// What came of a collection's items.
+    pub collected: Option<Collected>,
 }
 
 impl Made {
     /// Nothing yet.
     pub fn new(status: Status) -> Made {
         let (content, bases, written) = (Vec::new(), Vec::new(), Vec::new());
-        Made { content, bases, status, written, saved: 0, saved_usd: Some(0.0), unresolved: None }
+        Made {
+            content,
+            bases,
+            status,
+            written,
+            saved: 0,
+            saved_usd: Some(0.0),
+            unresolved: None,
+            model: None,
+            collected: None,
+        }
     }
 
     /// The same as what `status` says, unless it was merged.
-    fn by(self, status: Status) -> Made {
+    pub fn by(self, status: Status) -> Made {
         let status = if self.status == Status::Merged { Status::Merged } else { status };
         Made { status, ..self }
     }
@@ -194,7 +208,7 @@ pub(super) fn finish(shared: &Shared, good: Good) -> Result<Made, Error> {
 }
 
 /// Enters good results in the store under their keys.
-fn store(shared: &Shared, results: &[Gave]) -> Result<(), Error> {
+pub(super) fn store(shared: &Shared, results: &[Gave]) -> Result<(), Error> {
     store::make_folder(&shared.root)?;
     shared.store.put_results(results)
 }

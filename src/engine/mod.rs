@@ -7,6 +7,7 @@
 mod answers;
 mod asking;
 mod budget;
+mod collecting;
 mod counting;
 mod edits;
 mod estimates;
@@ -33,7 +34,7 @@ use crate::batch::{Batch, Form};
 use crate::digest::Digest;
 use crate::error::{Code, Error};
 use crate::event::{Event, Status, TaskEnd};
-use crate::graph::{Graph, TaskId};
+use crate::graph::{Graph, TaskId, Unit};
 use crate::ledger::Ledger;
 use crate::llm::{Ask, Complaint, Usage};
 use crate::lock::Lock;
@@ -157,6 +158,10 @@ enum Report {
     Answering(Form, bool),
     /// A provider said how many tokens a request has, or did not.
     Counted(counting::Counted),
+    /// What the store holds of a collection.
+    Found(Box<collecting::Found>),
+    /// Results of a collection's pieces are kept, or are not.
+    Kept(TaskId, Vec<(Unit, String)>, Result<(), Error>),
     /// A request came back.
     Asked(Box<Asked>),
     /// Something to tell.
@@ -186,13 +191,21 @@ struct Underway {
     usage: Usage,
 }
 
+impl Underway {
+    fn now() -> Underway {
+        Underway { begun: Some(Instant::now()), ..Underway::default() }
+    }
+}
+
 struct Run<'a> {
     shared: Arc<Shared>,
     options: &'a Options,
     emit: &'a mut dyn FnMut(Event),
     plan: Plan,
     schedule: Schedule,
-    underway: HashMap<TaskId, Underway>,
+    underway: HashMap<Unit, Underway>,
+    /// Collections that are being made.
+    collections: collecting::Collections,
     /// What templates rendered and is to be written, many at once.
     rendered: Vec<Ready>,
     left: Vec<Left>,
@@ -277,6 +290,7 @@ pub fn run(
         plan,
         schedule,
         underway: HashMap::new(),
+        collections: HashMap::new(),
         rendered: Vec::new(),
         left: Vec::new(),
         cpu: local::pool("genmake-local", options.jobs)?,
@@ -349,7 +363,7 @@ impl Run<'_> {
             Report::Made(task, made) => self.made(task, made),
             Report::Unfit(task, complaint) => self.unfit(task, *complaint),
             Report::NotBegun(task) => {
-                self.underway.remove(&task);
+                self.underway.remove(&task.into());
                 self.schedule.ended(task, End::Skipped);
             }
             Report::NeedsModel(task, complaint) => self.needs_model_after(task, complaint.map(|complaint| *complaint)),
@@ -360,6 +374,8 @@ impl Run<'_> {
             }
             Report::Answering(form, keeps_prefix) => self.is_answering(form, keeps_prefix),
             Report::Counted(counted) => self.counted(counted),
+            Report::Found(found) => self.found(*found),
+            Report::Kept(task, results, kept) => self.kept(task, results, kept),
             Report::Asked(asked) => self.asked(*asked),
             Report::Told(told) => self.told(told),
             Report::Interrupted => {
@@ -370,7 +386,7 @@ impl Run<'_> {
     }
 
     fn begin(&mut self, task: TaskId) {
-        self.underway.insert(task, Underway { begun: Some(Instant::now()), ..Underway::default() });
+        self.underway.insert(task.into(), Underway::now());
         let surprised = self.shared.graph.tasks[task].deps.iter().any(|dep| self.surprises.contains(dep));
         match self.plan.tasks.get_mut(task).and_then(Option::take) {
             _ if surprised => {
@@ -390,7 +406,7 @@ impl Run<'_> {
             Err(error) => return self.fail(task, Status::Failed, error),
         };
         let Some(key) = judged.key else { return self.fail(task, Status::Failed, bug("a task without a key")) };
-        let underway = self.underway.entry(task).or_default();
+        let underway = self.underway.entry(task.into()).or_default();
         underway.key = Some(key);
         underway.edits = judged.edits.into();
         underway.parts = judged.parts;
@@ -439,15 +455,20 @@ impl Run<'_> {
             }
             (Verdict::Stale(_), Some(Making::Ask(ask))) => {
                 let ask: Arc<Ask> = Arc::from(ask);
-                self.underway.entry(task).or_default().ask = Some(Arc::clone(&ask));
+                self.underway.entry(task.into()).or_default().ask = Some(Arc::clone(&ask));
                 // A reply that a killed run left is paid for: it is used if it passes. Without one the task asks at once, so
                 // that tasks come to their requests in the order of the plan.
                 if !judged.is_replied {
-                    return self.needs_model(task);
+                    return self.needs_model(task.into());
                 }
                 let usage = self.options.asking.took(&key);
-                self.underway.entry(task).or_default().usage = usage;
+                self.underway.entry(task.into()).or_default().usage = usage;
                 self.spawn_local(task, move || making::resume(&shared, task, key, &ask, usage, &edits));
+            }
+            (Verdict::Stale(reasons), Some(Making::Collection(made))) => {
+                let is_anew =
+                    |why: &Reason| matches!(why, Reason::CheckFailed(_) | Reason::Forced | Reason::Assumed(_));
+                self.collect(task, made, reasons.iter().any(is_anew));
             }
             _ => self.fail(task, Status::Failed, bug("a verdict without what it needs")),
         }
@@ -469,10 +490,10 @@ impl Run<'_> {
         match made {
             Ok(mut made) => {
                 self.written.append(&mut made.written);
-                let Some(key) = self.underway.get(&task).and_then(|u| u.key) else {
+                let Some(key) = self.underway.get(&task.into()).and_then(|u| u.key) else {
                     return self.fail(task, Status::Failed, bug("a result without a key"));
                 };
-                let underway = self.underway.entry(task).or_default();
+                let underway = self.underway.entry(task.into()).or_default();
                 let passed = plan::passed(&self.shared.graph, task, &made.content, &self.shared.files);
                 underway.checked = passed.unwrap_or_default().filter(|_| !underway.unjudged);
                 self.end_well(task, key, made);
@@ -491,9 +512,10 @@ impl Run<'_> {
         let status = if is_held { Status::Edited } else { made.status };
         let mut end = self.task_end(task, status, made.unresolved);
         (end.saved, end.saved_usd) = (made.saved, made.saved_usd);
-        let underway = self.underway.remove(&task).unwrap_or_default();
+        end.collected = made.collected;
+        let underway = self.underway.remove(&task.into()).unwrap_or_default();
         let model = match self.shared.graph.rule(task).recipe {
-            Some(Recipe::Prompt(_)) => underway.ask.map(|ask| ask.model.clone()),
+            Some(Recipe::Prompt(_)) => made.model.or(underway.ask.map(|ask| ask.model.clone())),
             _ => None,
         };
         let (parts, checked) = (underway.parts, underway.checked);
@@ -507,15 +529,18 @@ impl Run<'_> {
         if matches!(error.code, Code::CommandFailed | Code::NotMade | Code::CheckFailed) {
             error = error.at(self.shared.graph.rule(task).place.clone());
         }
-        let key = self.underway.get(&task).and_then(|underway| underway.key);
+        let key = self.underway.get(&task.into()).and_then(|underway| underway.key);
+        self.forget_collection(task);
         if matches!(self.shared.graph.rule(task).recipe, Some(Recipe::Run(_))) {
             self.unmade.push(task);
         }
-        let edits = self.underway.get(&task).map(|underway| Arc::clone(&underway.edits)).unwrap_or_default();
+        let edits = self.underway.get(&task.into()).map(|underway| Arc::clone(&underway.edits)).unwrap_or_default();
         // A default is nothing to merge an edit with.
         let is_merged = edits.iter().any(|edit| edit.fate == Fate::Merged);
-        let is_own =
-            status == Status::Failed && !self.interrupted && !is_merged && settle::is_of_the_recipe(error.code);
+        // Of a collection it is for its items that the rule says so, and that was heeded.
+        let is_collection = self.shared.graph.tasks[task].items.is_some();
+        let is_own = status == Status::Failed && !self.interrupted && !is_merged && !is_collection;
+        let is_own = is_own && settle::is_of_the_recipe(error.code);
         let on_error = if is_own { self.shared.graph.rule(task).on_error.clone() } else { OnError::Fail };
         let excused = |error| Event::Excused { path: self.shared.graph.name(task).clone(), error };
         match (on_error, key) {
@@ -531,14 +556,14 @@ impl Run<'_> {
             (OnError::Skip, _) => {
                 (self.emit)(excused(error));
                 // What it took belongs to it, also if nothing came of it.
-                let underway = self.underway.entry(task).or_default();
+                let underway = self.underway.entry(task.into()).or_default();
                 underway.took = underway.begun.map(|begun| begun.elapsed());
                 return self.schedule.ended(task, End::Skipped);
             }
             _ => {}
         }
         let end = self.task_end(task, status, Some(error));
-        self.underway.remove(&task);
+        self.underway.remove(&task.into());
         // An edit holds up what depends on it; it is no failure that should stop the rest.
         let end_as = if status == Status::Edited { End::Held } else { End::Failed };
         self.schedule.ended(task, end_as);
@@ -549,7 +574,7 @@ impl Run<'_> {
     fn task_end(&self, task: TaskId, status: Status, error: Option<Error>) -> TaskEnd {
         let graph = &self.shared.graph;
         let none = Underway::default();
-        let underway = self.underway.get(&task).unwrap_or(&none);
+        let underway = self.underway.get(&task.into()).unwrap_or(&none);
         let contexts = underway.ask.iter().filter_map(|ask| ask.context.as_ref());
         TaskEnd {
             rule: graph.rule(task).name.clone(),
@@ -563,6 +588,7 @@ impl Run<'_> {
             saved: 0,
             saved_usd: Some(0.0),
             left_out: contexts.flat_map(|note| note.left_out.clone()).collect(),
+            collected: None,
         }
     }
 }

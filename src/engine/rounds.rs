@@ -15,7 +15,7 @@ use crate::digest::{Digest, Framed};
 use crate::error::{Code, Error};
 use crate::estimate;
 use crate::event::{Event, Status};
-use crate::graph::TaskId;
+use crate::graph::{TaskId, Unit};
 use crate::llm::{self, Ask, Complaint, Request, Usage};
 use crate::models::{Model, Price};
 use crate::plan::End;
@@ -67,7 +67,7 @@ pub(super) enum May {
 
 /// A request that is to be handed in.
 pub(super) struct PutBy {
-    tasks: Vec<TaskId>,
+    tasks: Vec<Unit>,
     provider: String,
     entry: Entry,
     posted: Posted,
@@ -78,7 +78,7 @@ pub(super) struct PutBy {
 
 impl Run<'_> {
     /// Whether a task may ask for what an action key stands for.
-    pub(super) fn may_ask(&self, task: TaskId, key: &Digest) -> May {
+    pub(super) fn may_ask(&self, task: Unit, key: &Digest) -> May {
         let name = self.shared.graph.name(task);
         let submitted = match self.shared.store.submitted() {
             Ok(submitted) => submitted,
@@ -103,14 +103,14 @@ impl Run<'_> {
 
     /// A task whose result, if there was one, did not pass: if a round brought it and nothing is asked for again, that is said.
     pub(super) fn needs_model_after(&mut self, task: TaskId, complaint: Option<Complaint>) {
-        let key = self.underway.get(&task).and_then(|underway| underway.key);
+        let key = self.underway.get(&task.into()).and_then(|underway| underway.key);
         match (&self.options.asking, key, complaint) {
             (Asking::Fetched(keys, Retry::No), Some(key), Some(complaint)) if keys.contains_key(&key) => {
                 let error = Error::new(Code::CheckFailed, complaint.words());
                 let error = error.in_rule(&self.shared.graph.rule(task).name).hint(ASK_AGAIN);
                 self.fail(task, Status::Failed, error);
             }
-            _ => self.needs_model(task),
+            _ => self.needs_model(task.into()),
         }
     }
 
@@ -133,7 +133,7 @@ impl Run<'_> {
                     let price = model.price.map(Price::of_batches);
                     self.put_by.push(PutBy { tasks: batch.tasks.clone(), provider: name, entry, posted, price, cost });
                     self.schedule.returned(form);
-                    batch.tasks.iter().for_each(|task| self.schedule.ended(*task, End::Skipped));
+                    self.skip_units(&batch.tasks);
                 }
                 Err(error) => return self.none_for(batch, &error),
             }
@@ -145,7 +145,7 @@ impl Run<'_> {
         self.schedule.returned(batch.form());
         for task in batch.tasks {
             let error = error.clone().in_rule(&self.shared.graph.rule(task).name);
-            self.fail(task, Status::Failed, error);
+            self.fail_unit(task, error);
         }
     }
 
@@ -157,7 +157,7 @@ impl Run<'_> {
         let model = self.shared.model(batch.tasks[0], &asks[0].model)?;
         let (most_output, pays_to_keep) = (model.max_output, model.pays_to_keep());
         let request = Request { most_output, pays_to_keep, ..Request::new(&asks) };
-        let key = |task: &TaskId| self.underway.get(task).and_then(|underway| underway.key);
+        let key = |task: &Unit| self.underway.get(task).and_then(|underway| underway.key);
         let keys: Vec<Digest> = batch.tasks.iter().filter_map(key).collect();
         let id = match keys.as_slice() {
             [only] => only.to_string(),
@@ -173,6 +173,7 @@ impl Run<'_> {
             outputs: ask.outputs.iter().map(|output| (output.name.clone(), output.path.to_string())).collect(),
             user: ask.messages.last().map(|message| message.text.clone()).unwrap_or_default(),
             schema: ask.schema.as_ref().map(|schema| schema.value().clone()),
+            piece: ask.piece.as_deref().map(str::to_owned),
         });
         let counter = self.shared.counter(batch.tasks[0]);
         let prefix = tokens::estimate(asks[0].system());
@@ -211,7 +212,7 @@ impl Run<'_> {
                 if self.interrupted || self.options.cancel.is_cancelled() {
                     return done;
                 }
-                let tasks: Vec<TaskId> = parcel.iter().flat_map(|put_by| put_by.tasks.clone()).collect();
+                let tasks: Vec<TaskId> = parcel.iter().flat_map(|put_by| &put_by.tasks).map(|unit| unit.task).collect();
                 let at = self.shared.graph.manifest.providers.get(&name).map(|declared| declared.base_url.clone());
                 let round = self.round(&name, at.unwrap_or_default(), &model, &parcel);
                 let submitted = submit(&self.shared.store, &provider, round, parcel);

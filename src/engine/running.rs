@@ -162,7 +162,7 @@ pub(super) fn judge_there(shared: &Shared, task: TaskId, key: Digest) -> Report 
 impl Run<'_> {
     /// A result that is there does not pass a command that judges it: the task is made anew.
     pub(super) fn unfit(&mut self, task: TaskId, complaint: Complaint) {
-        let underway = self.underway.entry(task).or_default();
+        let underway = self.underway.entry(task.into()).or_default();
         let (Some(key), parts) = (underway.key, std::mem::take(&mut underway.parts)) else {
             return self.fail(task, Status::Failed, bug("a result without a key"));
         };
@@ -174,6 +174,7 @@ impl Run<'_> {
         let shared = Arc::clone(&self.shared);
         self.spawn_local(task, move || {
             let judged = plan::make(&shared.graph, task, &shared.files, &shared.recipes).map(|making| Judged {
+                missing: Vec::new(),
                 verdict: Verdict::Stale(reasons),
                 key: Some(key),
                 parts,

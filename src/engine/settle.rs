@@ -138,6 +138,7 @@ impl Run<'_> {
     fn model_of(&self, task: TaskId) -> Option<String> {
         match plan::make(&self.shared.graph, task, &self.shared.files, &self.shared.recipes) {
             Ok(Making::Ask(ask)) => Some(ask.model),
+            Ok(Making::Collection(made)) => Some(made.model().to_owned()),
             _ => None,
         }
     }

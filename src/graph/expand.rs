@@ -13,7 +13,7 @@ use serde_json::{Map, Value, json};
 
 use heads::dynamic;
 
-use super::{Item, Output, Source, Task, TaskId, TaskInput};
+use super::{Item, Output, Paths, Source, Task, TaskId, TaskInput};
 use crate::context::Specs;
 use crate::error::{Code, Error, Place, did_you_mean};
 use crate::files::Files;
@@ -46,8 +46,8 @@ struct Head {
     skipped: bool,
 }
 
-struct Expander<'a> {
-    manifest: &'a Manifest,
+pub(super) struct Expander<'a> {
+    pub(super) manifest: &'a Manifest,
     files: &'a dyn Files,
     locked: &'a BTreeSet<RelPath>,
     env: &'a BTreeMap<String, String>,
@@ -72,9 +72,6 @@ struct Expander<'a> {
     outside: RefCell<HashMap<String, bool>>,
     found: Vec<Error>,
 }
-
-/// Files that many tasks may name.
-type Paths = Arc<[RelPath]>;
 
 /// Partials by name.
 type Partials = Arc<[(String, RelPath)]>;
@@ -197,9 +194,16 @@ impl<'a> Expander<'a> {
         if !self.is_not_its_own_source(rule, &head, recipe.as_ref()) {
             return None;
         }
-        let partials = partials.unwrap_or_default();
-        let outputs = head.outputs;
-        Some(Task { rule: id, item: head.item, outputs, inputs, context, recipe, partials, schemas, deps: Vec::new() })
+        let items = rule.collection.as_ref().map(|of| self.collection(id, of, &scope, by_rule)).transpose();
+        let items = items.unwrap_or_else(|error| {
+            self.note(error.in_rule(&rule.name));
+            None
+        });
+        let (item, outputs, partials) = (head.item, head.outputs, partials.unwrap_or_default());
+        let deps = Vec::new();
+        let task = Task { rule: id, item, outputs, inputs, context, items, recipe, partials, schemas, deps };
+        self.can_hold_rows(rule, &task);
+        Some(task)
     }
 
     /// The schemas that a rule's checks name, in their order.
@@ -244,14 +248,14 @@ impl<'a> Expander<'a> {
     }
 
     /// Keeps one error for each place: a mistake in a rule is one mistake, however many tasks the rule has.
-    fn note(&mut self, error: Error) {
+    pub(super) fn note(&mut self, error: Error) {
         if !self.found.iter().any(|e| e.place == error.place && e.code == error.code) {
             self.found.push(error);
         }
     }
 
     /// A file that a rule names beside its recipe, which is there or will be.
-    fn project_file(&self, rule: &Rule, file: &Expr, what: &str, scope: &Value) -> Result<RelPath, Error> {
+    pub(super) fn project_file(&self, rule: &Rule, file: &Expr, what: &str, scope: &Value) -> Result<RelPath, Error> {
         let path = self.project_path(rule, file, scope)?;
         self.is_there(path, file, what)
     }
@@ -292,7 +296,7 @@ impl<'a> Expander<'a> {
         Ok((path, partials))
     }
 
-    fn input(&self, id: usize, input: &Input, scope: &Value, by_rule: &[Paths]) -> Result<TaskInput, Error> {
+    pub(super) fn input(&self, id: usize, input: &Input, scope: &Value, by_rule: &[Paths]) -> Result<TaskInput, Error> {
         let place = &input.source.place;
         let label = input.source.render(scope)?;
         let source = if let Some(name) = label.strip_prefix("rule:") {

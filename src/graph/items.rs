@@ -75,6 +75,11 @@ impl AxisItem {
         AxisItem { value, file: None, label }
     }
 
+    /// An item that is known in full.
+    pub fn known(value: Value, label: String) -> AxisItem {
+        AxisItem { value, file: None, label }
+    }
+
     /// A file, with what expressions see of it.
     pub fn file(path: RelPath, value: Value) -> AxisItem {
         AxisItem { value, label: path.to_string(), file: Some(path) }

@@ -9,7 +9,9 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::{Graph, Item, Output, Source, Task, TaskContext, TaskId, TaskInput, order};
+use super::{
+    Graph, Item, ItemAxis, ItemSource, Output, Source, Task, TaskContext, TaskId, TaskInput, TaskItems, order,
+};
 use crate::context::Specs;
 use crate::digest::Digest;
 use crate::manifest::Manifest;
@@ -52,6 +54,7 @@ struct TaskForm {
     outputs: Vec<(Option<String>, FileId)>,
     inputs: Vec<(Option<String>, String, SourceForm)>,
     context: Option<ContextForm>,
+    items: Option<ItemsForm>,
     recipe: Option<FileId>,
     partials: usize,
     schemas: Vec<FileId>,
@@ -70,6 +73,21 @@ enum SourceForm {
     File { path: FileId, optional: bool },
     Files(usize),
     Parts { files: usize, selector: Selector, is_list: bool, optional: bool },
+}
+
+#[derive(Serialize, Deserialize)]
+struct ItemsForm {
+    axes: Vec<(Option<String>, String, ItemSourceForm)>,
+    schema: Option<FileId>,
+    /// JSON.
+    set: String,
+}
+
+#[derive(Serialize, Deserialize)]
+enum ItemSourceForm {
+    Of(SourceForm),
+    /// JSON.
+    Literal(String),
 }
 
 #[derive(Serialize, Deserialize)]
@@ -153,6 +171,10 @@ impl Keeper<'_> {
                 selector: context.selector.clone(),
             }),
         };
+        let items = match &task.items {
+            None => None,
+            Some(items) => Some(self.items(items)?),
+        };
         let outputs: Option<Vec<FileId>> = task.outputs.iter().map(|output| id(&output.path)).collect();
         let outputs = outputs?;
         let names = task.outputs.iter().map(|output| output.name.clone());
@@ -166,6 +188,7 @@ impl Keeper<'_> {
             outputs: names.zip(outputs.iter().copied()).collect(),
             inputs,
             context,
+            items,
             recipe: match &task.recipe {
                 None => None,
                 Some(path) => Some(id(path)?),
@@ -177,6 +200,22 @@ impl Keeper<'_> {
         reads.sort_unstable();
         reads.dedup();
         Some(KeptTask { bytes: postcard::to_stdvec(&form).ok()?, reads, outputs })
+    }
+
+    fn items(&mut self, items: &TaskItems) -> Option<ItemsForm> {
+        let mut axes = Vec::with_capacity(items.axes.len());
+        for ItemAxis { name, label, over } in &items.axes {
+            let over = match over {
+                ItemSource::Of(source) => ItemSourceForm::Of(self.source(source)?),
+                ItemSource::Literal(values) => ItemSourceForm::Literal(Value::from(values.clone()).to_string()),
+            };
+            axes.push((name.clone(), label.clone(), over));
+        }
+        let schema = match &items.schema {
+            None => None,
+            Some(path) => Some((self.id)(path)?),
+        };
+        Some(ItemsForm { axes, schema, set: Value::from(items.set.clone()).to_string() })
     }
 
     fn source(&mut self, source: &Source) -> Option<SourceForm> {
@@ -251,6 +290,10 @@ impl Restorer<'_> {
         for (name, label, source) in form.inputs {
             inputs.push(TaskInput { name, label, source: self.source(source)? });
         }
+        let items = match form.items {
+            None => None,
+            Some(items) => Some(self.items(items)?),
+        };
         let outputs: Option<Vec<Output>> =
             form.outputs.into_iter().map(|(name, id)| Some(Output { name, path: path(id)? })).collect();
         Some(Task {
@@ -259,6 +302,7 @@ impl Restorer<'_> {
             outputs: outputs.filter(|outputs| !outputs.is_empty())?,
             inputs,
             context,
+            items,
             recipe: match form.recipe {
                 None => None,
                 Some(id) => Some(path(id)?),
@@ -267,6 +311,22 @@ impl Restorer<'_> {
             schemas: form.schemas.into_iter().map(path).collect::<Option<_>>()?,
             deps: Vec::new(),
         })
+    }
+
+    fn items(&mut self, form: ItemsForm) -> Option<TaskItems> {
+        let mut axes = Vec::with_capacity(form.axes.len());
+        for (name, label, over) in form.axes {
+            let over = match over {
+                ItemSourceForm::Of(source) => ItemSource::Of(self.source(source)?),
+                ItemSourceForm::Literal(values) => ItemSource::Literal(serde_json::from_str(&values).ok()?),
+            };
+            axes.push(ItemAxis { name, label, over });
+        }
+        let schema = match form.schema {
+            None => None,
+            Some(id) => Some((self.path)(id)?),
+        };
+        Some(TaskItems { axes, schema, set: serde_json::from_str(&form.set).ok()? })
     }
 
     fn source(&mut self, source: SourceForm) -> Option<Source> {

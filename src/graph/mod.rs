@@ -3,6 +3,7 @@
 //! Reads files through [`Files`] only. The same Genfile, tree and lock give the same graph, in whatever state the outputs
 //! are: a glob counts what rules declare, not what happens to lie on disk.
 
+mod collection;
 mod context;
 mod expand;
 mod items;
@@ -23,6 +24,7 @@ use crate::manifest::{Manifest, Rule};
 use crate::path::RelPath;
 use crate::selector::{DataCache, Selector};
 
+pub use collection::{ItemAxis, ItemSource, TaskItems, combined};
 pub use context::TaskContext;
 pub(crate) use expand::{env_of, file_names};
 pub use kept::{FileId, Kept, KeptTask};
@@ -30,6 +32,34 @@ pub use target::Target;
 
 /// A task's place in [`Graph::tasks`].
 pub type TaskId = usize;
+
+/// Who asks a model: a task, or one piece of a task that makes a collection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Unit {
+    /// The task.
+    pub task: TaskId,
+    /// Which of its pieces; none for the whole task.
+    pub piece: Option<usize>,
+}
+
+impl Unit {
+    /// A piece of a task.
+    pub fn piece(task: TaskId, piece: usize) -> Unit {
+        Unit { task, piece: Some(piece) }
+    }
+}
+
+impl From<TaskId> for Unit {
+    fn from(task: TaskId) -> Unit {
+        Unit { task, piece: None }
+    }
+}
+
+impl PartialEq<TaskId> for Unit {
+    fn eq(&self, task: &TaskId) -> bool {
+        *self == Unit::from(*task)
+    }
+}
 
 /// All tasks of a project.
 pub struct Graph {
@@ -68,6 +98,8 @@ pub struct Task {
     pub inputs: Vec<TaskInput>,
     /// What its prompt is shown of a specification.
     pub context: Option<TaskContext>,
+    /// What it makes a result for each of, where it makes a collection.
+    pub items: Option<TaskItems>,
     /// The recipe's file; a command has none.
     pub recipe: Option<RelPath>,
     /// The partials beside the recipe, by name; tasks of one recipe share them.
@@ -85,7 +117,8 @@ impl Task {
         let partials = self.partials.iter().map(|(_, path)| path);
         let item = self.item.iter().flat_map(|item| item.files.iter().map(|(_, path)| path));
         let context = self.context.iter().flat_map(|context| &*context.files);
-        inputs.chain(partials).chain(item).chain(context).chain(&self.recipe).chain(&self.schemas)
+        let items = self.items.iter().flat_map(TaskItems::reads);
+        inputs.chain(partials).chain(item).chain(context).chain(items).chain(&self.recipe).chain(&self.schemas)
     }
 }
 
@@ -130,6 +163,9 @@ pub struct Output {
     /// Where it goes.
     pub path: RelPath,
 }
+
+/// Files that many tasks may name.
+type Paths = Arc<[RelPath]>;
 
 /// One input of a task.
 #[derive(Debug)]
@@ -212,9 +248,9 @@ impl Graph {
         (graph, found)
     }
 
-    /// The rule of a task.
-    pub fn rule(&self, task: TaskId) -> &Rule {
-        &self.manifest.rules[self.tasks[task].rule]
+    /// The rule of a task, or of one whose piece this is.
+    pub fn rule(&self, of: impl Into<Unit>) -> &Rule {
+        &self.manifest.rules[self.tasks[of.into().task].rule]
     }
 
     /// Every file that a task is made from.
@@ -222,9 +258,9 @@ impl Graph {
         self.tasks.iter().flat_map(Task::reads).collect()
     }
 
-    /// What people call a task: its first output.
-    pub fn name(&self, task: TaskId) -> &RelPath {
-        &self.tasks[task].outputs[0].path
+    /// What people call a task, or one whose piece this is: its first output.
+    pub fn name(&self, of: impl Into<Unit>) -> &RelPath {
+        &self.tasks[of.into().task].outputs[0].path
     }
 }
 

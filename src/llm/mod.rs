@@ -11,5 +11,5 @@ pub use crate::models::Keep;
 /// Tokens as the provider counted them.
 pub use crate::models::Tokens as Usage;
 pub use reply::{Answer, Shortfall, Split, Splitting, Stop, single};
-pub use request::{Ask, Request, Unkept, context_saved, framed, slot, unframed};
+pub use request::{Ask, Carried, Request, Unkept, any_number_of, context_saved, framed, length, slot, turns, unframed};
 pub use verify::{Complaint, Demand, Test, as_said, fits, verify};

@@ -163,6 +163,9 @@ fn take(
 
 /// The texts of one task's outputs; an empty one is a missing one.
 fn texts(ask: &Ask, value: Value) -> Option<Vec<String>> {
+    if ask.schema.is_some() && ask.piece.is_some() {
+        return Some(vec![value.to_string()]);
+    }
     if ask.schema.is_some() {
         return Some(ask.outputs.iter().map(|output| write_data(&output.path, &value)).collect());
     }

@@ -9,6 +9,7 @@ use crate::graph::Output;
 use crate::models::Keep;
 use crate::prompt::{Message, Role};
 use crate::schema::Schema;
+use crate::tokens;
 
 /// What one task wants from a model.
 #[derive(Debug, Clone, PartialEq)]
@@ -25,6 +26,19 @@ pub struct Ask {
     pub schema: Option<Arc<Schema>>,
     /// What its messages hold of a specification; in no key.
     pub context: Option<Note>,
+    /// What people call the piece of a collection that it is for: its result is JSON or a text by itself, and goes to no path.
+    pub piece: Option<Arc<str>>,
+    /// What it is shown of results before it.
+    pub carried: Option<Arc<Carried>>,
+}
+
+/// What a window of a collection is shown of those before it.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Carried {
+    /// The last results, each as JSON.
+    Results(Vec<String>),
+    /// What was said and answered, one after the other.
+    Turns(Vec<Message>),
 }
 
 /// A request, neutral to providers.
@@ -40,6 +54,8 @@ pub struct Request {
     pub most_output: Option<u64>,
     /// For how long the provider is to keep the system's part, because another request begins with the same; none where it is not.
     pub keeps_prefix: Option<Keep>,
+    /// Whether it is kept up to its end, and not the system's part alone: the next request goes on from all of it.
+    pub is_gone_on_from: bool,
     /// Whether the maker of the model takes more for what it keeps than for other tokens: then it is to keep nothing else.
     pub pays_to_keep: bool,
     /// What is said, the system's part first.
@@ -94,14 +110,18 @@ impl Ask {
     /// Whether it can share a request: a system part, perhaps, and one part of the user. A schema with references cannot be
     /// put below another: they start at its root.
     pub fn can_share(&self) -> bool {
-        if self.schema.as_ref().is_some_and(|schema| has_references(schema.value())) {
+        if self.piece.is_none() && self.schema.as_ref().is_some_and(|schema| has_references(schema.value())) {
             return false;
         }
-        let rest = match self.messages.first() {
+        matches!(self.behind_system(), [only] if only.role == Role::User)
+    }
+
+    /// The messages behind the system's part.
+    fn behind_system(&self) -> &[Message] {
+        match self.messages.first() {
             Some(first) if first.role == Role::System => &self.messages[1..],
             _ => &self.messages[..],
-        };
-        matches!(rest, [only] if only.role == Role::User)
+        }
     }
 
     /// What the user says; for a task that can share a request.
@@ -140,7 +160,11 @@ impl Ask {
         self.schema.as_ref().is_some_and(|schema| schema.value().get("type").is_none_or(|kind| kind != "object"))
     }
 
+    /// What people call it: the piece of a collection, or its outputs' paths.
     fn paths(&self) -> String {
+        if let Some(piece) = &self.piece {
+            return piece.to_string();
+        }
         let one = |output: &Output| match &output.name {
             Some(name) if self.outputs.len() > 1 => format!("{name} = {}", output.path),
             _ => output.path.to_string(),
@@ -191,6 +215,10 @@ impl Request {
     fn single(ask: &Ask) -> Request {
         let mut request = Request::empty(ask);
         request.messages = ask.messages.clone();
+        if let Some(carried) = &ask.carried {
+            let before = ask.messages.len() - ask.behind_system().len();
+            carried.bring_into(&mut request.messages, before);
+        }
         request.schema = ask.single_schema();
         request.max_output_tokens = ask.limit();
         request.paths = vec![ask.paths()];
@@ -206,6 +234,7 @@ impl Request {
             max_output_tokens: None,
             most_output: None,
             keeps_prefix: None,
+            is_gone_on_from: false,
             pays_to_keep: false,
             messages: Vec::new(),
             schema: None,
@@ -219,14 +248,118 @@ impl Request {
         if !system.is_empty() {
             request.messages.push(Message { role: Role::System, text: system.to_owned() });
         }
+        let before = request.messages.len();
         request.messages.push(Message { role: Role::User, text: batch_text(asks) });
-        let files = asks.iter().enumerate().map(|(i, ask)| (slot(i), ask.result_schema()));
-        request.schema = Some(object([("files".to_owned(), object(files))].into_iter()));
+        if let Some(carried) = &asks[0].carried {
+            carried.bring_into(&mut request.messages, before);
+        }
+        request.schema = Some(batch_schema(asks));
         // In JSON a text is longer by its escapes and its slot's name.
         let limits: Option<Vec<u64>> = asks.iter().map(|ask| ask.limit()).collect();
         request.max_output_tokens = limits.map(|limits| limits.iter().map(|limit| limit + limit / 4 + 16).sum());
         request.paths = asks.iter().map(|ask| ask.paths()).collect();
         request
+    }
+}
+
+impl Carried {
+    /// Puts it where it stands in a request: turns before what is asked now, which is at `at`; results in front of that.
+    fn bring_into(&self, messages: &mut Vec<Message>, at: usize) {
+        match self {
+            Carried::Turns(turns) => drop(messages.splice(at..at, turns.iter().cloned())),
+            Carried::Results(results) => {
+                if let (Some(asked), false) = (messages.get_mut(at), results.is_empty()) {
+                    asked.text = format!("{}\n{}", shown(results), asked.text);
+                }
+            }
+        }
+    }
+}
+
+/// Results of the window before, for the model.
+fn shown(results: &[String]) -> String {
+    let mut text = "Already there, and to be gone on from; the last results as JSON, one a line:\n".to_owned();
+    for result in results {
+        text.push_str(result);
+        text.push('\n');
+    }
+    text
+}
+
+/// About how many tokens a request for these says.
+pub fn length(asks: &[&Ask]) -> u64 {
+    Request::new(asks).messages.iter().map(|message| tokens::estimate(&message.text)).sum()
+}
+
+/// What the pieces of a window would be asked and have answered, as two turns of a conversation.
+pub fn turns(asks: &[&Ask], results: &[String]) -> [Message; 2] {
+    let asked = match asks {
+        [only] => only.user().to_owned(),
+        _ => batch_text(asks),
+    };
+    let said = match results {
+        [only] if asks.len() == 1 => only.clone(),
+        _ => {
+            let value =
+                |result: &String| serde_json::from_str(result).unwrap_or_else(|_| Value::String(result.clone()));
+            let files: Map<String, Value> = results.iter().enumerate().map(|(at, r)| (slot(at), value(r))).collect();
+            json!({"files": files}).to_string()
+        }
+    };
+    [Message { role: Role::User, text: asked }, Message { role: Role::Model, text: said }]
+}
+
+/// The schema of an answer to several tasks: a slot for each. That of a collection's results stands in it once, however many
+/// there are.
+fn batch_schema(asks: &[&Ask]) -> Value {
+    let whole = |slots: Value| object([("files".to_owned(), slots)].into_iter());
+    match asks[0].piece.is_some().then(|| asks[0].schema.as_ref()).flatten() {
+        Some(schema) => {
+            let mut of_one = schema.value().clone();
+            move_references(&mut of_one);
+            let slots = (0..asks.len()).map(|at| (slot(at), json!({"$ref": ITEM})));
+            let mut schema = whole(object(slots));
+            schema["$defs"] = json!({"item": of_one});
+            schema
+        }
+        None => whole(object(asks.iter().enumerate().map(|(at, ask)| (slot(at), ask.result_schema())))),
+    }
+}
+
+/// The schema of an answer with any number of results, each a text or by a schema of its own.
+pub fn any_number_of(one: Option<&Value>, min: Option<usize>, max: Option<usize>) -> Value {
+    let item = if one.is_some() { json!({"$ref": ITEM}) } else { text() };
+    let mut list = json!({"type": "array", "items": item});
+    for (bound, count) in [("minItems", min), ("maxItems", max)] {
+        if let Some(count) = count {
+            list[bound] = count.into();
+        }
+    }
+    let mut schema = object([("results".to_owned(), list)].into_iter());
+    if let Some(one) = one {
+        let mut one = one.clone();
+        move_references(&mut one);
+        schema["$defs"] = json!({"item": one});
+    }
+    schema
+}
+
+/// Where the schema of one result stands.
+const ITEM: &str = "#/$defs/item";
+
+/// References of a schema that has moved to [`ITEM`].
+fn move_references(schema: &mut Value) {
+    match schema {
+        Value::Object(map) => {
+            if let Some(Value::String(to)) = map.get_mut("$ref")
+                && let Some(rest) = to.strip_prefix('#')
+            {
+                *to = format!("{ITEM}{rest}");
+            }
+            map.values_mut().for_each(move_references);
+        }
+        Value::Array(items) => items.iter_mut().for_each(move_references),
+        _ => {}
     }
 }
 
@@ -240,7 +373,10 @@ fn batch_text(asks: &[&Ask]) -> String {
     );
     for (i, ask) in asks.iter().enumerate() {
         let slot = slot(i);
-        text += &format!("\n{slot}:\n{}\n({slot} is {})\n", ask.user(), ask.paths());
+        text += &format!("\n{slot}:\n{}\n", ask.user());
+        if ask.piece.is_none() {
+            text += &format!("({slot} is {})\n", ask.paths());
+        }
     }
     text
 }
@@ -262,6 +398,8 @@ pub(super) mod tests {
             params: json!({"temperature": 0, "max_output_tokens": 100}).as_object().unwrap().clone(),
             schema: None,
             context: None,
+            piece: None,
+            carried: None,
         }
     }
 

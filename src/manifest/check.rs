@@ -9,7 +9,7 @@ use super::api::{Api, Command, Stdin};
 use super::include::Included;
 use super::language::{Form, SECRETS, TOP};
 use super::model::{
-    Batching, Budget, Expr, KeepPrefix, Limits, Manifest, Prefer, Prices, Provider, Recipe, Weights, unknown_provider,
+    Batching, Budget, Expr, KeepPrefix, Limits, Manifest, Prefer, Prices, Provider, Weights, unknown_provider,
 };
 use super::read::{Fields, Reader, boolean, duration, entries, fields, number, text, whole};
 use super::rule::{Around, rule};
@@ -153,7 +153,7 @@ fn is_variable(text: &str) -> bool {
 /// A prompt is sent to somebody.
 fn without_provider(reader: &mut Reader, manifest: &Manifest) {
     for rule in &manifest.rules {
-        if matches!(rule.recipe, Some(Recipe::Prompt(_))) && rule.provider.is_none() && manifest.provider.is_none() {
+        if rule.is_asked() && rule.provider.is_none() && manifest.provider.is_none() {
             let message = format!("rule `{}` has a prompt and no provider", rule.name);
             let hint = "name one with `provider: NAME`, at the top of the Genfile or in the rule";
             reader.found.push(Error::new(Code::MissingKey, message).at(rule.place.clone()).hint(hint));

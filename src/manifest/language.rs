@@ -238,6 +238,27 @@ pub(super) const CHECK_KEYS: &[Field] = &[
 
 const ON_ERROR: &[Field] = &[required("default", Form::Any, "What is written instead.")];
 
+/// `embed` of a rule.
+const EMBED: &[Field] = &[
+    key("provider", Form::Text, "", "The provider to ask, as the rule's own `provider`."),
+    key("model", Form::Text, "", "The model to ask, as the rule's own `model`."),
+    key("dimensions", Form::Whole(1, 100_000), "", "How many numbers a vector has; without, what the model gives."),
+    key("max_tokens", Form::Whole(1, 10_000_000), "", "How many tokens a text has at most: it is cut behind them."),
+    key(
+        "template",
+        Form::Expr,
+        "",
+        "A Handlebars file that makes the text of an item; without, all that is known of it.",
+    ),
+    key("task", Form::Text, "", "What the vectors are for, in the provider's word, such as `RETRIEVAL_DOCUMENT`."),
+    key(
+        "comments",
+        Form::Choice(&["keep", "drop"], &[]),
+        "\"keep\"",
+        "Whether the comments of source code stay in its text.",
+    ),
+];
+
 /// One of `rules`.
 pub(super) const RULE: &[Field] = &[
     key("output", Form::Expr, "", "Where the result goes."),
@@ -283,16 +304,36 @@ pub(super) const RULE: &[Field] = &[
     key("batch", Form::OneOf(&[Form::Bool, Form::Keys(BATCHING)]), "", "`false`: its tasks travel alone."),
     key("batching", Form::Keys(BATCHING), "", "As at the top, for this rule."),
     key("allow_secrets", Form::Bool, "false", "Whether what looks like a secret may be sent to its provider."),
-    later("embed"),
-    later("items"),
-    later("schema"),
-    later("unique_by"),
-    later("set"),
-    later("window"),
-    later("carry"),
-    later("results"),
-    later("min"),
-    later("max"),
+    key("embed", Form::Keys(EMBED), "", "How the items become vectors."),
+    key(
+        "items",
+        Form::OneOf(&[Form::Expr, Form::List(&Form::Any), Form::Map(&OVER)]),
+        "",
+        "What one file is made of: a glob, a selector, a list, or a map of axes.",
+    ),
+    key("schema", Form::Expr, "", "The JSON Schema file of one result; the output is a list of them."),
+    key("unique_by", Form::Text, "", "A field of which no two results have the same value; the first one stays."),
+    key("set", Form::Map(&Form::Any), "{}", "Fields that each result has beside what the model says."),
+    key(
+        "window",
+        Form::OneOf(&[Form::Choice(&["auto"], &[]), Form::Whole(1, 100_000)]),
+        "\"auto\"",
+        "How many items one request is about at most; `auto` for as many as fit.",
+    ),
+    key(
+        "carry",
+        Form::OneOf(&[Form::Choice(&["all"], &[]), Form::Whole(1, 100_000)]),
+        "",
+        "How many results of the window before each window is shown; `all`: all before it, as a conversation.",
+    ),
+    key(
+        "results",
+        Form::Choice(&["each", "free"], &[]),
+        "\"each\"",
+        "Whether each item has one result, or the model says how many there are of a window.",
+    ),
+    key("min", Form::Whole(0, 100_000), "", "With `results: free`, the fewest results of a window."),
+    key("max", Form::Whole(1, 100_000), "", "With `results: free`, the most results of a window."),
 ];
 
 #[cfg(test)]

@@ -4,6 +4,7 @@
 
 mod api;
 mod check;
+mod collection;
 mod include;
 mod language;
 mod model;
@@ -22,6 +23,7 @@ use crate::path::RelPath;
 use crate::yaml::{self, Node};
 
 pub use api::{Api, Command, Stdin};
+pub use collection::{Carry, Collection, Embed, Fixed, Results};
 pub use model::{
     Batching, Budget, Check, Context, Expr, Foreach, Input, KeepPrefix, Limits, Manifest, OnEdit, OnError, Over,
     Prefer, Prices, Provider, Recipe, Rule, Weights, known_names,
@@ -157,7 +159,7 @@ rules:
                 genmake::bad_value: Genfile:10:28: `max_batch_size` is `auto`, not `many` (or it is a whole number from 1 to 1000)
                 genmake::bad_value: Genfile:10:56: `similarity_threshold` is a number from 0 to 1, not 2
                 genmake::unsupported: Genfile:11:1: `cache` of the Genfile is not supported by this version of genmake (leave it out, or use a newer genmake)
-                genmake::missing_key: Genfile:13:3: rule `a` has no recipe (a rule has one of `template`, `prompt` and `run`)
+                genmake::missing_key: Genfile:13:3: rule `a` has no recipe (a rule has one of `template`, `prompt`, `run` and `embed`)
                 genmake::unknown_key: Genfile:13:7: unknown key `tempalte` in rule `a` (did you mean `template`?)
                 genmake::conflict: Genfile:14:24: rule `b` has two recipes, `template` and `prompt` (a rule has exactly one; make two rules of it)
                 genmake::conflict: Genfile:14:53: rule `b` has both `output` and `outputs` (keep one of them)

@@ -8,6 +8,7 @@ use std::time::Duration;
 use serde_json::{Map, Value};
 
 use super::api::Api;
+use super::collection::{Collection, Embed};
 use crate::error::{Code, Error, Place, Source, did_you_mean};
 use crate::expr::{ExprError, Template, Why};
 use crate::models::{self, Keep, Price};
@@ -250,6 +251,8 @@ pub struct Rule {
     pub retries: u32,
     /// How its tasks travel together.
     pub batching: Batching,
+    /// What it makes of many items, if that is what it does.
+    pub collection: Option<Collection>,
     /// Whether it may send what looks like a secret; in no key.
     pub allow_secrets: bool,
 }
@@ -263,6 +266,11 @@ impl Rule {
     /// Whether a model writes its results.
     pub fn is_prompt(&self) -> bool {
         matches!(self.recipe, Some(Recipe::Prompt(_)))
+    }
+
+    /// Whether a provider is asked for its results: for texts, or for vectors.
+    pub fn is_asked(&self) -> bool {
+        matches!(self.recipe, Some(Recipe::Prompt(_) | Recipe::Embed(_)))
     }
 
     /// The commands among its checks.
@@ -363,6 +371,8 @@ pub enum Recipe {
     Prompt(Expr),
     /// A command that writes the outputs.
     Run(Expr),
+    /// Vectors of a model for texts.
+    Embed(Embed),
 }
 
 impl Recipe {
@@ -370,6 +380,7 @@ impl Recipe {
     pub fn file(&self) -> Option<&Expr> {
         match self {
             Recipe::Template(file) | Recipe::Prompt(file) => Some(file),
+            Recipe::Embed(embed) => embed.template.as_ref(),
             Recipe::Run(_) => None,
         }
     }
@@ -380,6 +391,7 @@ impl Recipe {
             Recipe::Template(_) => "template",
             Recipe::Prompt(_) => "prompt",
             Recipe::Run(_) => "run",
+            Recipe::Embed(_) => "embed",
         }
     }
 }

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use serde_json::{Map, Value};
 
 use super::check::{batching, known_provider};
+use super::collection::{collection, embed};
 use super::model::{Batching, Check, Context, Expr, Foreach, Input, OnEdit, OnError, Over, Recipe, Rule};
 use super::read::{Fields, Reader, boolean, entries, fields, items, number, text, whole};
 use crate::error::{Code, Error};
@@ -46,10 +47,14 @@ pub(super) fn rule(reader: &mut Reader, key: &Key, node: &Node, around: &Around)
             }
         }
     }
-    let provider = keys.get("provider").and_then(|node| {
+    // Who asks for vectors may say beside how they are wanted of whom.
+    let of_embed = keys.get("embed").map(fields);
+    let asked = |name| of_embed.and_then(|embed| embed.get(name)).or_else(|| keys.get(name));
+    let provider = asked("provider").and_then(|node| {
         known_provider(reader, node, around.providers);
         Some((text(node)?.to_owned(), reader.place(&node.span)))
     });
+    let collection = collection(reader, key, keys, recipe.as_ref());
     let rule = Rule {
         name: key.name.clone(),
         place: reader.place(&key.span),
@@ -60,7 +65,7 @@ pub(super) fn rule(reader: &mut Reader, key: &Key, node: &Node, around: &Around)
         inputs: keys.get("inputs").map(|node| inputs(reader, node)).unwrap_or_default(),
         recipe,
         provider,
-        model: keys.get("model").and_then(text).map(str::to_owned),
+        model: asked("model").and_then(text).map(str::to_owned),
         params: keys.get("params").map(|node| parameters(reader, node)).unwrap_or_default(),
         context: keys.get("context").and_then(|node| context(reader, node)),
         checks: keys.get("check").map(|node| checks(reader, node)).unwrap_or_default(),
@@ -72,6 +77,7 @@ pub(super) fn rule(reader: &mut Reader, key: &Key, node: &Node, around: &Around)
         env: keys.get("env").map(texts).unwrap_or_default(),
         retries: keys.get("retries").and_then(whole).and_then(|n| u32::try_from(n).ok()).unwrap_or(1),
         batching: travel,
+        collection,
         allow_secrets: keys.get("allow_secrets").and_then(boolean).unwrap_or(false),
     };
     outputs.map(|outputs| Rule { outputs, ..rule })
@@ -106,19 +112,24 @@ fn outputs(reader: &mut Reader, rule: &Key, keys: Fields) -> Option<Vec<(Option<
 }
 
 fn recipe(reader: &mut Reader, rule: &Key, keys: Fields) -> Option<Recipe> {
-    let named: Vec<(&Key, &Node)> = ["template", "prompt", "run"].iter().filter_map(|key| keys.entry(key)).collect();
+    let named: Vec<(&Key, &Node)> =
+        ["template", "prompt", "run", "embed"].iter().filter_map(|key| keys.entry(key)).collect();
     match named[..] {
         [] => {
-            // A recipe that is not built yet has been reported.
-            if keys.get("embed").is_none() {
-                let error = Error::new(Code::MissingKey, format!("rule `{}` has no recipe", rule.name));
-                reader.report(&rule.span, error.hint("a rule has one of `template`, `prompt` and `run`"));
-            }
+            let error = Error::new(Code::MissingKey, format!("rule `{}` has no recipe", rule.name));
+            reader.report(&rule.span, error.hint("a rule has one of `template`, `prompt`, `run` and `embed`"));
             None
         }
         [(key, node)] => match key.name.as_str() {
             "template" => reader.expr(node).map(Recipe::Template),
             "prompt" => reader.expr(node).map(Recipe::Prompt),
+            "embed" if keys.get("items").is_none() => {
+                let error = Error::new(Code::MissingKey, format!("rule `{}` has `embed` and no `items`", rule.name));
+                reader
+                    .report(&key.span, error.hint("say what there is a vector for each of: `items: src/**/*.rs#defs`"));
+                None
+            }
+            "embed" => Some(Recipe::Embed(embed(reader, node))),
             _ => command(reader, node).map(Recipe::Run),
         },
         [(first, _), (second, _), ..] => {
@@ -141,7 +152,7 @@ fn commands(reader: &mut Reader, node: &Node) -> Vec<Expr> {
     items(node).iter().filter_map(|node| command(reader, node)).collect()
 }
 
-fn foreach(reader: &mut Reader, node: &Node) -> Option<Foreach> {
+pub(super) fn foreach(reader: &mut Reader, node: &Node) -> Option<Foreach> {
     let axes = match &node.kind {
         Kind::Map(axes) if !is_globs(node) => axes,
         _ => return over(reader, node).map(Foreach::Over),

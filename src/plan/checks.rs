@@ -124,7 +124,7 @@ fn read_only(
 }
 
 /// The schema in a file; each content is compiled once.
-fn schema(path: &RelPath, files: &dyn Files, recipes: &Recipes) -> Result<Arc<Schema>, Error> {
+pub(super) fn schema(path: &RelPath, files: &dyn Files, recipes: &Recipes) -> Result<Arc<Schema>, Error> {
     let missing = || Error::new(Code::MissingInput, format!("the schema `{path}` is not there"));
     let digest = files.digest(path)?.ok_or_else(missing)?;
     let known = || recipes.schemas.lock().unwrap_or_else(PoisonError::into_inner);

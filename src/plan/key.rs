@@ -22,7 +22,7 @@ use super::making::Making;
 use crate::digest::{Digest, Framed};
 use crate::error::Error;
 use crate::files::Files;
-use crate::graph::{Graph, Source, TaskId};
+use crate::graph::{Graph, ItemSource, Source, TaskId};
 use crate::llm::Ask;
 use crate::manifest::Recipe;
 use crate::path::RelPath;
@@ -91,6 +91,19 @@ pub(super) fn parts(graph: &Graph, id: TaskId, files: &dyn Files, lists: &Lists)
         let framed = Framed::new("genmake-input-2").field(name).field(digest.bytes());
         add(PartKind::Input, &input.label, framed.finish());
     }
+    if let Some(items) = &task.items {
+        for axis in &items.axes {
+            let framed = Framed::new("genmake-items-1").field(axis.name.as_deref().unwrap_or_default());
+            let framed = match &axis.over {
+                ItemSource::Of(source) => framed.field(lists.digest(graph, source, files, Line::With)?.bytes()),
+                ItemSource::Literal(values) => framed.field(Value::from(values.clone()).to_string()),
+            };
+            add(PartKind::Input, &axis.label, framed.finish());
+        }
+        if let Some(schema) = &items.schema {
+            add(PartKind::Input, schema.as_str(), file_digest(files, schema)?);
+        }
+    }
     for part in context::parts(graph, id, files)? {
         add(part.kind, &part.name, part.digest);
     }
@@ -108,6 +121,10 @@ pub(super) fn parts(graph: &Graph, id: TaskId, files: &dyn Files, lists: &Lists)
     let mut outputs = Framed::new("genmake-outputs-3").field(&rule.name).field(recipe);
     for output in &task.outputs {
         outputs = outputs.field(output.name.as_deref().unwrap_or("")).field(output.path.as_str());
+    }
+    if let (Some(of), Some(items)) = (&rule.collection, &task.items) {
+        let how = format!("{:?} {:?} {:?} {:?}", of.unique_by, of.window, of.carry, of.results);
+        outputs = outputs.field(how).field(Value::Object(items.set.clone()).to_string());
     }
     let outputs = afterwards(outputs, rule.filters.iter().map(|filter| filter.text()), rule.file_mode);
     add(PartKind::Outputs, "outputs", outputs.finish());
@@ -127,8 +144,13 @@ pub(super) fn action_key(
     lists: &Lists,
 ) -> Result<Digest, Error> {
     let key = match making {
-        Making::Ask(ask) => prompt_key(ask),
+        Making::Ask(ask) => prompt_key(ask, "genmake-action-prompt-1"),
         Making::Command(command) => run_key(graph, id, command, files, lists)?,
+        Making::Collection(made) => {
+            let window = graph.rule(id).collection.as_ref().and_then(|of| of.window);
+            let whole = Framed::new("genmake-action-collection-of-1").field(made.digest(window).bytes());
+            whole.field(graph.tasks[id].outputs[0].path.as_str())
+        }
         Making::Bytes(bytes) | Making::Unfiltered(bytes) => {
             let mut framed = Framed::new("genmake-action-template-1");
             for (output, bytes) in graph.tasks[id].outputs.iter().zip(bytes) {
@@ -212,7 +234,7 @@ fn run_key(graph: &Graph, id: TaskId, command: &str, files: &dyn Files, lists: &
 }
 
 /// Takes out of an item, and out of the items of axes, where in its file it stands.
-fn forget_place(item: &mut Value) {
+pub(super) fn forget_place(item: &mut Value) {
     if let Value::Object(map) = item {
         let is_part = map.contains_key("path") && map.contains_key("index");
         if is_part {
@@ -228,9 +250,14 @@ fn forget_place(item: &mut Value) {
     }
 }
 
+/// What the result of a collection's piece is stored by: as a task's action key, and wherever its output goes.
+pub(super) fn piece_key(ask: &Ask) -> Digest {
+    prompt_key(&Ask { outputs: Vec::new(), ..ask.clone() }, "genmake-piece-1").finish()
+}
+
 /// The action key of a task that a model answers, before filters and modes.
-fn prompt_key(ask: &Ask) -> Framed {
-    let mut framed = Framed::new("genmake-action-prompt-1").field(&ask.model);
+fn prompt_key(ask: &Ask, kind: &str) -> Framed {
+    let mut framed = Framed::new(kind).field(&ask.model);
     // Parameters in the order of their names: how a person ordered them changes nothing.
     let mut params: Vec<(&String, &Value)> = ask.params.iter().collect();
     params.sort_by_key(|(name, _)| *name);

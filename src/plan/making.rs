@@ -5,7 +5,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use serde_json::{Map, Value, json};
 
-use super::context;
+use super::collection::{self, Collection};
+use super::context::{self, Shown};
 use crate::digest::{Digest, Framed};
 use crate::error::{Code, Error, Place, Source as Text};
 use crate::expr::{MARK, Template};
@@ -29,6 +30,8 @@ pub enum Making {
     Command(String),
     /// What to ask a model.
     Ask(Box<Ask>),
+    /// What to ask a model for the pieces of a collection.
+    Collection(Arc<Collection>),
 }
 
 /// Compiled recipes, by their content and that of their partials.
@@ -40,29 +43,29 @@ pub struct Recipes {
 }
 
 /// A recipe, ready to render.
-struct Compiled {
-    template: Template,
+pub(super) struct Compiled {
+    pub template: Template,
     /// The front matter of a prompt file.
     prompt: PromptFile,
     /// What the result must be like.
-    schema: Option<Arc<Schema>>,
+    pub schema: Option<Arc<Schema>>,
     /// For errors: the recipe's text.
     text: Arc<Text>,
     /// For errors: the partials' texts by name.
     partials: HashMap<String, Arc<Text>>,
     /// Whether anything in it could ask for a file's text, or for its data.
-    wants: Wants,
+    pub wants: Wants,
 }
 
 #[derive(Clone, Copy)]
-struct Wants {
+pub(super) struct Wants {
     text: bool,
     data: bool,
 }
 
 impl Wants {
     /// What expressions in these texts could ask for.
-    fn of<'a>(texts: impl IntoIterator<Item = &'a str>) -> Wants {
+    pub fn of<'a>(texts: impl IntoIterator<Item = &'a str>) -> Wants {
         let mut wants = Wants { text: false, data: false };
         for text in texts {
             wants.text |= text.contains("text");
@@ -86,6 +89,9 @@ pub fn make(graph: &Graph, id: TaskId, files: &dyn Files, recipes: &Recipes) -> 
     }
     let Some(recipe) = &task.recipe else { return Err(super::bug("a task without a recipe")) };
     let compiled = recipes.get(task, recipe, files, rule.is_prompt()).map_err(in_rule)?;
+    if task.items.is_some() {
+        return collection::make(graph, id, files, recipes).map(|made| Making::Collection(Arc::new(made)));
+    }
     let mut scope = scope(graph, id, files, compiled.wants).map_err(in_rule)?;
     if rule.is_prompt() {
         return prompted(graph, id, files, &compiled, scope).map(|ask| Making::Ask(Box::new(ask)));
@@ -138,32 +144,28 @@ fn prompted(graph: &Graph, id: TaskId, files: &dyn Files, compiled: &Compiled, m
         no_role_marks(&scope["context"]).map_err(in_rule)?;
     }
     compiled.fill_in(&mut scope).map_err(in_rule)?;
-    let rendered = compiled.render(&scope).map_err(in_rule)?;
-    let mut messages = prompt::messages(&rendered).map_err(|media| {
-        let at = compiled.text.text.find("{{media").unwrap_or_default();
-        let place = Place { source: Arc::clone(&compiled.text), span: at..at };
-        let error = Error::new(Code::Unsupported, format!("`{{{{media}}}}` cannot be sent: `{}`", media.url)).at(place);
-        in_rule(error.hint("providers of this version are sent text only; `genmake prompt --file` renders media"))
-    })?;
-    // A prompt that says nothing is an error, whatever it would be shown.
-    if let Some(shown) = shown.as_ref().filter(|_| !places_it && !messages.is_empty()) {
-        shown.append_to(&mut messages);
-    }
+    let messages = compiled.messages(&scope, shown.as_ref().filter(|_| !places_it)).map_err(in_rule)?;
     let mut ask = ask(graph, id, compiled, messages)?;
     ask.context = shown.map(|shown| shown.choice.note(shown.is_shared));
     Ok(ask)
 }
 
+/// What a task asks a model with these messages.
 fn ask(graph: &Graph, id: TaskId, compiled: &Compiled, messages: Vec<Message>) -> Result<Ask, Error> {
-    let task = &graph.tasks[id];
-    let rule = graph.rule(id);
     if messages.is_empty() {
+        let rule = graph.rule(id);
         let error = Error::new(
             Code::BadValue,
             format!("the prompt `{}` is empty for `{}`", compiled.text.name, graph.name(id)),
         );
         return Err(error.in_rule(&rule.name).at(rule.place.clone()));
     }
+    Ok(Ask { messages, ..terms(graph, id, compiled)? })
+}
+
+/// What a task asks for, of whom and how, before it is said what.
+pub(super) fn terms(graph: &Graph, id: TaskId, compiled: &Compiled) -> Result<Ask, Error> {
+    let (task, rule) = (&graph.tasks[id], graph.rule(id));
     let provider = graph.manifest.provider_of(rule)?;
     let model = rule.model.as_ref().or(compiled.prompt.model.as_ref()).or(provider.model.as_ref());
     let Some(model) = model else {
@@ -181,8 +183,10 @@ fn ask(graph: &Graph, id: TaskId, compiled: &Compiled, messages: Vec<Message>) -
         let message = format!("rule `{}`: a result with a schema goes to one output", rule.name);
         return Err(Error::new(Code::Conflict, message).at(place).hint("`output: PATH` in the rule"));
     }
-    let schema = compiled.schema.clone();
-    Ok(Ask { outputs: task.outputs.clone(), messages, model: model.clone(), params, schema, context: None })
+    let (outputs, schema) = (task.outputs.clone(), compiled.schema.clone());
+    let model = model.clone();
+    let messages = Vec::new();
+    Ok(Ask { outputs, messages, model, params, schema, context: None, piece: None, carried: None })
 }
 
 /// The largest template, prompt or partial, in bytes.
@@ -202,7 +206,13 @@ fn small_enough(path: &RelPath, bytes: u64) -> Result<(), Error> {
 }
 
 impl Recipes {
-    fn get(&self, task: &Task, recipe: &RelPath, files: &dyn Files, is_prompt: bool) -> Result<Arc<Compiled>, Error> {
+    pub(super) fn get(
+        &self,
+        task: &Task,
+        recipe: &RelPath,
+        files: &dyn Files,
+        is_prompt: bool,
+    ) -> Result<Arc<Compiled>, Error> {
         let mut framed = Framed::new("recipe").field(recipe.as_str()).field([u8::from(is_prompt)]);
         for path in std::iter::once(recipe).chain(task.partials.iter().map(|(_, path)| path)) {
             small_enough(path, files.size(path)?.unwrap_or(0))?;
@@ -265,9 +275,21 @@ impl Compiled {
     }
 
     /// Puts in what the prompt gives for names that are not there. genmake's own names are never stood in for.
-    fn fill_in(&self, scope: &mut Value) -> Result<(), Error> {
-        const OWN: [&str; 9] =
-            ["vars", "rule", "output", "outputs", "item", "inputs", "context", "context_left_out", "env"];
+    pub fn fill_in(&self, scope: &mut Value) -> Result<(), Error> {
+        const OWN: [&str; 12] = [
+            "vars",
+            "rule",
+            "output",
+            "outputs",
+            "item",
+            "items",
+            "foreach",
+            "carried",
+            "inputs",
+            "context",
+            "context_left_out",
+            "env",
+        ];
         let input = &self.prompt.input;
         let defaults = input.defaults.iter().filter(|(name, _)| !OWN.contains(&name.as_str()));
         for (name, value) in defaults {
@@ -286,6 +308,23 @@ impl Compiled {
         }
     }
 
+    /// The messages of a prompt, with a context where contexts stand. A prompt that says nothing has none, whatever it would be
+    /// shown.
+    pub fn messages(&self, scope: &Value, shown: Option<&Shown>) -> Result<Vec<Message>, Error> {
+        let rendered = self.render(scope)?;
+        let mut messages = prompt::messages(&rendered).map_err(|media| {
+            let at = self.text.text.find("{{media").unwrap_or_default();
+            let place = Place { source: Arc::clone(&self.text), span: at..at };
+            let what = format!("`{{{{media}}}}` cannot be sent: `{}`", media.url);
+            let error = Error::new(Code::Unsupported, what).at(place);
+            error.hint("providers of this version are sent text only; `genmake prompt --file` renders media")
+        })?;
+        if let Some(shown) = shown.filter(|_| !messages.is_empty()) {
+            shown.append_to(&mut messages);
+        }
+        Ok(messages)
+    }
+
     fn render(&self, scope: &Value) -> Result<String, Error> {
         self.template.render(scope).map_err(|e| {
             e.located(&self.text, self.prompt.lines_before, &self.partials).hint_if(known_names(&e.why, scope))
@@ -294,7 +333,7 @@ impl Compiled {
 }
 
 /// Everything that expressions of a recipe can name.
-fn scope(graph: &Graph, id: TaskId, files: &dyn Files, wants: Wants) -> Result<Value, Error> {
+pub(super) fn scope(graph: &Graph, id: TaskId, files: &dyn Files, wants: Wants) -> Result<Value, Error> {
     let task = &graph.tasks[id];
     let rule = graph.rule(id);
     let mut scope = json!({"vars": graph.manifest.vars, "rule": rule.name});
@@ -330,7 +369,7 @@ fn scope(graph: &Graph, id: TaskId, files: &dyn Files, wants: Wants) -> Result<V
 }
 
 /// No input may hold the character that marks who speaks, or a file could speak as the system.
-fn no_role_marks(value: &Value) -> Result<(), Error> {
+pub(super) fn no_role_marks(value: &Value) -> Result<(), Error> {
     match value {
         Value::String(text) if text.contains(MARK) => {
             Err(Error::new(Code::Unreadable, "an input holds a NUL byte, so it is no text")
@@ -382,7 +421,7 @@ pub(super) fn select(
 }
 
 /// A part as templates see it: with `text` and `data` as files have them, so that a template may take either.
-fn part_value(path: &RelPath, part: &Part, index: usize) -> Value {
+pub(super) fn part_value(path: &RelPath, part: &Part, index: usize) -> Value {
     let mut value = part.names();
     let text = part.value.as_str().map_or_else(|| part.value.to_string(), str::to_owned);
     value.entry("text").or_insert(text.into());
@@ -393,7 +432,12 @@ fn part_value(path: &RelPath, part: &Part, index: usize) -> Value {
 }
 
 /// A file as templates see it; its bytes are looked at only if the recipe could ask for them. `None` if it is not there.
-fn file_value(graph: &Graph, files: &dyn Files, path: &RelPath, wants: Wants) -> Result<Option<Value>, Error> {
+pub(super) fn file_value(
+    graph: &Graph,
+    files: &dyn Files,
+    path: &RelPath,
+    wants: Wants,
+) -> Result<Option<Value>, Error> {
     let mut value = file_names(path);
     let wanted = wants.text || (wants.data && is_data(path));
     if !wanted {

@@ -5,6 +5,7 @@
 //! it is judged by those bytes. Only what waits for a model's answer stays open until the answer is there.
 
 mod checks;
+mod collection;
 mod context;
 mod key;
 mod leaks;
@@ -13,6 +14,7 @@ mod models;
 mod overlay;
 mod schedule;
 mod stale;
+mod windows;
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
@@ -20,10 +22,10 @@ use std::sync::Arc;
 use rayon::prelude::*;
 
 use crate::batch::{self, Batch, Batcher, Shape, Terms, Traits, Traveler};
-use crate::digest::Digest;
+use crate::digest::{Digest, Framed};
 use crate::error::{Code, Error};
 use crate::files::Files;
-use crate::graph::{Graph, Output, TaskId};
+use crate::graph::{Graph, Output, TaskId, Unit};
 use crate::llm::Ask;
 use crate::lock::Lock;
 use crate::merge;
@@ -37,6 +39,7 @@ use overlay::Overlay;
 use stale::{Means, OutputFacts};
 
 pub use checks::{passed, tests};
+pub use collection::{Collected, Collection, Piece, Rows};
 pub use key::{Lists, Part, PartKind};
 pub use leaks::no_secret_in;
 pub use making::{Making, Recipes, commands, defaults, make};
@@ -131,6 +134,8 @@ pub struct Judged {
     pub is_replied: bool,
     /// Whether a round is under way that is to bring its result: it is not asked for again meanwhile.
     pub is_submitted: bool,
+    /// Of a collection the pieces that a model would be asked for.
+    pub missing: Vec<usize>,
 }
 
 /// A target in the lock that no rule makes.
@@ -156,7 +161,7 @@ pub struct Plan {
     /// The requests that would be sent now. What waits for them is not in them.
     pub batches: Vec<Batch>,
     /// Of the tasks in them how alike each is to what its group goes by, 0 to 1.
-    pub scores: HashMap<TaskId, f64>,
+    pub scores: HashMap<Unit, f64>,
     /// What holds for the tasks of each shape.
     pub terms: HashMap<Shape, Terms>,
 }
@@ -236,6 +241,7 @@ fn waiting(ground: &Ground, id: TaskId, on: Vec<TaskId>) -> Judged {
         edits: facts.iter().filter_map(stale::edit_by_record).collect(),
         is_replied: false,
         is_submitted: false,
+        missing: Vec::new(),
     }
 }
 
@@ -246,6 +252,19 @@ impl Judged {
             (Verdict::Stale(_), Some(Making::Ask(ask))) if !self.is_replied && !self.is_submitted => Some(ask),
             _ => None,
         }
+    }
+
+    /// The collection that it makes anew.
+    pub fn collection(&self) -> Option<&Collection> {
+        match (&self.verdict, &self.making) {
+            (Verdict::Stale(_), Some(Making::Collection(made))) => Some(made),
+            _ => None,
+        }
+    }
+
+    /// How many results it would ask for.
+    pub fn asks(&self) -> usize {
+        usize::from(self.ask().is_some()) + self.missing.len()
     }
 }
 
@@ -325,7 +344,7 @@ pub fn judge(ground: &Ground, id: TaskId, files: &dyn Files) -> Result<Judged, E
             }
         }
     }
-    let (mut is_replied, mut is_submitted) = (false, false);
+    let (mut is_replied, mut is_submitted, mut missing) = (false, false, Vec::new());
     if let Verdict::Stale(why) = &verdict {
         render()?;
         // What is wanted anew is asked for anew.
@@ -335,8 +354,16 @@ pub fn judge(ground: &Ground, id: TaskId, files: &dyn Files) -> Result<Judged, E
         // A check that cannot be held against anything is found out before a result is paid for.
         tests(graph, id, files, ground.recipes).map_err(in_rule)?;
         // So is what nobody should be sent.
-        if let Some(Making::Ask(ask)) = &making {
-            leaks::stop(ground, id, ask, files).map_err(in_rule)?;
+        match &making {
+            Some(Making::Ask(ask)) => leaks::stop(ground, id, ask, files).map_err(in_rule)?,
+            Some(Making::Collection(made)) => {
+                is_submitted = made.pieces.iter().any(|piece| ground.store.is_submitted(&piece.key));
+                missing = if is_anew { (0..made.pieces.len()).collect() } else { made.missing(ground, files) };
+                for piece in &missing {
+                    leaks::stop(ground, id, &made.pieces[*piece].ask, files).map_err(in_rule)?;
+                }
+            }
+            _ => {}
         }
     }
     Ok(Judged {
@@ -349,6 +376,7 @@ pub fn judge(ground: &Ground, id: TaskId, files: &dyn Files) -> Result<Judged, E
         edits,
         is_replied,
         is_submitted,
+        missing,
     })
 }
 
@@ -421,9 +449,16 @@ fn why_key_moved(remembered: Option<&Remembered>, parts: &[Part], locked_model: 
     }
 }
 
+/// The shape of a window of a collection: its pieces share requests with nobody else.
+pub fn window_shape(of_piece: Shape, task: TaskId, window: usize) -> Shape {
+    let framed = Framed::new("genmake-shape-window-1").field(of_piece.bytes());
+    framed.field((task as u64).to_le_bytes()).field((window as u64).to_le_bytes()).finish()
+}
+
 /// What is to be known of a task that needs a model, to put it into a request.
-pub fn travel(ground: &Ground, id: TaskId, ask: &Ask) -> Traveler {
-    let graph = ground.graph;
+pub fn travel(ground: &Ground, unit: impl Into<Unit>, ask: &Ask) -> Traveler {
+    let unit = unit.into();
+    let (graph, id) = (ground.graph, unit.task);
     let rule = graph.rule(id);
     let task = &graph.tasks[id];
     let provider = graph.manifest.provider_of(rule).ok();
@@ -434,14 +469,21 @@ pub fn travel(ground: &Ground, id: TaskId, ask: &Ask) -> Traveler {
     let own = ask.messages.iter().filter(|message| message.role != Role::System);
     let prefix = tokens::estimate(ask.system());
     Traveler {
-        task: id,
+        task: unit,
         shape: batch::shape(name, ask, &rule.checks, rule.batching),
-        traits: Traits::new(
-            task.outputs.iter().map(|output| output.path.ext()),
-            task.item.as_ref().map(|item| &item.value),
-            related,
-        ),
-        name: graph.name(id).to_string(),
+        traits: match unit.piece {
+            // The pieces of a collection are alike by being its pieces.
+            Some(_) => Traits::default(),
+            None => Traits::new(
+                task.outputs.iter().map(|output| output.path.ext()),
+                task.item.as_ref().map(|item| &item.value),
+                related,
+            ),
+        },
+        name: match unit.piece {
+            Some(piece) => format!("{}#{piece}", graph.name(id)),
+            None => graph.name(id).to_string(),
+        },
         own: own.map(|message| tokens::estimate(&message.text)).sum(),
         expected: ground.experience.expected_output(id, ask),
         limit: ask.limit(),
@@ -449,7 +491,11 @@ pub fn travel(ground: &Ground, id: TaskId, ask: &Ask) -> Traveler {
             provider: name.to_owned(),
             in_flight: provider.map_or(1, |provider| provider.in_flight),
             batching: rule.batching,
-            most: if ask.can_share() { rule.batching.most() } else { Some(1) },
+            most: match &rule.collection {
+                _ if !ask.can_share() || !rule.batching.enabled => Some(1),
+                Some(of) => Some(of.window.unwrap_or(usize::MAX)),
+                None => rule.batching.most(),
+            },
             most_results: ground.experience.most_results(id, ask),
             prefix,
             model: ground.experience.model(id, &ask.model),
@@ -461,6 +507,7 @@ impl Plan {
     /// Puts what needs a model into the requests that would be sent, in their order.
     fn batch(&mut self, ground: &Ground) {
         let mut batcher = Batcher::default();
+        let mut in_order = Vec::new();
         for (id, judged) in self.tasks.iter().enumerate() {
             if let Some(Ok(judged)) = judged
                 && let Some(ask) = judged.ask()
@@ -469,8 +516,31 @@ impl Plan {
                 self.terms.entry(traveler.shape).or_insert_with(|| traveler.terms.clone());
                 batcher.add(traveler);
             }
+            let Some((Ok(judged), made)) =
+                judged.as_ref().zip(judged.as_ref().and_then(|j| j.as_ref().ok()?.collection()))
+            else {
+                continue;
+            };
+            if made.windows.is_empty() {
+                for piece in &judged.missing {
+                    let traveler = travel(ground, Unit::piece(id, *piece), &made.pieces[*piece].ask);
+                    self.terms.entry(traveler.shape).or_insert_with(|| traveler.terms.clone());
+                    batcher.add(traveler);
+                }
+            }
+            for (at, window) in made.windows.iter().enumerate() {
+                let units = window.clone().filter(|piece| judged.missing.binary_search(piece).is_ok());
+                let units: Vec<Unit> = units.map(|piece| Unit::piece(id, piece)).collect();
+                if let Some(first) = units.first().and_then(|unit| unit.piece) {
+                    let traveler = travel(ground, Unit::piece(id, first), &made.pieces[first].ask);
+                    let shape = window_shape(traveler.shape, id, at);
+                    self.terms.entry(shape).or_insert_with(|| traveler.terms.clone());
+                    in_order.push(Batch { shape, tasks: units, failures: 0 });
+                }
+            }
         }
         self.batches = batcher.all();
+        self.batches.extend(in_order);
         let tasks = self.batches.iter().flat_map(|batch| &batch.tasks);
         self.scores = tasks.filter_map(|task| Some((*task, batcher.score(*task)?))).collect();
     }

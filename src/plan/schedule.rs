@@ -5,7 +5,7 @@
 use std::collections::VecDeque;
 
 use crate::batch::{Batch, Batcher, Form, Traveler};
-use crate::graph::TaskId;
+use crate::graph::{TaskId, Unit};
 use crate::llm::{Shortfall, Unkept};
 use crate::models::Keep;
 
@@ -102,8 +102,8 @@ impl Schedule {
             return Step::Run(task);
         }
         if self.stopped {
-            for task in self.batcher.drain() {
-                self.end(task, End::Skipped);
+            for unit in self.batcher.drain() {
+                self.end(unit.task, End::Skipped);
             }
         }
         if self.running == 0
@@ -118,8 +118,34 @@ impl Schedule {
     /// A running task needs a model.
     pub fn asks(&mut self, traveler: Traveler) {
         self.running -= 1;
-        self.states[traveler.task] = State::Asked;
+        self.states[traveler.task.task] = State::Asked;
         self.batcher.add(traveler);
+    }
+
+    /// A running task waits for the answers to its pieces, which [`Schedule::adds`] and [`Schedule::sends`] ask for.
+    pub fn waits_for_pieces(&mut self, task: TaskId) {
+        self.running -= 1;
+        self.states[task] = State::Asked;
+    }
+
+    /// A piece of a task needs a model.
+    pub fn adds(&mut self, traveler: Traveler) {
+        self.batcher.add(traveler);
+    }
+
+    /// Pieces of a task go in this request, and with nobody else.
+    pub fn sends(&mut self, batch: Batch) {
+        self.batcher.queue(batch);
+    }
+
+    /// Local work begins that belongs to no task's state, such as keeping a piece.
+    pub fn works(&mut self) {
+        self.running += 1;
+    }
+
+    /// Such work is done.
+    pub fn rests(&mut self) {
+        self.running -= 1;
     }
 
     /// A running or asked task ended.
@@ -187,12 +213,12 @@ impl Schedule {
     }
 
     /// A request did not deliver these; they are asked for again.
-    pub fn ask_again(&mut self, batch: &Batch, tasks: Vec<TaskId>, why: &Shortfall) {
+    pub fn ask_again(&mut self, batch: &Batch, tasks: Vec<Unit>, why: &Shortfall) {
         self.batcher.missing(batch, tasks, why);
     }
 
     /// One task is asked for again by itself.
-    pub fn ask_alone(&mut self, batch: &Batch, task: TaskId) {
+    pub fn ask_alone(&mut self, batch: &Batch, task: Unit) {
         self.batcher.alone(batch.shape, task);
     }
 
@@ -210,6 +236,10 @@ impl Schedule {
     }
 
     fn end(&mut self, task: TaskId, end: End) {
+        // Pieces of one task may end it more than once.
+        if matches!(self.states[task], State::Ended(_)) {
+            return;
+        }
         self.states[task] = State::Ended(end);
         if end == End::Failed && !self.keep_going {
             self.stopped = true;
@@ -318,9 +348,9 @@ mod tests {
                         }
                     }
                     Step::Request(batch) => {
-                        for task in &batch.tasks {
-                            order.push(*task);
-                            schedule.ended(*task, end(*task));
+                        for task in batch.tasks.iter().map(|unit| unit.task) {
+                            order.push(task);
+                            schedule.ended(task, end(task));
                         }
                         schedule.returned(batch.form());
                     }

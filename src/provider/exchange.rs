@@ -185,6 +185,7 @@ pub(super) mod tests {
             max_output_tokens: Some(100),
             most_output: Some(1),
             keeps_prefix: Some(crate::llm::Keep::Short),
+            is_gone_on_from: false,
             pays_to_keep: false,
             messages: messages.iter().map(message).collect(),
             schema: None,

@@ -224,6 +224,7 @@ pub(super) mod tests {
             max_output_tokens: Some(9),
             most_output: None,
             keeps_prefix: None,
+            is_gone_on_from: false,
             pays_to_keep: false,
             messages: vec![message(Role::System, "s"), message(Role::User, "u")],
             schema: None,

@@ -72,8 +72,14 @@ mod tests {
     use crate::rounds::{Posted, Wanted};
 
     fn round(name: &str, begun: u64, key: &Digest) -> Round {
-        let wanted =
-            Wanted { key: *key, rule: "r".into(), outputs: vec![(None, "a".into())], user: "u".into(), schema: None };
+        let wanted = Wanted {
+            key: *key,
+            rule: "r".into(),
+            outputs: vec![(None, "a".into())],
+            user: "u".into(),
+            schema: None,
+            piece: None,
+        };
         let posted = Posted {
             id: key.to_string(),
             counter: "words".into(),

@@ -1,7 +1,7 @@
 //! The form of `.genmake/state`: sections with checksums, so that a glance at the tree reads only the first of them.
 //!
 //! ```text
-//! genmake-state 4 VERSION\n
+//! genmake-state 5 VERSION\n
 //! for each section: length (u64) and CRC32 (u32); then the CRC32 of all before it
 //! the sections, one after the other
 //! ```
@@ -17,7 +17,7 @@ use super::state::{Damaged, Stamp};
 use crate::digest::Digest;
 use crate::path::RelPath;
 
-const KIND: &str = concat!("genmake-state 4 ", env!("CARGO_PKG_VERSION"), "\n");
+const KIND: &str = concat!("genmake-state 5 ", env!("CARGO_PKG_VERSION"), "\n");
 
 /// What a snapshot consists of, in this order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

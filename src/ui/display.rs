@@ -194,6 +194,9 @@ impl Display {
             Status::Failed => self.line("fail", &names),
             Status::Edited => self.line("edited", &names),
         }
+        if let Some(collected) = end.collected.as_ref().filter(|_| end.status != Status::Fresh) {
+            self.always("", &wording::collected(collected));
+        }
         if let Some(error) = &end.error {
             self.error(error);
         }

@@ -377,6 +377,8 @@ const SECTIONS: &[(&str, &str)] = &[
     ("context", "Context"),
     ("check", "check"),
     ("on_error", "on_error"),
+    ("embed", "Embeddings"),
+    ("items", "foreach"),
 ];
 
 /// The text below a heading, up to the next.

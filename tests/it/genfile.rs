@@ -84,7 +84,7 @@ rules:
                :   ^^^^^
              7 |     tempalte: index.hbs
                `----
-              help: a rule has one of `template`, `prompt` and `run`
+              help: a rule has one of `template`, `prompt`, `run` and `embed`
             genmake::unknown_key
 
               x unknown key `tempalte` in rule `index`

@@ -6,6 +6,7 @@ mod anthropic;
 mod batches;
 mod bombs;
 mod checks;
+mod collections;
 #[cfg(unix)]
 mod command;
 mod commands;

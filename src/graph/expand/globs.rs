@@ -42,7 +42,7 @@ impl Expander<'_> {
     }
 
     /// As [`Expander::glob`], for several patterns.
-    pub(super) fn globs(&self, rule: usize, globs: &Globs) -> Result<Vec<RelPath>, Error> {
+    pub(in crate::graph) fn globs(&self, rule: usize, globs: &Globs) -> Result<Vec<RelPath>, Error> {
         let mut found = BTreeSet::new();
         for pattern in &globs.wanted {
             found.extend(self.glob(rule, pattern)?);

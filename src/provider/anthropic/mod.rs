@@ -248,7 +248,10 @@ fn said(request: &Request, refused: &Refused) -> (Vec<Value>, Vec<Value>) {
         }
     }
     let keep = request.keeps_prefix.filter(|_| !refused.has("cache_control"));
-    if let Some((last, keep)) = system.last_mut().zip(keep) {
+    if let (true, Some(_), Some(last)) = (request.is_gone_on_from, keep, messages.last_mut()) {
+        // What a mark stands at is kept with all that is before it.
+        last["content"] = json!([{"type": "text", "text": last["content"], "cache_control": {"type": "ephemeral"}}]);
+    } else if let Some((last, keep)) = system.last_mut().zip(keep) {
         // The one mark of four that there may be.
         last["cache_control"] = json!({"type": "ephemeral"});
         if keep == Keep::Long && !refused.has("ttl") {

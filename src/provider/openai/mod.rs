@@ -84,13 +84,14 @@ impl Wire for OpenAi {
     fn body(&self, request: &Request, refused: &Refused) -> Value {
         let schema = request.schema.as_ref().and_then(|schema| format(schema, &request.model, refused));
         let is_marked = marks(request, refused);
-        let messages = said(request, schema.is_some()).map(|message| {
+        let last = request.messages.len().saturating_sub(1);
+        let messages = said(request, schema.is_some()).enumerate().map(|(at, message)| {
             let role = match message.role {
                 Role::System => "system",
                 Role::User => "user",
                 Role::Model => "assistant",
             };
-            match is_marked && message.role == Role::System {
+            match is_marked && (message.role == Role::System || request.is_gone_on_from && at == last) {
                 true => json!({"role": role, "content": [part("text", request, message.text)]}),
                 false => json!({"role": role, "content": message.text}),
             }
@@ -197,6 +198,7 @@ fn marks(request: &Request, refused: &Refused) -> bool {
 fn part(kind: &str, request: &Request, text: String) -> Value {
     let mut part = json!({"type": kind, "text": text});
     if request.keeps_prefix.is_some() {
+        // With several marks what is before the last of them is kept.
         part["prompt_cache_breakpoint"] = json!({"mode": "explicit"});
     }
     part

@@ -64,8 +64,12 @@ impl Wire for Responses {
         let speaks = request.messages.iter().any(|message| message.role != Role::System);
         let is_marked = speaks && openai::marks(request, refused);
         let (mut instructions, mut input) = (Vec::new(), Vec::new());
-        for message in openai::said(request, schema.is_some()) {
+        let last = request.messages.len().saturating_sub(1);
+        for (at, message) in openai::said(request, schema.is_some()).enumerate() {
             match message.role {
+                Role::User if is_marked && request.is_gone_on_from && at == last => {
+                    input.push(json!({"role": "user", "content": [openai::part("input_text", request, message.text)]}));
+                }
                 // Instructions cannot be marked.
                 Role::System if is_marked => {
                     input.push(

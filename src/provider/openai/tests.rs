@@ -17,6 +17,7 @@ fn a_request_on_the_wire() {
         max_output_tokens: Some(9),
         most_output: None,
         keeps_prefix: None,
+        is_gone_on_from: false,
         pays_to_keep: false,
         messages: vec![
             Message { role: Role::System, text: "s".into() },

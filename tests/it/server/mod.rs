@@ -12,7 +12,7 @@
 //! ([`Recorded::slot_path`]).
 //!
 //! It does not know genmake's code or the rest of its wording, and it does
-//! not know TLS, chunked request bodies, `Expect` or `$ref` in schemas.
+//! not know TLS, chunked request bodies, `Expect` or schemas that lead back to themselves.
 //! It needs no more than std, `serde_json`, `flate2`, and `humantime` and `httpdate` for
 //! times, so that a program outside this folder can include the file.
 //!
@@ -531,7 +531,8 @@ impl Recorded {
     /// What a batch's user message says for one slot: what stands between its line `SLOT:` and its path.
     pub fn slot_text(&self, slot: &str) -> Option<String> {
         let part = self.slot_part(slot)?;
-        let (text, _) = part.rsplit_once(&format!("\n({slot} is "))?;
+        // What is no file has no path.
+        let text = part.rsplit_once(&format!("\n({slot} is ")).map_or(part.as_str(), |(text, _)| text);
         Some(text.trim_end().to_owned())
     }
 
@@ -1437,8 +1438,9 @@ fn say(act: &Act, request: &Recorded, reply: &Reply) -> Said {
 
 /// Each slot's good result, in order; nothing for a single request.
 fn results(request: &Recorded, reply: &Reply) -> Vec<(String, Value)> {
+    let whole = request.schema().map(|schema| without_references(schema, schema));
     let result = |slot: String| {
-        let schema = request.schema().map(|schema| {
+        let schema = whole.as_ref().map(|schema| {
             let slots = &schema["properties"]["files"]["properties"];
             &slots[&slot]
         });
@@ -1452,8 +1454,21 @@ fn results(request: &Recorded, reply: &Reply) -> Vec<(String, Value)> {
 fn single(request: &Recorded, reply: &Reply) -> String {
     let text = reply(request, None);
     match request.schema() {
-        Some(schema) => shaped(schema, text).to_string(),
+        Some(schema) => shaped(&without_references(schema, schema), text).to_string(),
         None => text,
+    }
+}
+
+/// A schema with what it refers to in place of the reference; none may lead back to itself.
+fn without_references(schema: &Value, root: &Value) -> Value {
+    let to = schema.get("$ref").and_then(Value::as_str).and_then(|to| root.pointer(to.strip_prefix('#')?));
+    match (to, schema) {
+        (Some(to), _) => without_references(to, root),
+        (None, Value::Object(map)) => {
+            map.iter().map(|(key, value)| (key.clone(), without_references(value, root))).collect()
+        }
+        (None, Value::Array(items)) => items.iter().map(|item| without_references(item, root)).collect(),
+        (None, value) => value.clone(),
     }
 }
 
