@@ -6,10 +6,10 @@ use std::path::Path;
 use serde_json::Value;
 
 use super::round::{Entry, Returned, Sought, Standing};
-use super::{Failure, FailureKind, Heard, Notice, Recording};
+use super::{EmbedLimits, Failure, FailureKind, Heard, Notice, Recording};
 use crate::cancel::Cancel;
 use crate::error::{Code, Error};
-use crate::llm::{Answer, Request};
+use crate::llm::{Answer, EmbedRequest, Embedded, Request};
 use crate::manifest;
 use crate::shell::Shell;
 
@@ -60,6 +60,14 @@ impl Provider {
         _: &mut dyn FnMut(Heard<'_>) -> bool,
         _: &dyn Fn(Notice),
     ) -> Result<Answer, Failure> {
+        Err(none())
+    }
+
+    /// Never called, as [`Provider::send`].
+    ///
+    /// # Errors
+    /// Always.
+    pub fn embed(&self, _: &EmbedRequest, _: &dyn Fn(Notice)) -> Result<Embedded, Failure> {
         Err(none())
     }
 
@@ -131,6 +139,11 @@ impl Provider {
         None
     }
 
+    /// Nothing is recorded, as above.
+    pub fn embed_recording(&self, _: &EmbedRequest, _: &Embedded) -> Option<Recording> {
+        None
+    }
+
     /// Nothing was brought up.
     pub fn take_down(&self) {}
 }
@@ -141,6 +154,11 @@ fn none() -> Failure {
 
 /// Nothing is asked for.
 pub fn most_results(_: &manifest::Provider, _: &str, _: &Value) -> Option<usize> {
+    None
+}
+
+/// Nothing makes vectors.
+pub fn embed_limits(_: &manifest::Provider, _: &str) -> Option<EmbedLimits> {
     None
 }
 

@@ -5,14 +5,14 @@ use std::process::{Child, ExitStatus, Stdio};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, SyncSender};
 use std::time::{Duration, Instant};
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
-use super::exchange::{self, Said};
+use super::exchange::{self, Said, Vectors};
 use super::live::Secret;
 use super::mask::{Mask, without};
 use super::{Failure, FailureKind, Heard};
 use crate::cancel::Cancel;
-use crate::llm::{Answer, Request, Stop, Usage};
+use crate::llm::{Answer, EmbedRequest, Embedded, Request, Stop, Usage};
 use crate::manifest::{self, Stdin};
 use crate::shell::{Failed, Shell};
 
@@ -89,7 +89,10 @@ impl Program {
         let mut output = Output::new(self.key());
         let mut is_worth_keeping = false;
         let mut take = |piece: &str| is_worth_keeping = hear(Heard::Text(piece));
-        match self.run(request, &mut output, &mut take) {
+        let mut hear = |bytes: &[u8]| output.take(bytes, &mut take);
+        let ran = self.run(&request.model, self.input(request), &mut hear);
+        let ended = ran.and_then(|()| output.end(&mut take).map_err(|what| self.failed(FailureKind::Failed, what)));
+        match ended {
             _ if cancel.is_cancelled() => Err(Failure::new(FailureKind::Cancelled, "interrupted")),
             Ok(()) => output.answer(&self.line, self.key(), &mut take),
             Err(failure) if is_worth_keeping => {
@@ -100,22 +103,45 @@ impl Program {
         }
     }
 
+    /// Runs it for texts that are to become vectors. Whatever it is given of other requests, of these it is given JSON: where one text
+    /// ends and the next begins could not be told otherwise.
+    pub fn embed(&self, request: &EmbedRequest, cancel: &Cancel) -> Result<Embedded, Failure> {
+        let input = marked(json!({"embed": exchange::embed_request(request)})).to_string() + "\n";
+        let mut bytes = Vec::new();
+        let mut hear = |piece: &[u8]| {
+            bytes.extend(piece);
+            if bytes.len() > MAX_OUTPUT { Err(TOO_LARGE) } else { Ok(()) }
+        };
+        let ran = self.run(&request.model, input, &mut hear);
+        if cancel.is_cancelled() {
+            return Err(Failure::new(FailureKind::Cancelled, "interrupted"));
+        }
+        ran?;
+        let said = unmarked(&bytes).and_then(|all| serde_json::from_value::<Vectors>(all).map_err(|e| e.to_string()));
+        let embedded = said.and_then(|said| said.of(request.texts.len()));
+        embedded.map_err(|why| self.failed(FailureKind::Failed, &format!("printed vectors that are none: {why}")))
+    }
+
     fn input(&self, request: &Request) -> String {
         match self.stdin {
             Stdin::Text => exchange::prompt(request),
-            Stdin::Json => {
-                let mut all = serde_json::Map::from_iter([(MARK.to_owned(), 1.into())]);
-                if let Value::Object(asked) = exchange::request(request) {
-                    all.extend(asked);
-                }
-                Value::Object(all).to_string() + "\n"
-            }
+            Stdin::Json => marked(exchange::request(request)).to_string() + "\n",
         }
     }
 
-    fn run(&self, request: &Request, output: &mut Output, take: &mut dyn FnMut(&str)) -> Result<(), Failure> {
-        let failed = |kind, what: &str| Failure::new(kind, format!("`{}` {what}", self.line));
-        let mut with = vec![(MODEL, request.model.as_str())];
+    fn failed(&self, kind: FailureKind, what: &str) -> Failure {
+        Failure::new(kind, format!("`{}` {what}", self.line))
+    }
+
+    /// Runs it with this on its stdin; `hear` gets what it prints.
+    fn run(
+        &self,
+        model: &str,
+        input: String,
+        hear: &mut dyn FnMut(&[u8]) -> Result<(), &'static str>,
+    ) -> Result<(), Failure> {
+        let failed = |kind, what: &str| self.failed(kind, what);
+        let mut with = vec![(MODEL, model)];
         with.extend(self.key.iter().map(|(name, Secret(key))| (name.as_str(), key.as_str())));
         let (child, mut running) =
             self.shell.begin(&self.line, Stdio::piped(), &with).map_err(|failure| match failure {
@@ -124,14 +150,14 @@ impl Program {
                     failed(FailureKind::Refused, &format!("cannot be run: {why}"))
                 }
             })?;
-        let heeded = follow(child, self.input(request));
+        let heeded = follow(child, input);
         let (mut ended, mut has_all, mut said) = (None, false, Vec::new());
         // How long it may be silent; once it has ended, how long what it said is waited for.
         let mut until = Instant::now() + self.timeout;
         while ended.is_none() || !has_all {
             match heeded.recv_timeout(until.saturating_duration_since(Instant::now())) {
                 Ok(Heeded::Out(bytes)) => {
-                    output.take(&bytes, take).map_err(|what| failed(FailureKind::Failed, what))?;
+                    hear(&bytes).map_err(|what| failed(FailureKind::Failed, what))?;
                     if ended.is_none() {
                         until = Instant::now() + self.timeout;
                     }
@@ -163,9 +189,7 @@ impl Program {
             }
         }
         match ended.flatten() {
-            Some(status) if status.success() && has_all => {
-                output.end(take).map_err(|what| failed(FailureKind::Failed, what))
-            }
+            Some(status) if status.success() && has_all => Ok(()),
             Some(status) if status.success() => {
                 Err(failed(FailureKind::Failed, "left a process behind that keeps its output open"))
             }
@@ -321,16 +345,29 @@ impl Output {
         }
         let wrong =
             |why: String| Failure::new(FailureKind::Failed, format!("`{line}` printed an answer that is none: {why}"));
-        let mut all: serde_json::Map<String, Value> =
-            serde_json::from_str(&self.text).map_err(|e| wrong(e.to_string()))?;
-        match all.remove(MARK) {
-            Some(version) if version == 1 => {}
-            other => return Err(wrong(format!("`{MARK}` is 1, not {}", other.unwrap_or_default()))),
-        }
-        let said: Said = serde_json::from_value(Value::Object(all)).map_err(|e| wrong(e.to_string()))?;
+        let all = unmarked(self.text.as_bytes()).map_err(&wrong)?;
+        let said: Said = serde_json::from_value(all).map_err(|e| wrong(e.to_string()))?;
         let answer = Answer::from(said);
         take(&without(key, &answer.text));
         Ok(answer)
+    }
+}
+
+/// What is said, with the mark before it.
+fn marked(said: Value) -> Value {
+    let mut all = serde_json::Map::from_iter([(MARK.to_owned(), 1.into())]);
+    if let Value::Object(said) = said {
+        all.extend(said);
+    }
+    Value::Object(all)
+}
+
+/// What an object with the mark says beside it.
+fn unmarked(text: &[u8]) -> Result<Value, String> {
+    let mut all: serde_json::Map<String, Value> = serde_json::from_slice(text).map_err(|e| e.to_string())?;
+    match all.remove(MARK) {
+        Some(version) if version == 1 => Ok(Value::Object(all)),
+        other => Err(format!("`{MARK}` is 1, not {}", other.unwrap_or_default())),
     }
 }
 

@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use crate::llm::{Answer, Request, Stop, Usage};
+use super::embeds;
+use crate::llm::{Answer, EmbedRequest, Embedded, Request, Stop, Usage};
 use crate::prompt::Role;
 
 /// All of a request that an answer depends on: not who asks whom, for which paths, or what is done to have it cheaply.
@@ -18,6 +19,17 @@ pub(super) fn request(request: &Request) -> Value {
         "max_output_tokens": request.max_output_tokens,
         "messages": messages.collect::<Vec<_>>(),
         "schema": request.schema,
+    })
+}
+
+/// The same of texts that are to become vectors.
+pub(super) fn embed_request(request: &EmbedRequest) -> Value {
+    json!({
+        "model": request.model,
+        "params": request.params.iter().collect::<BTreeMap<_, _>>(),
+        "dimensions": request.dimensions,
+        "task": request.task,
+        "texts": request.texts,
     })
 }
 
@@ -126,6 +138,67 @@ fn is_nothing(tokens: &u64) -> bool {
     *tokens == 0
 }
 
+impl From<Usage> for Counted {
+    fn from(usage: Usage) -> Counted {
+        let Usage { input, cached, cache_write, kept_long, output, reasoning } = usage;
+        Counted {
+            input_tokens: input,
+            output_tokens: output,
+            cached_input_tokens: cached,
+            cache_write_tokens: cache_write,
+            long_cache_write_tokens: kept_long,
+            reasoning_tokens: reasoning,
+        }
+    }
+}
+
+impl From<Counted> for Usage {
+    fn from(usage: Counted) -> Usage {
+        Usage {
+            input: usage.input_tokens,
+            cached: usage.cached_input_tokens,
+            cache_write: usage.cache_write_tokens,
+            kept_long: usage.long_cache_write_tokens,
+            output: usage.output_tokens,
+            reasoning: usage.reasoning_tokens,
+        }
+    }
+}
+
+/// Vectors with all that there is to say of them.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Vectors {
+    /// Each a list of numbers, or what these are in base64; `null` where there is none.
+    vectors: Vec<Value>,
+    #[serde(default)]
+    usage: Counted,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    id: Option<String>,
+}
+
+impl From<&Embedded> for Vectors {
+    /// Without its id, which is another each time.
+    fn from(embedded: &Embedded) -> Vectors {
+        let packed = |vector: &Option<Vec<f32>>| vector.as_deref().map(embeds::packed).into();
+        Vectors { vectors: embedded.vectors.iter().map(packed).collect(), usage: embedded.usage.into(), id: None }
+    }
+}
+
+impl Vectors {
+    /// The vectors of so many texts.
+    ///
+    /// # Errors
+    /// There are more of them, or fewer.
+    pub fn of(self, texts: usize) -> Result<Embedded, String> {
+        if self.vectors.len() != texts {
+            return Err(format!("`vectors` has {} for {texts} texts", self.vectors.len()));
+        }
+        let vectors = self.vectors.iter().map(embeds::vector).collect();
+        Ok(Embedded { vectors, usage: self.usage.into(), request_id: self.id })
+    }
+}
+
 impl From<&Answer> for Said {
     /// Without its id, which is another each time.
     fn from(answer: &Answer) -> Said {
@@ -136,16 +209,8 @@ impl From<&Answer> for Said {
             Stop::Garbled(what) => (Ended::Garbled, what.as_str()),
             Stop::Broken(what) => (Ended::Broken, what.as_str()),
         };
-        let Usage { input, cached, cache_write, kept_long, output, reasoning } = answer.usage;
-        let usage = Counted {
-            input_tokens: input,
-            output_tokens: output,
-            cached_input_tokens: cached,
-            cache_write_tokens: cache_write,
-            long_cache_write_tokens: kept_long,
-            reasoning_tokens: reasoning,
-        };
-        Said { text: Text::by_line(&answer.text), stop, message: message.to_owned(), usage, id: None }
+        let (text, message) = (Text::by_line(&answer.text), message.to_owned());
+        Said { text, stop, message, usage: answer.usage.into(), id: None }
     }
 }
 
@@ -159,15 +224,7 @@ impl From<Said> for Answer {
             Ended::Garbled => Stop::Garbled(message),
             Ended::Broken => Stop::Broken(message),
         };
-        let usage = Usage {
-            input: usage.input_tokens,
-            cached: usage.cached_input_tokens,
-            cache_write: usage.cache_write_tokens,
-            kept_long: usage.long_cache_write_tokens,
-            output: usage.output_tokens,
-            reasoning: usage.reasoning_tokens,
-        };
-        Answer { text: text.whole(), stop, usage, request_id: id }
+        Answer { text: text.whole(), stop, usage: usage.into(), request_id: id }
     }
 }
 

@@ -19,12 +19,12 @@ use super::remote::{Missed, Remote};
 use super::replay::Recordings;
 use super::rounds;
 use super::start::{self, Server};
-use super::turns::Turns;
+use super::turns::{Place, Turns};
 use super::wire::{Refusal, Wire};
-use super::{Failure, Heard, Notice, Recording, mask, record, retry};
+use super::{Failure, Heard, Notice, Recording, embeds, mask, record, retry};
 use crate::cancel::Cancel;
 use crate::error::{Code, Error};
-use crate::llm::{Answer, Request};
+use crate::llm::{Answer, EmbedRequest, Embedded, Request, Usage};
 use crate::manifest::{self, Api};
 use crate::shell::Shell;
 
@@ -76,7 +76,7 @@ impl Provider {
         let means = match (wire(declared), &declared.api) {
             (Some(wire), _) => {
                 let http = Http::new(&declared.base_url, key, declared.in_flight, declared.timeout, env)?;
-                Means::Http(Box::new(Remote::new(wire, http, rounds::of(&declared.api), cancel.clone())))
+                Means::Http(Box::new(Remote::new(wire, http, rounds::of(&declared.api), embeds::of(declared), cancel.clone())))
             }
             (None, Api::Command(command)) => {
                 let key = declared.key_env.clone().zip(key);
@@ -87,7 +87,7 @@ impl Provider {
         };
         let counts = match &means {
             Means::Http(remote) => remote.wire.counts(),
-            Means::Command(_) | Means::Replay(_) => |usage: crate::llm::Usage| usage.input + usage.output,
+            Means::Command(_) | Means::Replay(_) => |usage: Usage| usage.input + usage.output,
         };
         let (requests, tokens) = (declared.requests_per_minute, declared.tokens_per_minute);
         let limits = Limits::new(declared.in_flight, requests, tokens, counts);
@@ -134,15 +134,47 @@ impl Provider {
         hear: &mut dyn FnMut(Heard<'_>) -> bool,
         tell: &dyn Fn(Notice),
     ) -> Result<Answer, Failure> {
-        let place = self.turns.place(request);
-        let mut attempt = 0;
+        let said = request.messages.iter().map(|message| &message.text);
+        let place = self.turns.place(&request.model, said, request.max_output_tokens);
         let mut room = None;
+        let mut once = || {
+            hear(Heard::Begins);
+            self.once(request, &mut room, hear)
+        };
+        self.patiently(&place, &mut once, |answer| answer.usage, tell)
+    }
+
+    /// Has texts made into vectors, asking again where that helps.
+    ///
+    /// # Errors
+    /// The last failure.
+    pub fn embed(&self, request: &EmbedRequest, tell: &dyn Fn(Notice)) -> Result<Embedded, Failure> {
+        // Nothing comes back that is counted.
+        let place = self.turns.place(&request.model, request.texts.iter(), Some(0));
+        let mut once = || match &self.means {
+            Means::Http(remote) => remote.embed(request, &self.turns),
+            Means::Command(program) => Ok(program.embed(request, &self.cancel)?),
+            Means::Replay(recordings) => Ok(recordings.embed(request)?),
+        };
+        let embedded = self.patiently(&place, &mut once, |embedded| embedded.usage, tell)?;
+        let request_id = embedded.request_id.map(|id| self.masked(&id));
+        Ok(Embedded { request_id, ..embedded })
+    }
+
+    /// Does something once it is its turn, and again where that helps.
+    fn patiently<T>(
+        &self,
+        place: &Place<'_>,
+        once: &mut dyn FnMut() -> Result<T, Missed>,
+        usage: fn(&T) -> Usage,
+        tell: &dyn Fn(Notice),
+    ) -> Result<T, Failure> {
+        let mut attempt = 0;
         loop {
             place.wait(tell)?;
-            hear(Heard::Begins);
-            let Missed { failure, goes_otherwise } = match self.once(request, &mut room, hear) {
+            let Missed { failure, goes_otherwise } = match once() {
                 Ok(answer) => {
-                    place.answered(answer.usage);
+                    place.answered(usage(&answer));
                     return Ok(answer);
                 }
                 Err(missed) => missed,
@@ -198,6 +230,14 @@ impl Provider {
         let said = request.messages.iter().map(|message| &message.text);
         match said.into_iter().all(|text| self.masked(text) == *text) {
             true => record::recording(request, answer),
+            false => None,
+        }
+    }
+
+    /// The same of texts and their vectors.
+    pub fn embed_recording(&self, request: &EmbedRequest, embedded: &Embedded) -> Option<Recording> {
+        match request.texts.iter().all(|text| self.masked(text) == *text) {
+            true => record::embed_recording(request, embedded),
             false => None,
         }
     }

@@ -10,6 +10,8 @@ mod anthropic;
 #[cfg(feature = "net")]
 mod command;
 #[cfg(feature = "net")]
+mod embeds;
+#[cfg(feature = "net")]
 mod exchange;
 #[cfg(feature = "net")]
 mod form;
@@ -52,7 +54,9 @@ mod wire;
 use std::time::Duration;
 
 #[cfg(not(feature = "net"))]
-pub use absent::{Provider, is_local, most_results};
+pub use absent::{Provider, embed_limits, is_local, most_results};
+#[cfg(feature = "net")]
+pub use embeds::embed_limits;
 #[cfg(feature = "net")]
 pub use live::{Provider, is_local, most_results};
 pub use round::{Entry, Returned, Sought, Standing};
@@ -133,6 +137,17 @@ pub enum Heard<'a> {
     Begins,
     /// The next piece of its text.
     Text(&'a str),
+}
+
+/// How much a provider takes in one request for vectors.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct EmbedLimits {
+    /// The most texts.
+    pub texts: usize,
+    /// The most tokens of all of them, where that is known.
+    pub tokens: Option<u64>,
+    /// The most tokens of one text, where that is known.
+    pub each: Option<u64>,
 }
 
 /// A request and its answer as a file, to be written.

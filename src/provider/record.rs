@@ -1,38 +1,58 @@
-//! Recordings: a request and the answer that came, as a file that people can read and that is the same whenever it is written.
+//! Recordings: a request and the answer that came, in text or in vectors, as a file that people can read and that is the same whenever it is written.
 //!
 //! Its name is the digest of the request. Pure: who writes it, and where, is another matter.
 
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::Recording;
-use super::exchange::{self, Said, Text};
+use super::exchange::{self, Said, Text, Vectors};
 use crate::digest::Digest;
-use crate::llm::{Answer, Request};
+use crate::llm::{Answer, EmbedRequest, Embedded, Request};
 
 /// The version of the form.
 const VERSION: u64 = 1;
 
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Form {
+struct Form<A> {
     genmake_recording: u64,
     request: Value,
-    answer: Said,
+    answer: A,
 }
 
 /// The name of a request's recording.
 pub(super) fn name(request: &Request) -> String {
-    format!("{}.json", Digest::of(exchange::request(request).to_string()))
+    name_of(&exchange::request(request))
+}
+
+/// The same of texts that are to become vectors.
+pub(super) fn embed_name(request: &EmbedRequest) -> String {
+    name_of(&exchange::embed_request(request))
+}
+
+/// The name of the recording of what is asked.
+fn name_of(asked: &Value) -> String {
+    format!("{}.json", Digest::of(asked.to_string()))
 }
 
 /// What is to be written of a request and its answer.
 pub(super) fn recording(request: &Request, answer: &Answer) -> Option<Recording> {
-    let mut asked = exchange::request(request);
+    recording_of(exchange::request(request), Said::from(answer))
+}
+
+/// The same of texts and their vectors.
+pub(super) fn embed_recording(request: &EmbedRequest, embedded: &Embedded) -> Option<Recording> {
+    recording_of(exchange::embed_request(request), Vectors::from(embedded))
+}
+
+fn recording_of(mut asked: Value, answer: impl Serialize) -> Option<Recording> {
+    let name = name_of(&asked);
     each_text(&mut asked, |text| serde_json::to_value(Text::by_line(text.as_str()?)).ok());
-    let form = Form { genmake_recording: VERSION, request: asked, answer: Said::from(answer) };
+    let form = Form { genmake_recording: VERSION, request: asked, answer };
     let text = serde_json::to_string_pretty(&form).ok()? + "\n";
-    Some(Recording { name: name(request), text })
+    Some(Recording { name, text })
 }
 
 /// The answer that the file of this name holds.
@@ -40,24 +60,69 @@ pub(super) fn recording(request: &Request, answer: &Answer) -> Option<Recording>
 /// # Errors
 /// What is wrong with it.
 pub(super) fn answer(name: &str, bytes: &[u8]) -> Result<Answer, String> {
-    let mut form: Form = serde_json::from_slice(bytes).map_err(|e| e.to_string())?;
+    read::<Said>(name, bytes).map(|(_, said)| said.into())
+}
+
+/// The vectors that the file of this name holds.
+///
+/// # Errors
+/// What is wrong with it.
+pub(super) fn embedded(name: &str, bytes: &[u8]) -> Result<Embedded, String> {
+    let (asked, said) = read::<Vectors>(name, bytes)?;
+    said.of(texts(&asked).len())
+}
+
+/// What the file of this name holds of each text: the name that a recording of it alone would have, its vector, and its share of the
+/// tokens. The shares of all are what all took.
+///
+/// # Errors
+/// What is wrong with it; also that it is the recording of something else.
+pub(super) fn each_embedded(name: &str, bytes: &[u8]) -> Result<Vec<(String, Option<Vec<f32>>, u64)>, String> {
+    let (asked, said) = read::<Vectors>(name, bytes)?;
+    let texts = texts(&asked);
+    let Embedded { vectors, usage, .. } = said.of(texts.len())?;
+    let upto = |count: usize| (u128::from(usage.input) * count as u128 / texts.len().max(1) as u128) as u64;
+    let each = texts.iter().zip(vectors).enumerate().map(|(at, (text, vector))| {
+        let mut alone = asked.clone();
+        alone["texts"] = json!([text]);
+        (name_of(&alone), vector, upto(at + 1) - upto(at))
+    });
+    Ok(each.collect())
+}
+
+/// The texts that were to become vectors.
+fn texts(asked: &Value) -> &[Value] {
+    asked.get("texts").and_then(Value::as_array).map_or(&[], Vec::as_slice)
+}
+
+/// What the file of this name says was asked and answered.
+fn read<A: DeserializeOwned>(name: &str, bytes: &[u8]) -> Result<(Value, A), String> {
+    let mut form: Form<A> = serde_json::from_slice(bytes).map_err(|e| e.to_string())?;
     if form.genmake_recording != VERSION {
         return Err(format!("it is of version {}, and this genmake reads {VERSION}", form.genmake_recording));
     }
     each_text(&mut form.request, |text| Text::deserialize(text).ok().map(|text| text.whole().into()));
-    match format!("{}.json", Digest::of(form.request.to_string())) == name {
-        true => Ok(form.answer.into()),
+    match name_of(&form.request) == name {
+        true => Ok((form.request, form.answer)),
         false => Err("its name is that of another request".to_owned()),
     }
 }
 
-/// Puts something else in the place of what messages say.
+/// Puts something else in the place of what messages say, and of texts.
 fn each_text(request: &mut Value, other: impl Fn(&Value) -> Option<Value>) {
-    for message in request.get_mut("messages").and_then(Value::as_array_mut).into_iter().flatten() {
-        if let Some(content) = message.get_mut("content")
-            && let Some(other) = other(content)
-        {
-            *content = other;
+    let Value::Object(request) = request else { return };
+    for (key, list) in request.iter_mut() {
+        for item in list.as_array_mut().into_iter().flatten() {
+            let text = match key.as_str() {
+                "texts" => Some(item),
+                "messages" => item.get_mut("content"),
+                _ => None,
+            };
+            if let Some(text) = text
+                && let Some(other) = other(text)
+            {
+                *text = other;
+            }
         }
     }
 }
@@ -69,7 +134,6 @@ mod tests {
     use crate::prompt::Role;
     use crate::provider::exchange::tests::saying;
     use expect_test::expect;
-    use serde_json::json;
 
     fn recorded() -> (Request, Answer) {
         let mut request = saying(&[(Role::System, "Be brief."), (Role::User, "Write\nabout é.")]);

@@ -5,6 +5,7 @@ use std::sync::{Mutex, PoisonError};
 
 use serde_json::Value;
 
+use super::embeds::Embeds;
 use super::http::{Http, Incoming};
 use super::keep::Keep;
 use super::rounds::Rounds;
@@ -13,7 +14,7 @@ use super::turns::Turns;
 use super::wire::{self, Pieces, Refusal, Refused, Wire};
 use super::{Failure, FailureKind, Heard, mask};
 use crate::cancel::Cancel;
-use crate::llm::{Answer, Request, Stop};
+use crate::llm::{Answer, EmbedRequest, Embedded, Request, Stop};
 
 /// A server.
 pub(super) struct Remote {
@@ -21,6 +22,8 @@ pub(super) struct Remote {
     pub http: Http,
     /// Its batch API, where it has one.
     pub rounds: Option<Box<dyn Rounds>>,
+    /// How it is asked for vectors, if it makes any.
+    embeds: Option<Box<dyn Embeds>>,
     /// What it is known to refuse, by model.
     refused: Mutex<HashMap<String, Refused>>,
     keep: Keep,
@@ -44,8 +47,14 @@ impl From<Failure> for Missed {
 }
 
 impl Remote {
-    pub fn new(wire: Box<dyn Wire>, http: Http, rounds: Option<Box<dyn Rounds>>, cancel: Cancel) -> Remote {
-        Remote { wire, http, rounds, refused: Mutex::default(), keep: Keep::default(), cancel }
+    pub fn new(
+        wire: Box<dyn Wire>,
+        http: Http,
+        rounds: Option<Box<dyn Rounds>>,
+        embeds: Option<Box<dyn Embeds>>,
+        cancel: Cancel,
+    ) -> Remote {
+        Remote { wire, http, rounds, embeds, refused: Mutex::default(), keep: Keep::default(), cancel }
     }
 
     /// Learns what the server refused of requests to a model in earlier runs.
@@ -111,6 +120,25 @@ impl Remote {
         let answer = counted(self.without_key(answer));
         hear(Heard::Text(&answer.text));
         Ok(answer)
+    }
+
+    /// Asks for vectors once.
+    pub fn embed(&self, request: &EmbedRequest, turns: &Turns) -> Result<Embedded, Missed> {
+        let Some(embeds) = &self.embeds else {
+            return Err(Failure::new(FailureKind::Failed, "the provider's API makes no embeddings").into());
+        };
+        let mut known = self.refused_by(&request.model);
+        let body = embeds.body(request, &known);
+        let incoming = self.http.post(&*self.wire, &embeds.path(request), &body)?;
+        turns.heard(&request.model, &self.wire.limits(&incoming.head));
+        let reply = self.http.whole(incoming)?;
+        // As of other requests.
+        let refusal = embeds.refusal(&body, &reply).filter(|refusal| known.note(refusal.clone()));
+        let goes_otherwise = refusal.is_some();
+        if let Some(refusal) = refusal {
+            self.note_refused(&request.model, refusal);
+        }
+        embeds.answer(request, &reply).map_err(|failure| Missed { failure, goes_otherwise })
     }
 
     /// Reads an answer that comes in pieces.

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use super::limits::{Limits, Reading, Ticket, Turn};
 use super::{Failure, FailureKind, Notice};
 use crate::cancel::Cancel;
-use crate::llm::{Request, Usage};
+use crate::llm::Usage;
 use crate::tokens;
 
 /// A wait that people wonder about.
@@ -28,9 +28,11 @@ struct Shared {
 pub(super) struct Place<'a> {
     turns: &'a Turns,
     ticket: Ticket,
-    request: &'a Request,
+    model: &'a str,
     /// What its prompt is thought to have.
     estimate: u64,
+    /// What its answer may have.
+    longest: Option<u64>,
 }
 
 impl Shared {
@@ -53,10 +55,15 @@ impl Turns {
         Turns { shared, cancel }
     }
 
-    /// A place in the line.
-    pub fn place<'a>(&'a self, request: &'a Request) -> Place<'a> {
-        let estimate = request.messages.iter().map(|message| tokens::estimate(&message.text)).sum();
-        Place { turns: self, ticket: self.shared.lock().ticket(), request, estimate }
+    /// A place in the line for a request to a model that says these texts, whose answer may have `longest` tokens.
+    pub fn place<'a>(
+        &'a self,
+        model: &'a str,
+        texts: impl Iterator<Item = &'a String>,
+        longest: Option<u64>,
+    ) -> Place<'a> {
+        let estimate = texts.map(|text| tokens::estimate(text)).sum();
+        Place { turns: self, ticket: self.shared.lock().ticket(), model, estimate, longest }
     }
 
     /// What an answer's headers say.
@@ -74,9 +81,9 @@ impl Place<'_> {
     /// # Errors
     /// The run was interrupted, or no request to this provider can succeed any more: why.
     pub fn wait(&self, tell: &dyn Fn(Notice)) -> Result<(), Failure> {
-        let Place { turns: Turns { shared, cancel }, request, .. } = self;
+        let Place { turns: Turns { shared, cancel }, model, longest, .. } = self;
         let mut limits = shared.lock();
-        limits.enter(self.ticket, &request.model, self.estimate, request.max_output_tokens);
+        limits.enter(self.ticket, model, self.estimate, *longest);
         let mut is_told = false;
         let turn = loop {
             if cancel.is_cancelled() {

@@ -6,6 +6,7 @@
 //! day is used up a short time stands there all the same. A schema with too many bounds is refused in words that name nothing.
 
 mod contents;
+mod embeddings;
 mod errors;
 mod looser;
 mod parts;
@@ -52,10 +53,8 @@ pub(super) struct Gemini;
 
 impl Wire for Gemini {
     fn path(&self, request: &Request, refused: &Refused) -> String {
-        let model = &request.model;
-        let folder = if model.contains('/') { "" } else { "models/" };
         let method = if refused.has("stream") { "generateContent" } else { "streamGenerateContent?alt=sse" };
-        format!("/{folder}{}:{method}", in_path(model))
+        format!("/{}:{method}", in_path(&in_folder(&request.model)))
     }
 
     /// Of an answer nothing counts against a minute's tokens: they are tokens sent.
@@ -174,6 +173,11 @@ fn most_output(asked: u64, message: &str) -> Option<u64> {
     let largest = range.split(|c: char| !c.is_ascii_digit()).filter_map(|number| number.parse::<u64>().ok()).max()?;
     let most = largest.saturating_sub(u64::from(range.contains("(exclusive)")));
     Some(most).filter(|most| (1..asked).contains(most))
+}
+
+/// A model's name in the folder that it is in: Google's own, unless it says another.
+fn in_folder(model: &str) -> String {
+    if model.contains('/') { model.to_owned() } else { format!("models/{model}") }
 }
 
 /// A model's name, or another's, as it can stand in a path or a query.

@@ -5,6 +5,7 @@
 //! account without money, and those of a request that is larger than what may go in a minute.
 
 mod chunks;
+pub(super) mod embeddings;
 mod outputs;
 pub(super) mod responses;
 mod strict;
@@ -30,7 +31,7 @@ const OUT_OF_MONEY: &[&str] = &["insufficient_quota", "credit_balance_exhausted"
 const TOO_LARGE: &str = "request too large";
 
 /// What its requests can go without.
-const PARTS: Parts = Parts {
+const PARTS: Parts<'_> = Parts {
     fields: &[
         "temperature",
         "top_p",

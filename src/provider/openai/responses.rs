@@ -23,7 +23,7 @@ use crate::provider::wire::{self, Pieces, Refusal, Refused, Wire};
 const LEAST_OUTPUT: u64 = 16;
 
 /// What its requests can go without.
-const PARTS: Parts = Parts {
+const PARTS: Parts<'_> = Parts {
     fields: &[
         "temperature",
         "top_p",

@@ -14,9 +14,9 @@ use crate::provider::openai;
 use crate::provider::wire::{Refusal, TOO_SHORT};
 
 /// What a format has that a request can go without.
-pub(super) struct Parts {
+pub(super) struct Parts<'a> {
     /// Fields of the body.
-    pub fields: &'static [&'static str],
+    pub fields: &'a [&'a str],
     /// Where the schema of the answer stands, and the words for it.
     pub schema: (&'static str, &'static [&'static str]),
     /// The fields that limit the answer.
@@ -64,7 +64,7 @@ static PROMPT: LazyLock<Option<Regex>> = LazyLock::new(|| {
 static NUMBER: LazyLock<Option<Regex>> = LazyLock::new(|| Regex::new("[0-9]+").ok());
 
 /// What a reply says that the server refuses of the body that was sent, if a request can go without it.
-pub(super) fn refusal(parts: &Parts, sent: &Value, reply: &Reply) -> Option<Refusal> {
+pub(super) fn refusal(parts: &Parts<'_>, sent: &Value, reply: &Reply) -> Option<Refusal> {
     if !matches!(reply.status, 400 | 422 | 501) {
         return None;
     }
@@ -95,7 +95,7 @@ pub(super) fn refusal(parts: &Parts, sent: &Value, reply: &Reply) -> Option<Refu
 }
 
 /// A schema that is refused for what is in it is refused alone; else there is no use for any.
-fn of_schema(parts: &Parts, sent: &Value, said: &str, code: &str, is_unknown: bool) -> Option<Refusal> {
+fn of_schema(parts: &Parts<'_>, sent: &Value, said: &str, code: &str, is_unknown: bool) -> Option<Refusal> {
     let (place, names) = parts.schema;
     let format = sent.pointer(place)?;
     let rest = said.replace("json_schema", "");
@@ -127,7 +127,7 @@ fn of_stream(sent: &Value, said: &str) -> Option<Refusal> {
 }
 
 /// How many tokens an answer may have, where a server says that so many are too many: for the model, or beside this prompt.
-fn of_output(parts: &Parts, sent: &Value, said: &str) -> Option<Refusal> {
+fn of_output(parts: &Parts<'_>, sent: &Value, said: &str) -> Option<Refusal> {
     let limit = parts.limits.iter().find_map(|name| sent.get(*name)?.as_u64())?;
     let number = |text: &str| text.parse::<u64>().ok();
     if let Some(window) = WINDOW.as_ref()?.captures(said).and_then(|found| number(&found[1])) {
@@ -145,7 +145,7 @@ fn of_output(parts: &Parts, sent: &Value, said: &str) -> Option<Refusal> {
 }
 
 /// Where a name stands in a text as a whole word.
-fn word_at(text: &str, name: &str) -> Option<usize> {
+pub(super) fn word_at(text: &str, name: &str) -> Option<usize> {
     let is_letter = |c: char| c.is_ascii_alphanumeric() || c == '_';
     text.match_indices(name)
         .map(|(at, _)| at)
@@ -158,7 +158,7 @@ mod tests {
     use crate::provider::wire::tests::reply;
     use serde_json::json;
 
-    const PARTS: Parts = Parts {
+    const PARTS: Parts<'_> = Parts {
         fields: &["temperature", "seed", "stop", "max_tokens", "max_completion_tokens", "reasoning_effort"],
         schema: ("/response_format/json_schema", &["response_format", "json_schema"]),
         limits: &["max_tokens", "max_completion_tokens"],

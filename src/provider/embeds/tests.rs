@@ -1,0 +1,1 @@
+//! Vectors over HTTP, by commands and from recordings.
