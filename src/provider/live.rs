@@ -76,7 +76,13 @@ impl Provider {
         let means = match (wire(declared), &declared.api) {
             (Some(wire), _) => {
                 let http = Http::new(&declared.base_url, key, declared.in_flight, declared.timeout, env)?;
-                Means::Http(Box::new(Remote::new(wire, http, rounds::of(&declared.api), embeds::of(declared), cancel.clone())))
+                Means::Http(Box::new(Remote::new(
+                    wire,
+                    http,
+                    rounds::of(&declared.api),
+                    embeds::of(declared),
+                    cancel.clone(),
+                )))
             }
             (None, Api::Command(command)) => {
                 let key = declared.key_env.clone().zip(key);

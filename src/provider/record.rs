@@ -212,4 +212,64 @@ mod tests {
         assert!(wrong(&text.replace("\"stop\": \"end\"", "\"stop\": \"done\"")).contains("unknown variant `done`"));
         assert!(wrong(&text.replace("\"usage\"", "\"use\"")).contains("unknown field `use`"));
     }
+
+    #[test]
+    fn vectors_are_recorded_bit_by_bit_and_their_texts_line_by_line() {
+        let request = EmbedRequest {
+            model: "m".to_owned(),
+            texts: vec!["one".to_owned(), "two\nlines".to_owned(), "three".to_owned()],
+            dimensions: Some(2),
+            task: None,
+            params: serde_json::Map::new(),
+        };
+        let vectors = vec![Some(vec![0.1, -0.2]), None, Some(vec![1e-30, 1.0])];
+        let usage = Usage { input: 8, ..Usage::default() };
+        let embedded = Embedded { vectors, usage, request_id: Some("req-1".into()) };
+        let Recording { name, text } = embed_recording(&request, &embedded).unwrap();
+        expect![[r#"
+            {
+              "genmake_recording": 1,
+              "request": {
+                "model": "m",
+                "params": {},
+                "dimensions": 2,
+                "task": null,
+                "texts": [
+                  "one",
+                  [
+                    "two",
+                    "lines"
+                  ],
+                  "three"
+                ]
+              },
+              "answer": {
+                "vectors": [
+                  "zczMPc3MTL4=",
+                  null,
+                  "YEKiDQAAgD8="
+                ],
+                "usage": {
+                  "input_tokens": 8,
+                  "output_tokens": 0
+                }
+              }
+            }
+        "#]]
+        .assert_eq(&text);
+        assert_eq!(name, embed_name(&request));
+        assert_eq!(super::embedded(&name, text.as_bytes()), Ok(Embedded { request_id: None, ..embedded.clone() }));
+        let each = each_embedded(&name, text.as_bytes()).unwrap();
+        let alone = |at: usize| embed_name(&EmbedRequest { texts: vec![request.texts[at].clone()], ..request.clone() });
+        let want = [2, 3, 3].into_iter().enumerate();
+        assert_eq!(
+            each,
+            want.map(|(at, tokens)| (alone(at), embedded.vectors[at].clone(), tokens)).collect::<Vec<_>>()
+        );
+        // Neither is the other.
+        assert!(super::answer(&name, text.as_bytes()).unwrap_err().starts_with("unknown field `vectors`"));
+        let (request, answer) = recorded();
+        let Recording { name, text } = recording(&request, &answer).unwrap();
+        assert!(super::embedded(&name, text.as_bytes()).unwrap_err().contains("unknown field `text`"));
+    }
 }

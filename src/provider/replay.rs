@@ -52,7 +52,9 @@ impl Recordings {
             Err(e) => return Err(self.unreadable(&name, &e)),
         }
         let recorded = self.texts.get_or_init(|| self.each_text());
-        let of = |text: &String| recorded.get(&record::embed_name(&EmbedRequest { texts: vec![text.clone()], ..request.clone() }));
+        let of = |text: &String| {
+            recorded.get(&record::embed_name(&EmbedRequest { texts: vec![text.clone()], ..request.clone() }))
+        };
         let found: Vec<&Text> = request.texts.iter().filter_map(of).collect();
         if found.len() < request.texts.len() {
             let lacks = request.texts.len() - found.len();

@@ -83,7 +83,8 @@ impl Embeds for Gemini {
             (0, 1) => vec![None],
             (vectors, texts) if vectors == texts => said.iter().map(vector).collect(),
             (vectors, texts) => {
-                let message = format!("the provider sent {vectors} vectors for {texts} texts, and does not say of which");
+                let message =
+                    format!("the provider sent {vectors} vectors for {texts} texts, and does not say of which");
                 return Err(Failure { request_id, ..Failure::new(FailureKind::Rejected, message) });
             }
         };
@@ -96,4 +97,57 @@ impl Embeds for Gemini {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::provider::wire::tests::{refused, reply};
+
+    fn asking(texts: usize, dimensions: Option<u32>) -> EmbedRequest {
+        let (texts, params) = (vec!["a".to_owned(); texts], serde_json::Map::new());
+        EmbedRequest { model: "m".to_owned(), texts, dimensions, task: Some("CLUSTERING".to_owned()), params }
+    }
+
+    fn read(request: &EmbedRequest, status: u16, body: &Value) -> Result<Embedded, Failure> {
+        Gemini.answer(request, &reply(status, &body.to_string(), &[]))
+    }
+
+    #[test]
+    fn a_shorter_vector_is_brought_to_a_length_of_one() {
+        let body = json!({"embeddings": [{"values": [3.0, 4.0]}], "usageMetadata": {"promptTokenCount": 5}});
+        let vector = |dimensions| read(&asking(1, dimensions), 200, &body).unwrap().vectors.remove(0).unwrap();
+        assert_eq!((vector(None), vector(Some(2))), (vec![3.0, 4.0], vec![0.6, 0.8]));
+        assert_eq!(read(&asking(1, None), 200, &body).unwrap().usage, Usage { input: 5, ..Usage::default() });
+    }
+
+    #[test]
+    fn vectors_are_in_the_order_of_their_texts_or_nobodys() {
+        let body = |values: &[Value]| json!({"embeddings": values.iter().map(|values| json!({"values": values})).collect::<Vec<_>>()});
+        let two = read(&asking(2, None), 200, &body(&[json!([1.0]), json!([])])).unwrap();
+        assert_eq!((two.vectors, two.usage), (vec![Some(vec![1.0]), None], Usage::default()));
+        assert_eq!(read(&asking(1, None), 200, &body(&[])).unwrap().vectors, [None]);
+        for values in [&[json!([1.0])][..], &[json!([1.0]), json!([1.0]), json!([1.0])]] {
+            let failure = read(&asking(2, None), 200, &body(values)).unwrap_err();
+            assert_eq!(failure.kind, FailureKind::Rejected, "{}", failure.message);
+        }
+        assert_eq!(read(&asking(1, None), 200, &json!({})).unwrap_err().kind, FailureKind::Server);
+    }
+
+    #[test]
+    fn what_is_refused_is_left_out() {
+        let sent = Gemini.body(&asking(1, Some(8)), &refused(&[]));
+        assert_eq!(
+            (&sent["requests"][0]["taskType"], &sent["requests"][0]["outputDimensionality"]),
+            (&json!("CLUSTERING"), &json!(8))
+        );
+        for (said, want) in [
+            ("Unknown name \"taskType\" at 'requests[0]': Cannot find field.", Some("taskType")),
+            ("task_type is not supported for this model", Some("taskType")),
+            ("output dimensionality is not supported by m", Some("outputDimensionality")),
+            ("outputDimensionality must be between 1 and 3072", None),
+            ("* BatchEmbedContentsRequest.requests: at most 100 requests can be in one batch", None),
+        ] {
+            let body = json!({"error": {"code": 400, "message": said, "status": "INVALID_ARGUMENT"}}).to_string();
+            let want = want.map(|name| Refusal::Part(name.to_owned()));
+            assert_eq!(Gemini.refusal(&sent, &reply(400, &body, &[])), want, "{said}");
+        }
+        let bare = Gemini.body(&asking(1, Some(8)), &refused(&["taskType", "outputDimensionality"]));
+        assert_eq!(bare["requests"][0], json!({"model": "models/m", "content": {"parts": [{"text": "a"}]}}));
+    }
 }

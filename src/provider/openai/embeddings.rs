@@ -185,4 +185,150 @@ fn failure(reply: &Reply, error: Option<&Value>, request_id: Option<String>) -> 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::provider::wire::tests::{refused, reply};
+
+    fn asking() -> EmbedRequest {
+        let params = json!({"user": "u", "input": "mine"}).as_object().unwrap().clone();
+        let (texts, task) = (vec!["a".to_owned(), "b".to_owned()], Some("query".to_owned()));
+        EmbedRequest { model: "m".to_owned(), texts, dimensions: Some(256), task, params }
+    }
+
+    fn at(host: &str) -> Embeddings {
+        Embeddings::new(&format!("https://{host}/v1"))
+    }
+
+    #[test]
+    fn bodies_by_whom_they_go_to() {
+        let none = refused(&[]);
+        let base = |name: &str, task: bool| {
+            let mut body = json!({"model": "m", "input": ["a", "b"], "encoding_format": "base64"});
+            body[name] = 256.into();
+            if task {
+                body["input_type"] = "query".into();
+            }
+            body["user"] = "u".into();
+            body
+        };
+        for (host, want) in [
+            ("api.openai.com", base("dimensions", false)),
+            ("api.voyageai.com", base("output_dimension", true)),
+            ("api.cohere.ai", base("dimensions", true)),
+            ("127.0.0.1:8080", base("dimensions", true)),
+        ] {
+            assert_eq!(at(host).body(&asking(), &none), want, "{host}");
+        }
+        let other = at("llm.acme.dev");
+        let bare = other.body(&asking(), &refused(&["encoding_format", "dimensions", "input_type", "user"]));
+        assert_eq!(bare, json!({"model": "m", "input": ["a", "b"]}));
+        let mut packed = asking();
+        packed.params.insert("output_dtype".to_owned(), "int8".into());
+        assert_eq!(at("api.voyageai.com").body(&packed, &none).get("encoding_format"), None);
+        packed.params.insert("encoding_format".to_owned(), "float".into());
+        assert_eq!(other.body(&packed, &none)["encoding_format"], "float");
+    }
+
+    #[test]
+    fn what_is_refused_is_left_out() {
+        let server = at("llm.acme.dev");
+        let sent = server.body(&asking(), &refused(&[]));
+        for (status, said, want) in [
+            (400, "Unknown parameter: 'encoding_format'.", Some("encoding_format")),
+            (
+                400,
+                "encoding_format: value is not a valid enumeration member; permitted: 'float'",
+                Some("encoding_format"),
+            ),
+            (422, "base64 is for others", Some("encoding_format")),
+            (400, "This model does not support specifying dimensions.", Some("dimensions")),
+            (
+                400,
+                "Model m does not support matryoshka representation, changing output dimensions will lead to poor results.",
+                Some("dimensions"),
+            ),
+            (422, "body.input_type: Extra inputs are not permitted", Some("input_type")),
+            (400, "property 'user' is unsupported", Some("user")),
+            (400, "dimensions must be at most 1536", None),
+            (400, "unknown model: input", None),
+            (400, "maximum input length is 8192 tokens", None),
+            (500, "encoding_format", None),
+        ] {
+            let body = json!({"error": {"message": said}}).to_string();
+            let want = want.map(|name| Refusal::Part(name.to_owned()));
+            assert_eq!(server.refusal(&sent, &reply(status, &body, &[])), want, "{said}");
+        }
+    }
+
+    fn read(texts: usize, status: u16, body: &Value) -> Result<Embedded, Failure> {
+        let request = EmbedRequest { texts: vec!["a".to_owned(); texts], ..asking() };
+        at("llm.acme.dev").answer(&request, &reply(status, &body.to_string(), &[("x-request-id", "r")]))
+    }
+
+    #[test]
+    fn each_vector_is_of_the_text_that_its_index_says() {
+        let item = |index: Value, number: f32| json!({"index": index, "embedding": [number]});
+        let found = |data: Value| read(3, 200, &json!({"data": data})).unwrap().vectors;
+        let some = |number: f32| Some(vec![number]);
+        assert_eq!(
+            found(json!([item(json!(2), 3.0), item(json!(0), 1.0), item(json!(1), 2.0)])),
+            [some(1.0), some(2.0), some(3.0)]
+        );
+        // Two of one text, of a text that there is not, and of nobody knows which.
+        assert_eq!(
+            found(json!([item(json!(0), 1.0), item(json!(0), 2.0), item(json!(2), 3.0)])),
+            [None, None, some(3.0)]
+        );
+        assert_eq!(
+            found(json!([item(json!(3), 1.0), item(json!(-1), 2.0), item(Value::Null, 3.0)])),
+            [None, None, None]
+        );
+        assert_eq!(found(json!([])), [None, None, None]);
+        let alone = read(1, 200, &json!({"data": [{"embedding": [1.0]}]})).unwrap();
+        assert_eq!(alone.vectors, [some(1.0)]);
+    }
+
+    #[test]
+    fn tokens_under_either_name() {
+        let says = |usage: Value| {
+            let embedded = read(1, 200, &json!({"data": [], "usage": usage})).unwrap();
+            assert_eq!(embedded.request_id.as_deref(), Some("r"));
+            embedded.usage
+        };
+        let tokens = |input| Usage { input, ..Usage::default() };
+        assert_eq!(says(json!({"prompt_tokens": 7, "total_tokens": 9})), tokens(7));
+        assert_eq!(says(json!({"total_tokens": 9})), tokens(9));
+        assert_eq!(says(json!({"prompt_tokens": 0, "total_tokens": -1})), tokens(0));
+        assert_eq!(says(Value::Null), tokens(0));
+    }
+
+    #[test]
+    fn failures_by_what_can_be_done() {
+        let kind = |status, body: Value| read(1, status, &body).unwrap_err().kind;
+        let says = |message: &str| json!({"error": {"message": message, "code": 500, "type": "server_error"}});
+        for long in [
+            "input is too large to process. increase the physical batch size",
+            "input (992 tokens) is too large to process. increase the physical batch size (current batch size: 512)",
+            "input prompt is too big compared to KV size, please increase KV size",
+            "the input length exceeds the context length",
+        ] {
+            assert_eq!(kind(500, says(long)), FailureKind::Rejected, "{long}");
+        }
+        assert_eq!(kind(500, says("out of memory")), FailureKind::Server);
+        // As text-embeddings-inference, Voyage and Cohere have them.
+        let batch = json!({"error": "batch size 66 > maximum allowed batch size 32", "error_type": "Validation"});
+        assert_eq!(kind(413, batch.clone()), FailureKind::Rejected);
+        assert_eq!(read(1, 413, &batch).unwrap_err().message, "batch size 66 > maximum allowed batch size 32");
+        let detail = json!({"detail": "The max allowed tokens per submitted batch is 120000."});
+        assert_eq!(read(1, 400, &detail).unwrap_err().message, "The max allowed tokens per submitted batch is 120000.");
+        assert_eq!(read(1, 429, &json!({"message": "slowly"})).unwrap_err().message, "slowly");
+        assert_eq!(
+            kind(501, says("This server does not support embeddings. Start it with `--embeddings`")),
+            FailureKind::Rejected
+        );
+        // What is no answer, and an error with a good status.
+        assert_eq!(kind(200, json!({"object": "list"})), FailureKind::Server);
+        assert_eq!(
+            kind(200, json!({"data": null, "error": {"message": "no", "code": "invalid_api_key"}})),
+            FailureKind::Refused
+        );
+    }
 }

@@ -43,7 +43,7 @@ impl Format {
         match self {
             Format::Chat | Format::Responses => Some((1024, 128)),
             Format::Gemini => Some((2048, 1)),
-            Format::Messages => None,
+            Format::Messages | Format::Embeddings | Format::GeminiEmbeddings => None,
         }
     }
 }

@@ -91,7 +91,7 @@ impl Enforced {
             let reset = account.whole_in(&self.limit, now);
             let mut header = |name: String, value: String| headers.push((name, value));
             match format {
-                Format::Chat | Format::Responses => {
+                Format::Chat | Format::Responses | Format::Embeddings => {
                     header(format!("x-ratelimit-limit-{chat}"), most.to_string());
                     header(format!("x-ratelimit-remaining-{chat}"), left.to_string());
                     header(format!("x-ratelimit-reset-{chat}"), format!("{}ms", reset.as_millis()));
@@ -103,7 +103,7 @@ impl Enforced {
                     header(format!("anthropic-ratelimit-{messages}-reset"), reset);
                 }
                 // It says nothing of what is left.
-                Format::Gemini => {}
+                Format::Gemini | Format::GeminiEmbeddings => {}
             }
         }
         headers

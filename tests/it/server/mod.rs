@@ -1,6 +1,6 @@
 //! A provider on this machine: a small HTTP server that speaks OpenAI's chat
-//! completions and responses, Anthropic's messages and Google's generateContent,
-//! for tests and benchmarks.
+//! completions, responses and embeddings, Anthropic's messages, and Google's
+//! generateContent and batchEmbedContents, for tests and benchmarks.
 //!
 //! It answers well until it is told to misbehave ([`Act`]), in events where a
 //! stream is asked for, and it keeps every request that it was sent
@@ -13,8 +13,8 @@
 //!
 //! It does not know genmake's code or the rest of its wording, and it does
 //! not know TLS, chunked request bodies, `Expect` or schemas that lead back to themselves.
-//! It needs no more than std, `serde_json`, `flate2`, and `humantime` and `httpdate` for
-//! times, so that a program outside this folder can include the file.
+//! It needs no more than std, `serde_json`, `flate2`, `base64`, and `humantime` and `httpdate`
+//! for times, so that a program outside this folder can include the file.
 //!
 //! Threads: one accepts, one serves each connection. Dropping the [`Server`]
 //! closes every connection and joins every thread.
@@ -24,6 +24,7 @@
 
 mod cache;
 mod chat;
+pub mod embeddings;
 mod gemini;
 pub mod limit;
 mod messages;
@@ -158,6 +159,18 @@ impl Server {
     /// Takes no more than this from now on; see [`Server::refused`].
     pub fn enforce(&self, limit: limit::Limit) -> &Self {
         self.shared.lock().limit = Some(limit::Enforced::new(limit, Instant::now()));
+        self
+    }
+
+    /// Makes vectors of as many numbers as ever, whatever it is asked for.
+    pub fn ignores_dimensions(&self) -> &Self {
+        self.shared.lock().embeds.ignores_dimensions = true;
+        self
+    }
+
+    /// Refuses to make vectors of texts that have more tokens than these, in these words.
+    pub fn takes_texts_of(&self, tokens: usize, words: embeddings::TooLong) -> &Self {
+        self.shared.lock().embeds.most = Some((tokens, words));
         self
     }
 
@@ -310,6 +323,16 @@ pub enum Act {
     Fenced,
     /// A friendly sentence and nothing that was asked for.
     Prose,
+    /// Vectors in another order than that of the texts, each with its index.
+    Shuffled,
+    /// All vectors but that of this text, from 0.
+    MissingVector(usize),
+    /// All vectors, that of this text with nothing in it.
+    EmptyVector(usize),
+    /// All vectors, and of none which text it is of.
+    NoIndex,
+    /// Vectors as numbers, also where base64 is asked for.
+    Numbers,
     /// All slots but this one.
     MissingSlot(&'static str),
     /// All slots, and this one too.
@@ -477,6 +500,10 @@ pub enum Format {
     Responses,
     /// Google's generateContent.
     Gemini,
+    /// OpenAI's embeddings.
+    Embeddings,
+    /// Google's batchEmbedContents.
+    GeminiEmbeddings,
 }
 
 impl Format {
@@ -487,6 +514,8 @@ impl Format {
             () if is("/chat/completions") => Some(Format::Chat),
             () if is("/v1/messages") => Some(Format::Messages),
             () if is("/responses") => Some(Format::Responses),
+            () if is("/embeddings") => Some(Format::Embeddings),
+            () if is(":batchEmbedContents") => Some(Format::GeminiEmbeddings),
             () if is(":generateContent") || is(":streamGenerateContent?alt=sse") => Some(Format::Gemini),
             () => None,
         }
@@ -495,17 +524,17 @@ impl Format {
     /// The header with the name of a request.
     fn id_header(self) -> &'static str {
         match self {
-            Format::Chat | Format::Responses | Format::Gemini => "x-request-id",
             Format::Messages => "request-id",
+            _ => "x-request-id",
         }
     }
 
     /// An act that is an error, as it looks in this format.
     fn error(self, act: &Act) -> Act {
         match self {
-            Format::Chat | Format::Responses => act.clone(),
+            Format::Chat | Format::Responses | Format::Embeddings => act.clone(),
             Format::Messages => messages::error(act),
-            Format::Gemini => gemini::error(act),
+            Format::Gemini | Format::GeminiEmbeddings => gemini::error(act),
         }
     }
 }
@@ -590,8 +619,20 @@ impl Recorded {
         self.body.get("tools").is_some()
     }
 
-    /// What each task says for itself, in the order of the slots.
+    /// The texts that vectors are wanted for.
+    pub fn texts(&self) -> Vec<String> {
+        embeddings::texts(self)
+    }
+
+    fn is_for_vectors(&self) -> bool {
+        matches!(self.format, Format::Embeddings | Format::GeminiEmbeddings)
+    }
+
+    /// What each task says for itself, in the order of the slots; each text that a vector is wanted for.
     fn task_texts(&self) -> Vec<String> {
+        if self.is_for_vectors() {
+            return self.texts();
+        }
         let slots = self.slots();
         if slots.is_empty() { vec![self.user_text()] } else { slots.iter().filter_map(|s| self.slot_text(s)).collect() }
     }
@@ -614,6 +655,9 @@ impl Recorded {
     }
 
     fn prompt_tokens(&self) -> usize {
+        if self.is_for_vectors() {
+            return self.texts().iter().map(|text| embeddings::of_text(text)).sum();
+        }
         let said = self.messages().map(|(_, text)| text.chars().count());
         let beside = ["/system", "/instructions", "/systemInstruction/parts"].map(|at| self.body.pointer(at));
         let beside = beside.into_iter().flatten().map(|system| content_text(system).chars().count());
@@ -673,6 +717,7 @@ struct State {
     /// The fewest tokens that contents must have to be kept; none are without.
     least_contents: Option<usize>,
     has_gzip: bool,
+    embeds: embeddings::Ways,
     limit: Option<limit::Enforced>,
     says: Vec<(String, String)>,
 
@@ -714,6 +759,7 @@ impl Default for State {
             contents: BTreeMap::new(),
             contents_asked: Vec::new(),
             has_gzip: false,
+            embeds: embeddings::Ways::default(),
             limit: None,
             says: Vec::new(),
             cache: None,
@@ -795,6 +841,7 @@ impl Shared {
         let always = state.always.clone();
         let reply = Arc::clone(&state.reply);
         let latency = state.latency;
+        let embeds = state.embeds;
         drop(state);
         self.arrived.notify_all();
 
@@ -803,9 +850,9 @@ impl Shared {
             rule.map(|(_, act)| act.clone())
         };
         let gone = named.is_some_and(|named| named.is_none()).then(gemini::gone);
-        let refused = cache::refusal(&request).or(gone);
+        let refused = cache::refusal(&request).or(gone).or_else(|| embeddings::refusal(&request, embeds));
         let act = refused.or(scripted).or_else(|| choose(number, &request)).or_else(ruled).unwrap_or(always);
-        Job { number, request, act, reply, latency, is_stream, kept, flight }
+        Job { number, request, act, reply, latency, embeds, is_stream, kept, flight }
     }
 
     /// Whether answers are packed, and what is said beside them.
@@ -867,6 +914,7 @@ struct Job<'a> {
     act: Act,
     reply: Reply,
     latency: Duration,
+    embeds: embeddings::Ways,
     is_stream: bool,
     /// What of the prompt is in the cache, and what goes there.
     kept: cache::Kept,
@@ -983,7 +1031,7 @@ impl Connection {
             format,
             path: request.path,
         });
-        let Job { number, request, act, reply, latency, is_stream, kept, flight } = job;
+        let Job { number, request, act, reply, latency, embeds, is_stream, kept, flight } = job;
         let act = if request.body.is_object() {
             act
         } else {
@@ -1000,7 +1048,10 @@ impl Connection {
         }
 
         let is_answer = !matches!(act, Act::Status { .. } | Act::Html);
-        let answer = is_answer.then(|| Completion::new(&act, number, &request, &reply, kept));
+        let answer = is_answer.then(|| match request.is_for_vectors() {
+            true => Completion::of_vectors(&act, number, &request, embeds),
+            false => Completion::new(&act, number, &request, &reply, kept),
+        });
         if let (true, Some(cache)) = (is_answer, &mut self.shared.lock().cache) {
             cache.keep(&request);
         }
@@ -1236,9 +1287,11 @@ fn fnv1a(bytes: &[u8]) -> u64 {
     bytes.iter().fold(0xcbf2_9ce4_8422_2325, step)
 }
 
-/// A chat completion.
+/// A chat completion, or vectors.
 struct Completion {
     said: Said,
+    /// The body of an answer that has vectors.
+    vectors: Value,
     number: usize,
     model: Value,
     told: Told,
@@ -1251,7 +1304,13 @@ impl Completion {
         let cache::Kept { read: cached, written: cache_write, written_long: kept_long } = kept;
         let named = if request.body["cachedContent"].is_string() { cached } else { 0 };
         let told = Told { input: request.prompt_tokens() + named, output, cached, cache_write, kept_long };
-        Completion { said, number, model: request.body["model"].clone(), told }
+        Completion { said, vectors: Value::Null, number, model: request.body["model"].clone(), told }
+    }
+
+    fn of_vectors(act: &Act, number: usize, request: &Recorded, ways: embeddings::Ways) -> Completion {
+        let told = Told { input: request.prompt_tokens(), ..Told::default() };
+        let vectors = embeddings::answer(act, number, request, ways, told.input);
+        Completion { said: Said::whole(String::new()), vectors, number, model: request.body["model"].clone(), told }
     }
 
     /// As the body of a reply.
@@ -1261,6 +1320,7 @@ impl Completion {
             Format::Responses => self.response(),
             Format::Messages => self.message(request),
             Format::Gemini => self.generated(),
+            Format::Embeddings | Format::GeminiEmbeddings => self.vectors.clone(),
         }
     }
 
@@ -1271,6 +1331,7 @@ impl Completion {
             Format::Responses => self.response_events(act),
             Format::Messages => self.message_events(act, request),
             Format::Gemini => self.generated_events(act),
+            Format::Embeddings | Format::GeminiEmbeddings => Response::json(200, &self.vectors),
         }
     }
 }
@@ -1329,6 +1390,10 @@ impl Shared {
                 };
                 slots.iter().filter(is_whole).filter_map(|slot| request.slot_text(slot)).collect()
             }
+        };
+        let whole = match serde_json::from_str(body) {
+            Ok(said) if request.is_for_vectors() => embeddings::delivered(request, &said),
+            _ => whole,
         };
         let mut state = self.lock();
         if let Some(limit) = &mut state.limit {
