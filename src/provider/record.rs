@@ -72,12 +72,14 @@ pub(super) fn embedded(name: &str, bytes: &[u8]) -> Result<Embedded, String> {
     said.of(texts(&asked).len())
 }
 
-/// What the file of this name holds of each text: the name that a recording of it alone would have, its vector, and its share of the
-/// tokens. The shares of all are what all took.
+/// What is recorded of a text: the name that a recording of it alone would have, its vector, and its share of the tokens.
+pub(super) type OfText = (String, Option<Vec<f32>>, u64);
+
+/// What the file of this name holds of each text. The shares of all are what all took.
 ///
 /// # Errors
 /// What is wrong with it; also that it is the recording of something else.
-pub(super) fn each_embedded(name: &str, bytes: &[u8]) -> Result<Vec<(String, Option<Vec<f32>>, u64)>, String> {
+pub(super) fn each_embedded(name: &str, bytes: &[u8]) -> Result<Vec<OfText>, String> {
     let (asked, said) = read::<Vectors>(name, bytes)?;
     let texts = texts(&asked);
     let Embedded { vectors, usage, .. } = said.of(texts.len())?;

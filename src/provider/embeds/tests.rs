@@ -63,15 +63,12 @@ fn how_much_a_request_may_have() {
     let openai = Some((2048, Some(300_000), Some(8192)));
     assert_eq!(limits("api: openai", "text-embedding-3-small"), openai);
     assert_eq!(limits("api: openai-responses", "text-embedding-3-small"), openai);
-    for (model, tokens) in [
-        ("voyage-4-lite", 1_000_000),
-        ("voyage-4", 320_000),
-        ("voyage-4-large", 120_000),
-        ("voyage-code-3", 120_000),
-        ("voyage-9", 120_000),
-    ] {
+    for (model, tokens) in
+        [("voyage-4-lite", 1_000_000), ("voyage-4", 320_000), ("voyage-4-large", 120_000), ("voyage-code-3", 120_000)]
+    {
         assert_eq!(at("api.voyageai.com", model), Some((1000, Some(tokens), Some(32_000))), "{model}");
     }
+    assert_eq!(at("api.voyageai.com", "voyage-law-2"), Some((1000, Some(120_000), None)));
     assert_eq!(at("api.cohere.ai", "embed-v4.0"), Some((96, None, None)));
     assert_eq!(at("openrouter.ai/api", "m"), Some((32, None, None)));
     assert_eq!(limits("api: openai, base_url: \"http://127.0.0.1:8080/v1\"", "m"), Some((32, None, None)));

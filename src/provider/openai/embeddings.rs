@@ -19,8 +19,8 @@ use crate::provider::{EmbedLimits, Failure, FailureKind};
 struct Maker {
     hosts: &'static [&'static str],
     limits: EmbedLimits,
-    /// The most tokens of all texts, for models whose names have this in them; the first that fits.
-    of_models: &'static [(&'static str, u64)],
+    /// The same for models whose names have this in them; the first that fits.
+    of_models: &'static [(&'static str, EmbedLimits)],
     /// Its name for how many numbers a vector is to have.
     dimensions: &'static str,
     /// Its name for what the vectors are for, if it asks.
@@ -39,13 +39,14 @@ const MAKERS: &[Maker] = &[
     },
     Maker {
         hosts: &["api.voyageai.com"],
-        limits: EmbedLimits { texts: 1000, tokens: Some(120_000), each: Some(32_000) },
+        limits: EmbedLimits { texts: 1000, tokens: Some(120_000), each: None },
         of_models: &[
-            ("voyage-4-lite", 1_000_000),
-            ("voyage-3.5-lite", 1_000_000),
-            ("voyage-4-large", 120_000),
-            ("voyage-4", 320_000),
-            ("voyage-3.5", 320_000),
+            ("voyage-4-lite", of_voyage(1_000_000)),
+            ("voyage-3.5-lite", of_voyage(1_000_000)),
+            ("voyage-4-large", of_voyage(120_000)),
+            ("voyage-code-3", of_voyage(120_000)),
+            ("voyage-4", of_voyage(320_000)),
+            ("voyage-3.5", of_voyage(320_000)),
         ],
         dimensions: "output_dimension",
         task: Some("input_type"),
@@ -58,6 +59,10 @@ const MAKERS: &[Maker] = &[
 /// that computes on this machine answers so many within its timeout. On loopback a request more costs nothing.
 const OTHER: Maker =
     Maker { hosts: &[], limits: of_texts(32), of_models: &[], dimensions: "dimensions", task: Some("input_type") };
+
+const fn of_voyage(tokens: u64) -> EmbedLimits {
+    EmbedLimits { texts: 1000, tokens: Some(tokens), each: Some(32_000) }
+}
 
 const fn of_texts(texts: usize) -> EmbedLimits {
     EmbedLimits { texts, tokens: None, each: None }
@@ -90,9 +95,8 @@ impl Embeddings {
 
 impl Embeds for Embeddings {
     fn limits(&self, model: &str) -> EmbedLimits {
-        let Maker { limits, of_models, .. } = self.maker;
-        let of_model = of_models.iter().find(|(name, _)| model.contains(name)).map(|(_, tokens)| *tokens);
-        EmbedLimits { tokens: of_model.or(limits.tokens), ..*limits }
+        let of_model = self.maker.of_models.iter().find(|(name, _)| model.contains(name));
+        of_model.map_or(self.maker.limits, |(_, limits)| *limits)
     }
 
     fn path(&self, _: &EmbedRequest) -> String {
