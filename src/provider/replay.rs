@@ -42,8 +42,8 @@ impl Recordings {
         record::answer(&name, &bytes).map_err(|why| self.no_recording(&name, &why))
     }
 
-    /// The vectors that were recorded for texts, in whatever company: what becomes of a text does not depend on it, and in how many
-    /// requests texts go is another matter at each provider.
+    /// The vectors that were recorded for texts, in whatever company: what becomes of a text does not depend on it but for last bits, and
+    /// in how many requests texts go is another matter at each provider.
     pub fn embed(&self, request: &EmbedRequest) -> Result<Embedded, Failure> {
         let name = record::embed_name(request);
         match self.read(&name) {
