@@ -55,6 +55,7 @@ pub mod shell;
 pub mod store;
 pub mod syntax;
 pub mod tokens;
+pub mod vectors;
 pub mod wording;
 pub mod yaml;
 
