@@ -33,3 +33,11 @@ pub fn check(_ext: &str, _text: &str) -> Result<(), SyntaxError> {
 pub fn definitions(_ext: &str, _text: &str) -> Result<Vec<Definition>, NoGrammar> {
     Err(NoGrammar::Build)
 }
+
+/// A source text without its comments.
+///
+/// # Errors
+/// [`NoGrammar::Build`], always.
+pub fn without_comments(_ext: &str, _text: &str) -> Result<String, NoGrammar> {
+    Err(NoGrammar::Build)
+}

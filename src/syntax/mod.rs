@@ -1,4 +1,5 @@
-//! Source code by tree-sitter: what a text defines, and the first place where it is no code of its language.
+//! Source code by tree-sitter: what a text defines, the first place where it is no code of its language, and what it is without
+//! comments.
 //!
 //! Pure: text in, facts out. Knows no file but an extension. The grammars are behind the feature `syntax`; a build without it
 //! answers every question with [`NoGrammar::Build`]. Data files (JSON, YAML, TOML) have parsers of their own elsewhere.
@@ -15,6 +16,8 @@ mod grammars;
 mod marks;
 #[cfg(feature = "syntax")]
 mod roles;
+#[cfg(feature = "syntax")]
+mod uncomment;
 
 #[cfg(not(feature = "syntax"))]
 mod absent;
@@ -23,11 +26,13 @@ use std::fmt;
 use std::ops::Range;
 
 #[cfg(not(feature = "syntax"))]
-pub use absent::{can_check, can_define, check, definitions};
+pub use absent::{can_check, can_define, check, definitions, without_comments};
 #[cfg(feature = "syntax")]
 pub use check::{can_check, check};
 #[cfg(feature = "syntax")]
 pub use definitions::{can_define, definitions};
+#[cfg(feature = "syntax")]
+pub use uncomment::without_comments;
 
 /// Something that a source text defines.
 #[derive(Debug, Clone, PartialEq, Eq)]
