@@ -6,7 +6,7 @@ use crate::error::Error;
 use crate::llm::{Shortfall, Unkept, Usage};
 use crate::models::Price;
 use crate::path::RelPath;
-use crate::plan::{Collected, Orphan, Reason};
+use crate::plan::{Collected, Counts, Orphan, Reason};
 
 /// Something that happened.
 #[derive(Debug, Clone)]
@@ -277,6 +277,8 @@ pub struct TaskEnd {
     pub left_out: Vec<String>,
     /// What came of a collection's items.
     pub collected: Option<Collected>,
+    /// What came of the texts that were to become vectors.
+    pub embedded: Option<Counts>,
 }
 
 /// What became of a task.
@@ -294,6 +296,8 @@ pub enum Status {
     Defaulted,
     /// A provider's batch API was handed the request for it.
     Submitted,
+    /// A model made its vectors.
+    Embedded,
     /// It came out of the store.
     Restored,
     /// It failed.
@@ -318,6 +322,7 @@ impl Status {
             Status::Ran => "ran",
             Status::Defaulted => "defaulted",
             Status::Submitted => "submitted",
+            Status::Embedded => "embedded",
             Status::Restored => "restored",
             Status::Failed => "failed",
             Status::Skipped => "skipped",

@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
 use crate::digest::Digest;
-use crate::engine::{self, Env, Options, PartOf, Shared, Standing};
+use crate::engine::{self, Env, Near, Options, PartOf, Shared, Standing};
 use crate::error::{Code, Error, Errors};
 use crate::estimate::Estimate;
 use crate::event::Event;
@@ -21,6 +21,7 @@ use crate::lock::{self, Lock};
 use crate::manifest;
 use crate::path::RelPath;
 use crate::plan::{self, Lists, Memory, Plan, Recipes, Wish};
+use crate::provider::Notice;
 use crate::report::Summary;
 use crate::shell::{self, Shell};
 use crate::store::{self, Glance, Guard, Journal, Origin, State, Store, WorkTree};
@@ -385,7 +386,22 @@ impl Planned {
     /// # Errors
     /// The list of prices that their provider names is none.
     pub fn estimate(&self, tasks: &[Unit], asks: &[&Ask]) -> Result<Estimate, Error> {
+        if let Some((first, made)) = tasks.first().and_then(|first| Some((*first, self.embedding(*first)?))) {
+            let texts = tasks.iter().filter_map(|unit| made.texts.get(unit.piece?));
+            return Ok(engine::for_texts(self.shared.model(first, &made.model)?, texts.map(|text| text.tokens).sum()));
+        }
         self.shared.estimate(tasks, asks)
+    }
+
+    /// The model that these would ask.
+    pub fn model(&self, tasks: &[Unit]) -> Option<&str> {
+        let first = *tasks.first()?;
+        let of_texts = self.embedding(first).map(|made| made.model.as_str());
+        of_texts.or_else(|| self.ask(first).map(|ask| ask.model.as_str()))
+    }
+
+    fn embedding(&self, unit: Unit) -> Option<&plan::Embedding> {
+        self.plan.tasks.get(unit.task)?.as_ref()?.as_ref().ok()?.embedding()
     }
 
     /// Whether a task's prompt fits its model: a warning where only just, an error where not.
@@ -443,6 +459,21 @@ impl Planned {
     /// What cannot be read or rendered.
     pub fn making(&self, task: TaskId) -> Result<plan::Making, Error> {
         plan::making(&self.shared.ground(), &self.plan, task)
+    }
+
+    /// The items of some tasks whose vectors are nearest to that of a text.
+    ///
+    /// # Errors
+    /// There are no vectors, or the text's could not be had.
+    pub fn search(
+        &self,
+        tasks: &[TaskId],
+        text: &str,
+        most: usize,
+        options: &Options,
+        tell: &dyn Fn(Notice),
+    ) -> Result<Vec<Near>, Error> {
+        engine::search(&self.shared, tasks, text, most, options, tell)
     }
 
     /// The outputs that the targets name, each with its task.

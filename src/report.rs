@@ -280,7 +280,7 @@ impl Summary {
                 restored: count(Status::Restored),
                 defaulted: count(Status::Defaulted),
                 ran: count(Status::Ran),
-                embedded: 0,
+                embedded: count(Status::Embedded),
                 failed: count(Status::Failed),
                 submitted: count(Status::Submitted),
                 skipped: count(Status::Skipped),
@@ -353,7 +353,18 @@ struct TaskJson {
     #[serde(skip_serializing_if = "Option::is_none")]
     collection: Option<CollectionJson>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    embedding: Option<EmbeddingJson>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<ErrorJson>,
+}
+
+#[derive(Serialize)]
+struct EmbeddingJson {
+    total: usize,
+    success: usize,
+    failed: usize,
+    cached: usize,
+    newly_embedded: usize,
 }
 
 #[derive(Serialize)]
@@ -387,6 +398,13 @@ impl TaskJson {
                 results: collected.results,
                 dropped: collected.dropped.clone(),
                 failed: collected.failed,
+            }),
+            embedding: end.embedded.map(|counts| EmbeddingJson {
+                total: counts.total,
+                success: counts.success,
+                failed: counts.failed,
+                cached: counts.cached,
+                newly_embedded: counts.new,
             }),
             error: end.error.as_ref().map(|e| ErrorJson { code: e.code.as_str(), message: e.to_string() }),
         }

@@ -1,7 +1,7 @@
 //! Reasons and shortfalls in words: one wording each, for reports and for terminals.
 
 use crate::llm::{Shortfall, Unkept};
-use crate::plan::{Collected, Reason};
+use crate::plan::{Collected, Counts, Reason};
 
 /// A reason, as people read it.
 pub fn reason(reason: &Reason) -> String {
@@ -36,6 +36,12 @@ pub fn collected(of: &Collected) -> String {
         line += &format!("; {} without an answer", count(of.failed, "item"));
     }
     line
+}
+
+/// What came of texts that were to become vectors, in a line.
+pub fn embedded(of: &Counts) -> String {
+    let Counts { total, success, failed, cached, new } = of;
+    format!("{success} of {total} items have a vector: {new} new, {cached} that were there; {failed} failed")
 }
 
 /// A reason's stable name, as in JSON.

@@ -55,6 +55,8 @@ pub enum Command {
         #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "30d")]
         keep: Duration,
     },
+    /// Find the items of an embed rule that are nearest to a text
+    Search(Search),
     /// Hand requests in to providers' batch APIs, at half their price, to be answered within a day
     Submit(Submit),
     /// Fetch what was submitted, and put it in its place
@@ -75,6 +77,48 @@ pub struct Targets {
     /// A path, a glob, a rule's name or a group's; everything if there is none
     #[arg(value_name = "TARGET")]
     pub targets: Vec<String>,
+    #[command(flatten)]
+    pub going: Going,
+}
+
+/// What a command does after a failure.
+#[derive(Debug, Args)]
+pub struct Going {
+    /// After a failure, go on asking for what does not depend on it
+    #[arg(short = 'k', long = "keep-going", id = "keep_going_with")]
+    pub keep_going: bool,
+}
+
+impl Command {
+    /// Whether `-k` stands behind the command.
+    pub fn keeps_going(&self) -> bool {
+        match self {
+            Command::Build(args)
+            | Command::Check(args)
+            | Command::Plan(args)
+            | Command::Explain(args)
+            | Command::Graph(args)
+            | Command::Diff(args)
+            | Command::Watch(args) => args.going.keep_going,
+            Command::Submit(args) => args.going.keep_going,
+            Command::Collect(args) => args.going.keep_going,
+            _ => false,
+        }
+    }
+}
+
+/// Arguments of `search`.
+#[derive(Debug, Args)]
+pub struct Search {
+    /// What is looked for
+    #[arg(value_name = "TEXT")]
+    pub text: String,
+    /// The name of an embed rule
+    #[arg(value_name = "RULE")]
+    pub rule: String,
+    /// How many items are shown
+    #[arg(short = 'k', value_name = "N", default_value_t = 10)]
+    pub most: usize,
 }
 
 /// Arguments of `accept`.
@@ -108,6 +152,8 @@ pub struct Submit {
     /// Wait until it has come back, and go on round after round; ask about it every DURATION
     #[arg(long, value_name = "DURATION", value_parser = duration, num_args = 0..=1, require_equals = true, default_missing_value = "1m")]
     pub wait: Option<Duration>,
+    #[command(flatten)]
+    pub going: Going,
 }
 
 /// Arguments of `collect`.
@@ -125,6 +171,8 @@ pub struct Collect {
     /// Have the providers stop; what they have done by then is paid for, and fetched
     #[arg(long, conflicts_with = "wait")]
     pub cancel: bool,
+    #[command(flatten)]
+    pub going: Going,
 }
 
 /// What holds for every command.
@@ -140,7 +188,8 @@ pub struct Options {
     #[arg(short = 'j', long, value_name = "N", default_value_t = 0, hide_default_value = true, global = true)]
     pub jobs: usize,
     /// After a failure, go on asking for what does not depend on it
-    #[arg(short = 'k', long, global = true)]
+    // Not global: of `search` it is a number.
+    #[arg(short = 'k', long)]
     pub keep_going: bool,
     /// Only say what would be done: the same as `plan`
     #[arg(short = 'n', long, global = true)]

@@ -6,6 +6,7 @@ use std::time::{Duration, SystemTime};
 use super::{Context, Exit};
 use crate::error::{Code, Error, Errors};
 use crate::lock::{self, Lock};
+use crate::plan::Making;
 use crate::project::{Location, Planned, Project};
 use crate::store::{Freed, Needed};
 use crate::ui;
@@ -59,12 +60,29 @@ fn needed(planned: &Planned, location: &Location) -> Result<Needed, Error> {
     let judged = planned.plan.tasks.iter().flatten().flatten();
     let keys: HashSet<_> = judged.filter_map(|judged| judged.key).collect();
     needed.keys.extend(keys);
+    // What is up to date was not rendered; of what cannot be rendered now nothing more is known.
+    let graph = planned.graph();
+    for task in (0..graph.tasks.len()).filter(|task| graph.tasks[*task].items.is_some()) {
+        match planned.making(task) {
+            Ok(Making::Collection(made)) => {
+                let store = planned.store();
+                needed.keys.extend(made.keys(store, &|digest| store.get(digest)));
+            }
+            Ok(Making::Embedding(made)) => needed.vectors.extend(made.texts.iter().map(|text| text.key)),
+            _ => {}
+        }
+    }
     Ok(needed)
 }
 
 fn closing(freed: &Freed, dry: bool) -> String {
-    let counts =
-        [(freed.results, "result"), (freed.blobs, "blob"), (freed.replies, "reply"), (freed.damaged, "damaged blob")];
+    let counts = [
+        (freed.results, "result"),
+        (freed.blobs, "blob"),
+        (freed.replies, "reply"),
+        (freed.vectors, "vector"),
+        (freed.damaged, "damaged blob"),
+    ];
     let parts: Vec<String> = counts
         .iter()
         .filter(|(n, _)| *n > 0)

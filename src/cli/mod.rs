@@ -14,6 +14,7 @@ mod plan;
 mod prompt;
 mod prompt_file;
 mod savings;
+mod search;
 mod spending;
 mod starter;
 mod submit;
@@ -36,7 +37,7 @@ use crate::project::{Location, Project};
 use crate::store::Glance;
 use crate::ui;
 
-use args::{Cli, Command, Format};
+use args::{Cli, Command, Format, Options};
 
 /// What a command came to, as make's: 0 done, 1 not up to date (only `check` and `-q`), 2 failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -63,7 +64,8 @@ pub fn run(args: impl IntoIterator<Item = std::ffi::OsString>, env: Env, cancel:
         }
     };
     cli.options.color.choose();
-    let context = Context { options: cli.options, env, cancel };
+    let keep_going = cli.options.keep_going || cli.command.as_ref().is_some_and(Command::keeps_going);
+    let context = Context { options: Options { keep_going, ..cli.options }, env, cancel };
     match context.dispatch(cli.command, cli.targets) {
         Ok(exit) => exit,
         Err(errors) => {
@@ -121,6 +123,7 @@ impl Context {
                     | Command::Gc { .. }
                     | Command::Diff(_)
                     | Command::Accept(_)
+                    | Command::Search(_)
                     | Command::Submit(_)
                     | Command::Collect(_)
             )
@@ -144,6 +147,7 @@ impl Context {
             Some(Command::Clean { orphans }) => clean::run(self, orphans),
             Some(Command::Gc { keep }) => gc::run(self, keep),
             Some(Command::Watch(_)) => watch::run(self, &targets),
+            Some(Command::Search(args)) => search::run(self, &args),
             Some(Command::Submit(args)) if self.options.dry_run => {
                 plan::run_at(self, &args.targets, crate::models::Price::of_batches)
             }

@@ -136,7 +136,7 @@ fn estimate(planned: &Planned, batch: &Batch, priced: fn(Price) -> Price) -> Res
         paths: batch.tasks.iter().map(|task| graph.name(*task).to_string()).collect(),
         alike: batch.tasks.iter().map(|task| planned.plan.scores.get(task).copied().unwrap_or(1.0)).collect(),
         provider: provider.map(|provider| provider.name.clone()).unwrap_or_default(),
-        model: asks.first().map(|ask| ask.model.clone()).unwrap_or_default(),
+        model: planned.model(&batch.tasks).unwrap_or_default().to_owned(),
         input_tokens: estimate.input,
         output_tokens: estimate.output,
         max_output_tokens: estimate.is_bounded.then_some(estimate.most_output),

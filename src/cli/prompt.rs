@@ -183,7 +183,11 @@ fn say(planned: &Planned, tasks: &[TaskId]) -> Result<Said, Error> {
         }
         match planned.making(*task)? {
             Making::Ask(ask) => asks.push(*ask),
-            Making::Bytes(_) | Making::Unfiltered(_) | Making::Command(_) | Making::Collection(_) => {}
+            Making::Bytes(_)
+            | Making::Unfiltered(_)
+            | Making::Command(_)
+            | Making::Collection(_)
+            | Making::Embedding(_) => {}
         }
     }
     let provider = rule.and_then(|rule| graph.manifest.provider_of(rule).ok());

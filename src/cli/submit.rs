@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use super::args::{Collect, Submit};
+use super::args::{Collect, Going, Submit};
 use super::{Context, Exit, spending, targets};
 use crate::engine::{Asking, Fetched, Options, Patience};
 use crate::error::{Code, Error, Errors};
@@ -18,7 +18,13 @@ pub(super) fn run(context: &Context, args: &Submit) -> Result<Exit, Errors> {
     let location = start(context, "submit")?;
     let mut summary = Summary::default();
     let Some(time) = args.wait else { return submit(context, &location, &args.targets, &mut summary) };
-    let collect = Collect { targets: args.targets.clone(), wait: Some(time), retry: false, cancel: false };
+    let collect = Collect {
+        targets: args.targets.clone(),
+        wait: Some(time),
+        retry: false,
+        cancel: false,
+        going: Going { keep_going: false },
+    };
     loop {
         let exit = submit(context, &location, &args.targets, &mut summary)?;
         let rounds = Store::new(location.root.join(FOLDER).join("store")).rounds()?;

@@ -46,6 +46,7 @@ fn row(
     let rule = graph.rule(task);
     let would = match rule.recipe {
         Some(Recipe::Prompt(_)) => "generate",
+        Some(Recipe::Embed(_)) => "embed",
         Some(Recipe::Run(_)) => "run",
         _ => "render",
     };

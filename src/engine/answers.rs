@@ -4,10 +4,11 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use super::asking::{self, Asked, Checked, Failed, NOT_AGAIN, Origin, Told};
+use super::asking::{self, Asked, Failed, NOT_AGAIN, Origin, Told};
 use super::making::{Good, Ready};
 use super::rounds::{Asking, May};
 use super::running::Unfit;
+use super::shares::{add, length, shares};
 use super::{Pooled, Run, Underway, budget, estimates, pool};
 use crate::batch::{Batch, Form};
 use crate::error::{Code, Error};
@@ -39,22 +40,27 @@ impl Run<'_> {
         }
     }
 
-    /// What a task or a piece of one asks, if a model may be asked for it; else it has ended.
-    pub(super) fn may_need_model(&mut self, task: Unit) -> Option<Arc<Ask>> {
+    /// That a provider may be asked for a task at all.
+    pub(super) fn may_be_asked(&self, task: Unit) -> Result<(), Error> {
         let graph = &self.shared.graph;
         let name = graph.name(task);
         let refuse = |code, what: &str, hint: &str| {
-            Error::new(code, format!("`{name}` needs a request to a model, and {what}")).hint(hint)
+            Err(Error::new(code, format!("`{name}` needs a request to a model, and {what}")).hint(hint))
         };
         let provider = graph.manifest.provider_of(graph.rule(task)).ok();
         let is_recorded = provider.is_some_and(|provider| matches!(provider.api, Api::Replay(_)));
         if self.options.offline && !is_recorded {
-            let error = refuse(Code::Offline, "`--offline` allows none", "run without `--offline`");
-            self.fail_unit(task, error);
-            return None;
+            return refuse(Code::Offline, "`--offline` allows none", "run without `--offline`");
         }
         if self.options.free_only && provider.is_none_or(|provider| !is_local(provider)) {
-            let error = refuse(Code::NeedsYes, "only those on this machine are asked", "say `--yes` if that is meant");
+            return refuse(Code::NeedsYes, "only those on this machine are asked", "say `--yes` if that is meant");
+        }
+        Ok(())
+    }
+
+    /// What a task or a piece of one asks, if a model may be asked for it; else it has ended.
+    pub(super) fn may_need_model(&mut self, task: Unit) -> Option<Arc<Ask>> {
+        if let Err(error) = self.may_be_asked(task) {
             self.fail_unit(task, error);
             return None;
         }
@@ -76,7 +82,10 @@ impl Run<'_> {
         // What has no room by itself would take it from others.
         match self.shared.fits(task, &ask) {
             Ok(None) => {}
-            Ok(Some(what)) => (self.emit)(Event::Warned { path: name.clone(), what }),
+            Ok(Some(what)) => {
+                let path = self.shared.graph.name(task).clone();
+                (self.emit)(Event::Warned { path, what });
+            }
             Err(error) => {
                 self.fail_unit(task, error);
                 return None;
@@ -105,6 +114,9 @@ impl Run<'_> {
         if pooled.free == 0 {
             pooled.waiting.push_back(batch);
             return;
+        }
+        if self.is_for_vectors(&batch) {
+            return self.request_vectors(batch, name, provider);
         }
         if self.is_counted_first(&batch, &name) {
             self.held_back.push_back(batch);
@@ -528,83 +540,6 @@ impl Run<'_> {
         for task in &batch.tasks {
             let error = error.clone().in_rule(&self.shared.graph.rule(*task).name);
             self.fail_unit(*task, error);
-        }
-    }
-}
-
-/// What each task of a request took of it: of what was sent, which is theirs together, as much as any other; of what came back, by
-/// the length of its result. To the token: the shares add up to the whole.
-pub(super) fn shares(usage: Usage, lengths: &[u64]) -> Vec<Usage> {
-    let alike = vec![1; lengths.len()];
-    let (input, cached) = (apportioned(usage.input, &alike), apportioned(usage.cached, &alike));
-    let (cache_write, kept_long) = (apportioned(usage.cache_write, &alike), apportioned(usage.kept_long, &alike));
-    let (output, reasoning) = (apportioned(usage.output, lengths), apportioned(usage.reasoning, lengths));
-    let share = |i: usize| Usage {
-        input: input[i],
-        cached: cached[i],
-        cache_write: cache_write[i],
-        kept_long: kept_long[i],
-        output: output[i],
-        reasoning: reasoning[i],
-    };
-    (0..lengths.len()).map(share).collect()
-}
-
-/// How long what came for a task is, in bytes.
-fn length(result: &Result<Checked, ()>) -> u64 {
-    match result {
-        Ok(Ok(contents)) => contents.iter().map(|bytes| bytes.len() as u64).sum(),
-        Ok(Err((texts, _))) => texts.iter().map(|text| text.len() as u64).sum(),
-        Err(()) => 0,
-    }
-}
-
-/// A number in parts that are to each other as these weights, and add up to it; in equal ones if all weights are 0.
-fn apportioned(whole: u64, weights: &[u64]) -> Vec<u64> {
-    let total: u64 = weights.iter().sum();
-    if total == 0 {
-        return if weights.is_empty() { Vec::new() } else { apportioned(whole, &vec![1; weights.len()]) };
-    }
-    let upto = |weight: u64| u64::try_from(u128::from(whole) * u128::from(weight) / u128::from(total)).unwrap_or(whole);
-    let mut before = 0;
-    let part = |weight: &u64| {
-        let from = upto(before);
-        before += weight;
-        upto(before) - from
-    };
-    weights.iter().map(part).collect()
-}
-
-fn add(a: Usage, b: Usage) -> Usage {
-    Usage {
-        input: a.input + b.input,
-        cached: a.cached + b.cached,
-        cache_write: a.cache_write + b.cache_write,
-        kept_long: a.kept_long + b.kept_long,
-        output: a.output + b.output,
-        reasoning: a.reasoning + b.reasoning,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    #[test]
-    fn parts_are_as_their_weights() {
-        assert_eq!(apportioned(10, &[1, 1, 1]), [3, 3, 4]);
-        assert_eq!(apportioned(100, &[1, 0, 3]), [25, 0, 75]);
-        assert_eq!(apportioned(5, &[0, 0]), [2, 3]);
-        assert_eq!(apportioned(5, &[]), [0u64; 0]);
-    }
-
-    proptest! {
-        #[test]
-        fn parts_add_up(whole: u64, weights in proptest::collection::vec(0u64..1 << 40, 1..9)) {
-            let parts = apportioned(whole, &weights);
-            prop_assert_eq!(parts.iter().sum::<u64>(), whole);
-            prop_assert!(weights.iter().sum::<u64>() == 0 || parts.iter().zip(&weights).all(|(part, w)| *part == 0 || *w > 0));
         }
     }
 }

@@ -420,11 +420,6 @@ impl Run<'_> {
             Report::Made(task, made)
         });
     }
-
-    /// A collection ended otherwise than by being put together.
-    pub(super) fn forget_collection(&mut self, task: TaskId) {
-        self.collections.remove(&task);
-    }
 }
 
 impl Collecting {

@@ -7,7 +7,7 @@ use crate::estimate::{self, Estimate, Means, Room};
 use crate::files::Files;
 use crate::graph::{TaskId, Unit};
 use crate::ledger::{Expected, Ledger, Refuses};
-use crate::llm::{Ask, Request};
+use crate::llm::{Ask, EmbedLimits, Request};
 use crate::manifest;
 use crate::models::Model;
 use crate::path::RelPath;
@@ -26,6 +26,10 @@ impl plan::Experience for Shared {
     fn most_results(&self, id: TaskId, ask: &Ask) -> Option<usize> {
         let declared = self.graph.manifest.provider_of(self.graph.rule(id)).ok()?;
         provider::most_results(declared, &ask.model, &ask.result_schema())
+    }
+
+    fn embed_limits(&self, id: TaskId, model: &str) -> Option<EmbedLimits> {
+        provider::embed_limits(self.graph.manifest.provider_of(self.graph.rule(id)).ok()?, model)
     }
 
     fn expected_output(&self, id: TaskId, ask: &Ask) -> u64 {

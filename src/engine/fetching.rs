@@ -7,9 +7,9 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use super::answers::shares;
 use super::asking::words;
 use super::rounds::Retry;
+use super::shares::shares;
 use super::{Asking, Options};
 use crate::digest::Digest;
 use crate::error::{Code, Error};

@@ -14,7 +14,7 @@ use crate::graph::TaskId;
 use crate::llm::{Ask, Usage};
 use crate::manifest::OnEdit;
 use crate::path::RelPath;
-use crate::plan::{self, Collected, Edit, Making, Verdict, bug};
+use crate::plan::{self, Collected, Counts, Edit, Making, Verdict, bug};
 use crate::store::{self, Action, Gave, Over, Record, Write};
 use crate::tokens;
 
@@ -37,6 +37,8 @@ pub(super) struct Made {
     pub model: Option<String>,
     /// What came of a collection's items.
     pub collected: Option<Collected>,
+    /// What came of texts that were to become vectors.
+    pub embedded: Option<Counts>,
 }
 
 impl Made {
@@ -53,6 +55,7 @@ impl Made {
             unresolved: None,
             model: None,
             collected: None,
+            embedded: None,
         }
     }
 

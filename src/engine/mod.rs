@@ -10,6 +10,8 @@ mod budget;
 mod collecting;
 mod counting;
 mod edits;
+mod embedding;
+mod ending;
 mod estimates;
 mod fetching;
 mod local;
@@ -18,7 +20,9 @@ mod options;
 mod recording;
 mod rounds;
 mod running;
+mod searching;
 mod settle;
+mod shares;
 mod standing;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
@@ -33,16 +37,15 @@ use rayon::ThreadPool;
 use crate::batch::{Batch, Form};
 use crate::digest::Digest;
 use crate::error::{Code, Error};
-use crate::event::{Event, Status, TaskEnd};
+use crate::event::{Event, Status};
 use crate::graph::{Graph, TaskId, Unit};
 use crate::ledger::Ledger;
 use crate::llm::{Ask, Complaint, Usage};
 use crate::lock::Lock;
-use crate::manifest::{OnError, Recipe};
+use crate::manifest::OnError;
 use crate::path::RelPath;
 use crate::plan::{
-    self, Edit, End, Fate, Ground, Judged, Lists, Making, Memory, Plan, Reason, Recipes, Schedule, Step, Verdict, Wish,
-    bug,
+    self, Edit, End, Ground, Judged, Lists, Making, Memory, Plan, Reason, Recipes, Schedule, Step, Verdict, Wish, bug,
 };
 use crate::prompt::Message;
 use crate::provider::Provider;
@@ -50,6 +53,7 @@ use crate::shell::Shell;
 use crate::store::{self, Journal, Origin, Record, Store, WorkTree};
 
 pub use edits::accept_by_hand;
+pub use embedding::for_texts;
 pub use local::pool;
 
 use asking::{Asked, Told};
@@ -60,6 +64,7 @@ use settle::Left;
 pub use fetching::{Fetched, Patience, Rounds};
 pub use options::{Env, Options};
 pub use rounds::Asking;
+pub use searching::{Near, search};
 pub use settle::PartOf;
 pub use standing::Standing;
 
@@ -162,6 +167,10 @@ enum Report {
     Found(Box<collecting::Found>),
     /// Results of a collection's pieces are kept, or are not.
     Kept(TaskId, Vec<(Unit, String)>, Result<(), Error>),
+    /// The vectors that are there of those that a task makes.
+    FoundVectors(TaskId, HashMap<Digest, Vec<f32>>),
+    /// A request for vectors came back.
+    AskedVectors(Box<embedding::AskedVectors>),
     /// A request came back.
     Asked(Box<Asked>),
     /// Something to tell.
@@ -206,6 +215,8 @@ struct Run<'a> {
     underway: HashMap<Unit, Underway>,
     /// Collections that are being made.
     collections: collecting::Collections,
+    /// Vectors that are being made.
+    embeddings: embedding::Embeddings,
     /// What templates rendered and is to be written, many at once.
     rendered: Vec<Ready>,
     left: Vec<Left>,
@@ -291,6 +302,7 @@ pub fn run(
         schedule,
         underway: HashMap::new(),
         collections: HashMap::new(),
+        embeddings: HashMap::new(),
         rendered: Vec::new(),
         left: Vec::new(),
         cpu: local::pool("genmake-local", options.jobs)?,
@@ -374,6 +386,8 @@ impl Run<'_> {
             }
             Report::Answering(form, keeps_prefix) => self.is_answering(form, keeps_prefix),
             Report::Counted(counted) => self.counted(counted),
+            Report::FoundVectors(task, found) => self.found_vectors(task, found),
+            Report::AskedVectors(asked) => self.asked_vectors(*asked),
             Report::Found(found) => self.found(*found),
             Report::Kept(task, results, kept) => self.kept(task, results, kept),
             Report::Asked(asked) => self.asked(*asked),
@@ -470,125 +484,12 @@ impl Run<'_> {
                     |why: &Reason| matches!(why, Reason::CheckFailed(_) | Reason::Forced | Reason::Assumed(_));
                 self.collect(task, made, reasons.iter().any(is_anew));
             }
+            (Verdict::Stale(reasons), Some(Making::Embedding(made))) => {
+                let is_anew =
+                    |why: &Reason| matches!(why, Reason::CheckFailed(_) | Reason::Forced | Reason::Assumed(_));
+                self.embed(task, made, reasons.iter().any(is_anew));
+            }
             _ => self.fail(task, Status::Failed, bug("a verdict without what it needs")),
-        }
-    }
-
-    fn fresh(&mut self, task: TaskId, key: Digest) {
-        let digest = |path| self.shared.files.digest_now(path);
-        let outputs = self.shared.graph.tasks[task].outputs.iter();
-        match outputs.map(|output| digest(&output.path)).collect::<Option<Vec<Digest>>>() {
-            Some(content) => {
-                let bases = edits::bases(&self.shared, task, key, &content);
-                self.end_well(task, key, Made { content, bases, ..Made::new(Status::Fresh) });
-            }
-            None => self.fail(task, Status::Failed, bug("a fresh output is not there")),
-        }
-    }
-
-    fn made(&mut self, task: TaskId, made: Result<Made, Error>) {
-        match made {
-            Ok(mut made) => {
-                self.written.append(&mut made.written);
-                let Some(key) = self.underway.get(&task.into()).and_then(|u| u.key) else {
-                    return self.fail(task, Status::Failed, bug("a result without a key"));
-                };
-                let underway = self.underway.entry(task.into()).or_default();
-                let passed = plan::passed(&self.shared.graph, task, &made.content, &self.shared.files);
-                underway.checked = passed.unwrap_or_default().filter(|_| !underway.unjudged);
-                self.end_well(task, key, made);
-            }
-            Err(error) => {
-                let is_held = matches!(error.code, Code::Edited | Code::Unmerged);
-                let status = if is_held { Status::Edited } else { Status::Failed };
-                self.fail(task, status, error);
-            }
-        }
-    }
-
-    /// A task that left what it should; where a person is to resolve a merge, it is held all the same.
-    fn end_well(&mut self, task: TaskId, key: Digest, made: Made) {
-        let is_held = made.unresolved.is_some();
-        let status = if is_held { Status::Edited } else { made.status };
-        let mut end = self.task_end(task, status, made.unresolved);
-        (end.saved, end.saved_usd) = (made.saved, made.saved_usd);
-        end.collected = made.collected;
-        let underway = self.underway.remove(&task.into()).unwrap_or_default();
-        let model = match self.shared.graph.rule(task).recipe {
-            Some(Recipe::Prompt(_)) => made.model.or(underway.ask.map(|ask| ask.model.clone())),
-            _ => None,
-        };
-        let (parts, checked) = (underway.parts, underway.checked);
-        self.left.push(Left { task, key, content: made.content, bases: made.bases, parts, checked, model });
-        self.schedule.ended(task, if is_held { End::Held } else { End::Done });
-        (self.emit)(Event::Ended(end));
-    }
-
-    /// A task that failed; if its rule says so, something else than a failure comes of that.
-    fn fail(&mut self, task: TaskId, status: Status, mut error: Error) {
-        if matches!(error.code, Code::CommandFailed | Code::NotMade | Code::CheckFailed) {
-            error = error.at(self.shared.graph.rule(task).place.clone());
-        }
-        let key = self.underway.get(&task.into()).and_then(|underway| underway.key);
-        self.forget_collection(task);
-        if matches!(self.shared.graph.rule(task).recipe, Some(Recipe::Run(_))) {
-            self.unmade.push(task);
-        }
-        let edits = self.underway.get(&task.into()).map(|underway| Arc::clone(&underway.edits)).unwrap_or_default();
-        // A default is nothing to merge an edit with.
-        let is_merged = edits.iter().any(|edit| edit.fate == Fate::Merged);
-        // Of a collection it is for its items that the rule says so, and that was heeded.
-        let is_collection = self.shared.graph.tasks[task].items.is_some();
-        let is_own = status == Status::Failed && !self.interrupted && !is_merged && !is_collection;
-        let is_own = is_own && settle::is_of_the_recipe(error.code);
-        let on_error = if is_own { self.shared.graph.rule(task).on_error.clone() } else { OnError::Fail };
-        let excused = |error| Event::Excused { path: self.shared.graph.name(task).clone(), error };
-        match (on_error, key) {
-            (OnError::Default(value), Some(key)) => {
-                (self.emit)(excused(error));
-                // What depends on it may have been judged by what a template rendered.
-                self.surprises.insert(task);
-                self.schedule.resumes(task);
-                let shared = Arc::clone(&self.shared);
-                let write = move || Report::Made(task, making::default(&shared, task, key, &value, &edits));
-                return self.spawn_local(task, write);
-            }
-            (OnError::Skip, _) => {
-                (self.emit)(excused(error));
-                // What it took belongs to it, also if nothing came of it.
-                let underway = self.underway.entry(task.into()).or_default();
-                underway.took = underway.begun.map(|begun| begun.elapsed());
-                return self.schedule.ended(task, End::Skipped);
-            }
-            _ => {}
-        }
-        let end = self.task_end(task, status, Some(error));
-        self.underway.remove(&task.into());
-        // An edit holds up what depends on it; it is no failure that should stop the rest.
-        let end_as = if status == Status::Edited { End::Held } else { End::Failed };
-        self.schedule.ended(task, end_as);
-        self.shared.stopped.fetch_or(self.schedule.is_stopped(), Ordering::Release);
-        (self.emit)(Event::Ended(end));
-    }
-
-    fn task_end(&self, task: TaskId, status: Status, error: Option<Error>) -> TaskEnd {
-        let graph = &self.shared.graph;
-        let none = Underway::default();
-        let underway = self.underway.get(&task.into()).unwrap_or(&none);
-        let contexts = underway.ask.iter().filter_map(|ask| ask.context.as_ref());
-        TaskEnd {
-            rule: graph.rule(task).name.clone(),
-            outputs: graph.tasks[task].outputs.iter().map(|output| output.path.clone()).collect(),
-            status,
-            reasons: underway.reasons.clone(),
-            error,
-            request: underway.request,
-            took: underway.took.or_else(|| Some(underway.begun?.elapsed())).unwrap_or_default(),
-            usage: underway.usage,
-            saved: 0,
-            saved_usd: Some(0.0),
-            left_out: contexts.flat_map(|note| note.left_out.clone()).collect(),
-            collected: None,
         }
     }
 }

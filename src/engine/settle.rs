@@ -79,7 +79,7 @@ impl Run<'_> {
                 let known = || before.and_then(|entry| entry.model.clone()).or_else(stored);
                 let rendered = || self.model_of(left.task);
                 let model = || left.model.clone().or_else(known).or_else(rendered);
-                let model = if rule.is_prompt() { model() } else { None };
+                let model = if rule.is_asked() { model() } else { None };
                 let entry = Entry { content: *content, key: left.key, rule: rule.name.clone(), model, base };
                 lock.set(output.path.clone(), entry);
                 // What a person wrote is not remembered as genmake's.
@@ -139,6 +139,7 @@ impl Run<'_> {
         match plan::make(&self.shared.graph, task, &self.shared.files, &self.shared.recipes) {
             Ok(Making::Ask(ask)) => Some(ask.model),
             Ok(Making::Collection(made)) => Some(made.model().to_owned()),
+            Ok(Making::Embedding(made)) => Some(made.model.clone()),
             _ => None,
         }
     }

@@ -8,7 +8,7 @@ use super::expand::Expander;
 use super::items::{self, AxisItem, Globs};
 use super::{Item, Paths, Source, Task, TaskInput};
 use crate::error::{Code, Error};
-use crate::manifest::{Collection, Expr, Fixed, Foreach, Input, Over, Rule};
+use crate::manifest::{Collection, Expr, Fixed, Foreach, Input, Over, Recipe, Rule};
 use crate::path::RelPath;
 use crate::rows;
 
@@ -120,14 +120,27 @@ impl Expander<'_> {
         Ok(ItemAxis { name, label, over })
     }
 
-    /// That a collection's output can hold rows.
+    /// That what a collection or vectors go to can hold them.
     pub(super) fn can_hold_rows(&mut self, rule: &Rule, task: &Task) {
-        for output in task.outputs.iter().filter(|output| task.items.is_some() && !rows::is_rows(&output.path)) {
-            let message = format!("`{}` cannot hold a list of results", output.path);
-            let error = Error::new(Code::BadValue, message).in_rule(&rule.name);
-            let place = rule.outputs.first().map_or(&rule.place, |(_, expr)| &expr.place);
-            self.note(error.at(place.clone()).hint(rows::HINT));
+        if task.items.is_none() {
+            return;
         }
+        let place = rule.outputs.first().map_or(&rule.place, |(_, expr)| &expr.place).clone();
+        let (rows, others): (Vec<_>, Vec<_>) = task.outputs.iter().partition(|output| rows::is_rows(&output.path));
+        let is_of_vectors = matches!(rule.recipe, Some(Recipe::Embed(_)));
+        let is_matrix = |path: &RelPath| is_of_vectors && path.ext() == "npy";
+        let what = match (rows.len(), others.as_slice()) {
+            (1, []) => return,
+            (1, [matrix]) if is_matrix(&matrix.path) => return,
+            (_, [output, ..]) if !is_matrix(&output.path) => format!("`{}` cannot hold a list of results", output.path),
+            (0, [output, ..]) => format!("`{}` holds vectors, and nothing says of which items", output.path),
+            _ => format!("rule `{}` has more outputs than its vectors and one list of their items", rule.name),
+        };
+        let error = Error::new(Code::BadValue, what).in_rule(&rule.name).at(place);
+        self.note(match is_of_vectors {
+            true => error.hint("`output: FILE.jsonl`, or `outputs: {vectors: FILE.npy, ids: FILE.jsonl}`"),
+            false => error.hint(rows::HINT),
+        });
     }
 }
 

@@ -30,3 +30,14 @@ pub struct Embedded {
     /// The provider's name for the request.
     pub request_id: Option<String>,
 }
+
+/// How much a provider takes in one request for vectors.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct EmbedLimits {
+    /// The most texts.
+    pub texts: usize,
+    /// The most tokens of all of them, where that is known.
+    pub tokens: Option<u64>,
+    /// The most tokens of one text, where that is known.
+    pub each: Option<u64>,
+}

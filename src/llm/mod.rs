@@ -11,7 +11,7 @@ mod verify;
 pub use crate::models::Keep;
 /// Tokens as the provider counted them.
 pub use crate::models::Tokens as Usage;
-pub use embed::{EmbedRequest, Embedded};
+pub use embed::{EmbedLimits, EmbedRequest, Embedded};
 pub use reply::{Answer, Shortfall, Split, Splitting, Stop, single};
 pub use request::{Ask, Carried, Request, Unkept, any_number_of, context_saved, framed, length, slot, turns, unframed};
 pub use verify::{Complaint, Demand, Test, as_said, fits, verify};

@@ -10,11 +10,11 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value, json};
 
-use super::Ground;
 use super::context::{self, Shown};
 use super::key;
-use super::making::{self, Compiled, Recipes};
+use super::making::{self, Compiled, Recipes, Wants};
 use super::windows;
+use super::{Ground, Stored};
 use crate::digest::{Digest, Framed};
 use crate::error::{Code, Error};
 use crate::files::Files;
@@ -70,9 +70,9 @@ pub struct Collected {
 }
 
 /// One item: what expressions see, and what people call it.
-struct Item {
-    value: Value,
-    label: Arc<str>,
+pub(super) struct Item {
+    pub value: Value,
+    pub label: Arc<str>,
 }
 
 /// What the results of a collection's pieces come to.
@@ -124,7 +124,7 @@ pub(super) fn make(graph: &Graph, id: TaskId, files: &dyn Files, recipes: &Recip
         pieces: Vec::new(),
         windows: Vec::new(),
         carry: of.carry,
-        items: item_values(graph, items, files, &compiled).map_err(in_rule)?,
+        items: item_values(graph, items, files, compiled.wants).map_err(in_rule)?,
         results: of.results,
         unique_by: of.unique_by.clone(),
         set: items.set.clone(),
@@ -140,7 +140,12 @@ pub(super) fn make(graph: &Graph, id: TaskId, files: &dyn Files, recipes: &Recip
 }
 
 /// The items as prompts see them.
-fn item_values(graph: &Graph, items: &TaskItems, files: &dyn Files, compiled: &Compiled) -> Result<Vec<Item>, Error> {
+pub(super) fn item_values(
+    graph: &Graph,
+    items: &TaskItems,
+    files: &dyn Files,
+    wants: Wants,
+) -> Result<Vec<Item>, Error> {
     let mut axes = Vec::with_capacity(items.axes.len());
     for ItemAxis { name, label: as_written, over } in &items.axes {
         let mut values = Vec::new();
@@ -159,7 +164,7 @@ fn item_values(graph: &Graph, items: &TaskItems, files: &dyn Files, compiled: &C
             }
             ItemSource::Of(source) => {
                 for path in source.files() {
-                    let value = making::file_value(graph, files, path, compiled.wants)?;
+                    let value = making::file_value(graph, files, path, wants)?;
                     let missing = || Error::new(Code::MissingInput, format!("`{path}` of `{as_written}` is not there"));
                     values.push((value.ok_or_else(missing)?, path.to_string()));
                 }
@@ -363,6 +368,24 @@ impl Collection {
             before.extend(pieces.into_iter().map(|piece| piece.ask).zip(results));
         }
         Vec::new()
+    }
+
+    /// What its pieces are stored by as far as the store has their results: of windows in order until one that it lacks.
+    pub fn keys(&self, store: &dyn Stored, content: &dyn Fn(&Digest) -> Option<Arc<[u8]>>) -> Vec<Digest> {
+        if self.carry.is_none() {
+            return self.pieces.iter().map(|piece| piece.key).collect();
+        }
+        let (mut keys, mut before) = (Vec::new(), Vec::new());
+        for at in 0..self.windows.len() {
+            let carried = Arc::new(self.carried(&before));
+            for piece in self.window_of(at, &carried).unwrap_or_default() {
+                let result = store.action(&piece.key).and_then(|digests| content(digests.first()?));
+                let Some(result) = result.and_then(|bytes| String::from_utf8(bytes.to_vec()).ok()) else { return keys };
+                keys.push(piece.key);
+                before.push((piece.ask, Some(result)));
+            }
+        }
+        keys
     }
 
     /// The messages for one item.

@@ -112,7 +112,7 @@ pub(super) fn parts(graph: &Graph, id: TaskId, files: &dyn Files, lists: &Lists)
         add(PartKind::Env, name, env_digest(graph, name));
     }
     add(PartKind::Params, "params", Digest::of(Value::Object(rule.params.clone()).to_string()));
-    if rule.is_prompt() {
+    if rule.is_asked() {
         let model = rule.model.clone().or_else(|| graph.manifest.provider_of(rule).ok().and_then(|p| p.model.clone()));
         let model = model.unwrap_or_default();
         add(PartKind::Model, &model, Digest::of(&model));
@@ -125,6 +125,10 @@ pub(super) fn parts(graph: &Graph, id: TaskId, files: &dyn Files, lists: &Lists)
     if let (Some(of), Some(items)) = (&rule.collection, &task.items) {
         let how = format!("{:?} {:?} {:?} {:?}", of.unique_by, of.window, of.carry, of.results);
         outputs = outputs.field(how).field(Value::Object(items.set.clone()).to_string());
+    }
+    if let Some(Recipe::Embed(how)) = &rule.recipe {
+        let how = (how.dimensions, how.max_tokens, &how.task, how.keeps_comments);
+        outputs = outputs.field(format!("{how:?}"));
     }
     let outputs = afterwards(outputs, rule.filters.iter().map(|filter| filter.text()), rule.file_mode);
     add(PartKind::Outputs, "outputs", outputs.finish());
@@ -146,6 +150,13 @@ pub(super) fn action_key(
     let key = match making {
         Making::Ask(ask) => prompt_key(ask, "genmake-action-prompt-1"),
         Making::Command(command) => run_key(graph, id, command, files, lists)?,
+        Making::Embedding(made) => {
+            let whole = Framed::new("genmake-action-embedding-of-1").field(made.digest().bytes());
+            let outputs = graph.tasks[id].outputs.iter();
+            outputs.fold(whole, |whole, output| {
+                whole.field(output.name.as_deref().unwrap_or_default()).field(output.path.as_str())
+            })
+        }
         Making::Collection(made) => {
             let window = graph.rule(id).collection.as_ref().and_then(|of| of.window);
             let whole = Framed::new("genmake-action-collection-of-1").field(made.digest(window).bytes());

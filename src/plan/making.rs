@@ -7,6 +7,7 @@ use serde_json::{Map, Value, json};
 
 use super::collection::{self, Collection};
 use super::context::{self, Shown};
+use super::embedding::{self, Embedding};
 use crate::digest::{Digest, Framed};
 use crate::error::{Code, Error, Place, Source as Text};
 use crate::expr::{MARK, Template};
@@ -32,6 +33,8 @@ pub enum Making {
     Ask(Box<Ask>),
     /// What to ask a model for the pieces of a collection.
     Collection(Arc<Collection>),
+    /// The texts that are to become vectors.
+    Embedding(Arc<Embedding>),
 }
 
 /// Compiled recipes, by their content and that of their partials.
@@ -86,6 +89,9 @@ pub fn make(graph: &Graph, id: TaskId, files: &dyn Files, recipes: &Recipes) -> 
     if let Some(Recipe::Run(command)) = &rule.recipe {
         let scope = scope(graph, id, files, Wants::of([command.text()])).map_err(in_rule)?;
         return command.render(&scope).map(Making::Command).map_err(in_rule);
+    }
+    if let Some(Recipe::Embed(_)) = &rule.recipe {
+        return embedding::make(graph, id, files, recipes).map(|made| Making::Embedding(Arc::new(made)));
     }
     let Some(recipe) = &task.recipe else { return Err(super::bug("a task without a recipe")) };
     let compiled = recipes.get(task, recipe, files, rule.is_prompt()).map_err(in_rule)?;
@@ -325,7 +331,7 @@ impl Compiled {
         Ok(messages)
     }
 
-    fn render(&self, scope: &Value) -> Result<String, Error> {
+    pub fn render(&self, scope: &Value) -> Result<String, Error> {
         self.template.render(scope).map_err(|e| {
             e.located(&self.text, self.prompt.lines_before, &self.partials).hint_if(known_names(&e.why, scope))
         })

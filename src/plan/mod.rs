@@ -7,6 +7,7 @@
 mod checks;
 mod collection;
 mod context;
+mod embedding;
 mod key;
 mod leaks;
 mod making;
@@ -14,6 +15,7 @@ mod models;
 mod overlay;
 mod schedule;
 mod stale;
+mod travel;
 mod windows;
 
 use std::collections::{BTreeSet, HashMap, HashSet};
@@ -21,18 +23,16 @@ use std::sync::Arc;
 
 use rayon::prelude::*;
 
-use crate::batch::{self, Batch, Batcher, Shape, Terms, Traits, Traveler};
-use crate::digest::{Digest, Framed};
+use crate::batch::{Batch, Shape, Terms};
+use crate::digest::Digest;
 use crate::error::{Code, Error};
 use crate::files::Files;
 use crate::graph::{Graph, Output, TaskId, Unit};
-use crate::llm::Ask;
+use crate::llm::{Ask, EmbedLimits};
 use crate::lock::Lock;
 use crate::merge;
 use crate::models::Model;
 use crate::path::RelPath;
-use crate::prompt::Role;
-use crate::tokens;
 
 use checks::Checked;
 use overlay::Overlay;
@@ -40,12 +40,14 @@ use stale::{Means, OutputFacts};
 
 pub use checks::{passed, tests};
 pub use collection::{Collected, Collection, Piece, Rows};
+pub use embedding::{Counts, Embedding, Row as EmbeddingRow, halves, requests};
 pub use key::{Lists, Part, PartKind};
 pub use leaks::no_secret_in;
 pub use making::{Making, Recipes, commands, defaults, make};
 pub use models::Models;
 pub use schedule::{End, Schedule, Step};
 pub use stale::{Edit, Fate, Memory, Reason, Remembered, Verdict, Wish, no_base};
+pub use travel::{texts_batch, travel, window_shape};
 
 /// What the store can say without being read through.
 pub trait Stored: Sync {
@@ -57,6 +59,9 @@ pub trait Stored: Sync {
 
     /// Whether a model's reply for this action key is held that nobody has found unfit.
     fn has_reply(&self, key: &Digest) -> bool;
+
+    /// What vectors are held of.
+    fn vector_keys(&self) -> HashSet<Digest>;
 
     /// Whether a round is under way that is to bring a result for this action key.
     fn is_submitted(&self, key: &Digest) -> bool;
@@ -72,6 +77,9 @@ pub trait Experience: Sync {
 
     /// How many results like a task's its provider takes into the schema of one answer; `None` where nothing bounds them.
     fn most_results(&self, id: TaskId, ask: &Ask) -> Option<usize>;
+
+    /// How many texts its provider takes in a request for vectors; `None` where it makes none.
+    fn embed_limits(&self, id: TaskId, model: &str) -> Option<EmbedLimits>;
 
     /// The tokens that a task's result is expected to have.
     fn expected_output(&self, id: TaskId, ask: &Ask) -> u64;
@@ -262,6 +270,14 @@ impl Judged {
         }
     }
 
+    /// The vectors that it makes anew.
+    pub fn embedding(&self) -> Option<&Embedding> {
+        match (&self.verdict, &self.making) {
+            (Verdict::Stale(_), Some(Making::Embedding(made))) => Some(made),
+            _ => None,
+        }
+    }
+
     /// How many results it would ask for.
     pub fn asks(&self) -> usize {
         usize::from(self.ask().is_some()) + self.missing.len()
@@ -363,6 +379,10 @@ pub fn judge(ground: &Ground, id: TaskId, files: &dyn Files) -> Result<Judged, E
                     leaks::stop(ground, id, &made.pieces[*piece].ask, files).map_err(in_rule)?;
                 }
             }
+            Some(Making::Embedding(made)) => {
+                missing = if is_anew { (0..made.texts.len()).collect() } else { made.missing(ground) };
+                leaks::stop(ground, id, &made.said(&missing), files).map_err(in_rule)?;
+            }
             _ => {}
         }
     }
@@ -446,103 +466,6 @@ fn why_key_moved(remembered: Option<&Remembered>, parts: &[Part], locked_model: 
     match (locked_model, to) {
         (Some(from), Some(to)) if from != to && !to.is_empty() => vec![Reason::ModelChanged { from, to }],
         _ => vec![Reason::InputChanged(None)],
-    }
-}
-
-/// The shape of a window of a collection: its pieces share requests with nobody else.
-pub fn window_shape(of_piece: Shape, task: TaskId, window: usize) -> Shape {
-    let framed = Framed::new("genmake-shape-window-1").field(of_piece.bytes());
-    framed.field((task as u64).to_le_bytes()).field((window as u64).to_le_bytes()).finish()
-}
-
-/// What is to be known of a task that needs a model, to put it into a request.
-pub fn travel(ground: &Ground, unit: impl Into<Unit>, ask: &Ask) -> Traveler {
-    let unit = unit.into();
-    let (graph, id) = (ground.graph, unit.task);
-    let rule = graph.rule(id);
-    let task = &graph.tasks[id];
-    let provider = graph.manifest.provider_of(rule).ok();
-    let name = provider.map_or("", |provider| provider.name.as_str());
-    let about = task.context.as_ref().and_then(|context| context.related_to.as_deref());
-    let related = ask.context.iter().filter(|_| about.is_some()).flat_map(|note| &note.shown);
-    let related = related.map(String::as_str).filter(|name| Some(*name) != about);
-    let own = ask.messages.iter().filter(|message| message.role != Role::System);
-    let prefix = tokens::estimate(ask.system());
-    Traveler {
-        task: unit,
-        shape: batch::shape(name, ask, &rule.checks, rule.batching),
-        traits: match unit.piece {
-            // The pieces of a collection are alike by being its pieces.
-            Some(_) => Traits::default(),
-            None => Traits::new(
-                task.outputs.iter().map(|output| output.path.ext()),
-                task.item.as_ref().map(|item| &item.value),
-                related,
-            ),
-        },
-        name: match unit.piece {
-            Some(piece) => format!("{}#{piece}", graph.name(id)),
-            None => graph.name(id).to_string(),
-        },
-        own: own.map(|message| tokens::estimate(&message.text)).sum(),
-        expected: ground.experience.expected_output(id, ask),
-        limit: ask.limit(),
-        terms: Terms {
-            provider: name.to_owned(),
-            in_flight: provider.map_or(1, |provider| provider.in_flight),
-            batching: rule.batching,
-            most: match &rule.collection {
-                _ if !ask.can_share() || !rule.batching.enabled => Some(1),
-                Some(of) => Some(of.window.unwrap_or(usize::MAX)),
-                None => rule.batching.most(),
-            },
-            most_results: ground.experience.most_results(id, ask),
-            prefix,
-            model: ground.experience.model(id, &ask.model),
-        },
-    }
-}
-
-impl Plan {
-    /// Puts what needs a model into the requests that would be sent, in their order.
-    fn batch(&mut self, ground: &Ground) {
-        let mut batcher = Batcher::default();
-        let mut in_order = Vec::new();
-        for (id, judged) in self.tasks.iter().enumerate() {
-            if let Some(Ok(judged)) = judged
-                && let Some(ask) = judged.ask()
-            {
-                let traveler = travel(ground, id, ask);
-                self.terms.entry(traveler.shape).or_insert_with(|| traveler.terms.clone());
-                batcher.add(traveler);
-            }
-            let Some((Ok(judged), made)) =
-                judged.as_ref().zip(judged.as_ref().and_then(|j| j.as_ref().ok()?.collection()))
-            else {
-                continue;
-            };
-            if made.windows.is_empty() {
-                for piece in &judged.missing {
-                    let traveler = travel(ground, Unit::piece(id, *piece), &made.pieces[*piece].ask);
-                    self.terms.entry(traveler.shape).or_insert_with(|| traveler.terms.clone());
-                    batcher.add(traveler);
-                }
-            }
-            for (at, window) in made.windows.iter().enumerate() {
-                let units = window.clone().filter(|piece| judged.missing.binary_search(piece).is_ok());
-                let units: Vec<Unit> = units.map(|piece| Unit::piece(id, piece)).collect();
-                if let Some(first) = units.first().and_then(|unit| unit.piece) {
-                    let traveler = travel(ground, Unit::piece(id, first), &made.pieces[first].ask);
-                    let shape = window_shape(traveler.shape, id, at);
-                    self.terms.entry(shape).or_insert_with(|| traveler.terms.clone());
-                    in_order.push(Batch { shape, tasks: units, failures: 0 });
-                }
-            }
-        }
-        self.batches = batcher.all();
-        self.batches.extend(in_order);
-        let tasks = self.batches.iter().flat_map(|batch| &batch.tasks);
-        self.scores = tasks.filter_map(|task| Some((*task, batcher.score(*task)?))).collect();
     }
 }
 

@@ -6,9 +6,10 @@ use std::path::Path;
 use serde_json::Value;
 
 use super::round::{Entry, Returned, Sought, Standing};
-use super::{EmbedLimits, Failure, FailureKind, Heard, Notice, Recording};
+use super::{Failure, FailureKind, Heard, Notice, Recording};
 use crate::cancel::Cancel;
 use crate::error::{Code, Error};
+use crate::llm::EmbedLimits;
 use crate::llm::{Answer, EmbedRequest, Embedded, Request};
 use crate::manifest;
 use crate::shell::Shell;

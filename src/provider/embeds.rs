@@ -6,11 +6,12 @@ use base64::alphabet;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use serde_json::Value;
 
+use super::Failure;
 use super::gemini::Gemini;
 use super::http::Reply;
 use super::openai::embeddings::Embeddings;
 use super::wire::{Refusal, Refused};
-use super::{EmbedLimits, Failure};
+use crate::llm::EmbedLimits;
 use crate::llm::{EmbedRequest, Embedded};
 use crate::manifest::{self, Api};
 

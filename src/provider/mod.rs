@@ -139,17 +139,6 @@ pub enum Heard<'a> {
     Text(&'a str),
 }
 
-/// How much a provider takes in one request for vectors.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct EmbedLimits {
-    /// The most texts.
-    pub texts: usize,
-    /// The most tokens of all of them, where that is known.
-    pub tokens: Option<u64>,
-    /// The most tokens of one text, where that is known.
-    pub each: Option<u64>,
-}
-
 /// A request and its answer as a file, to be written.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Recording {

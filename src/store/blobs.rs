@@ -282,6 +282,10 @@ impl Stored for Store {
         self.folder.join(REPLIES).join(format!("{key}.1")).exists()
     }
 
+    fn vector_keys(&self) -> HashSet<Digest> {
+        Store::vector_keys(self)
+    }
+
     /// Where that cannot be read it is said by who would ask.
     fn is_submitted(&self, key: &Digest) -> bool {
         self.submitted().is_ok_and(|submitted| submitted.contains(key))

@@ -184,6 +184,7 @@ impl Display {
             Status::Fresh => {}
             Status::Rendered => self.line("render", &(names + &why)),
             Status::Generated => self.line("generate", &(names + &why)),
+            Status::Embedded => self.line("embed", &(names + &why)),
             Status::Ran => self.line("run", &(names + &why)),
             Status::Defaulted => self.line("default", &names),
             Status::Accepted => self.line("accept", &names),
@@ -196,6 +197,9 @@ impl Display {
         }
         if let Some(collected) = end.collected.as_ref().filter(|_| end.status != Status::Fresh) {
             self.always("", &wording::collected(collected));
+        }
+        if let Some(counts) = end.embedded.as_ref().filter(|_| end.status != Status::Fresh) {
+            self.always("", &wording::embedded(counts));
         }
         if let Some(error) = &end.error {
             self.error(error);

@@ -17,6 +17,7 @@ mod damage;
 mod docs;
 mod dotprompt;
 mod edits;
+mod embeddings;
 mod errors;
 mod examples;
 mod faults;

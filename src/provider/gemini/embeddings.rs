@@ -7,11 +7,12 @@
 use serde_json::{Value, json};
 
 use super::{Gemini, error, failure, in_folder, in_path, request_id};
+use crate::llm::EmbedLimits;
 use crate::llm::{EmbedRequest, Embedded, Usage};
 use crate::provider::embeds::{self, Embeds};
 use crate::provider::http::Reply;
 use crate::provider::wire::{self, Refusal, Refused};
-use crate::provider::{EmbedLimits, Failure, FailureKind};
+use crate::provider::{Failure, FailureKind};
 
 /// How many texts a call may have: `BatchEmbedContentsRequest.requests: at most 100 requests can be in one batch`.
 const MOST: usize = 100;

@@ -8,12 +8,13 @@
 use serde_json::{Value, json};
 
 use super::unsupported::{self, Parts, word_at};
+use crate::llm::EmbedLimits;
 use crate::llm::{EmbedRequest, Embedded, Usage};
 use crate::provider::embeds::{self, Embeds};
 use crate::provider::http::{self, Reply};
 use crate::provider::openai;
 use crate::provider::wire::{self, Refusal, Refused};
-use crate::provider::{EmbedLimits, Failure, FailureKind};
+use crate::provider::{Failure, FailureKind};
 
 /// What makers of models take, and what they call it.
 struct Maker {
