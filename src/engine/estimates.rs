@@ -29,7 +29,11 @@ impl plan::Experience for Shared {
     }
 
     fn embed_limits(&self, id: TaskId, model: &str) -> Option<EmbedLimits> {
-        provider::embed_limits(self.graph.manifest.provider_of(self.graph.rule(id)).ok()?, model)
+        let rule = self.graph.rule(id);
+        let limits = provider::embed_limits(self.graph.manifest.provider_of(rule).ok()?, model)?;
+        // Whoever says how many knows the server.
+        let said = rule.collection.as_ref().and_then(|of| of.window);
+        Some(EmbedLimits { texts: said.unwrap_or(limits.texts), ..limits })
     }
 
     fn expected_output(&self, id: TaskId, ask: &Ask) -> u64 {

@@ -318,7 +318,7 @@ pub(super) const RULE: &[Field] = &[
         "window",
         Form::OneOf(&[Form::Choice(&["auto"], &[]), Form::Whole(1, 100_000)]),
         "\"auto\"",
-        "How many items one request is about at most; `auto` for as many as fit.",
+        "How many items one request is about at most; `auto` for as many as fit, or of an embed rule as the provider takes.",
     ),
     key(
         "carry",
