@@ -3,6 +3,7 @@
 //! One line a target, sorted, so that merges rarely conflict; where they did, the markers are understood.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use crate::digest::Digest;
 use crate::error::{Code, Error, Place, Source};
@@ -47,7 +48,21 @@ pub struct Entry {
     pub model: Option<String>,
     /// The generated content below an accepted edit.
     pub base: Option<Digest>,
+    /// Of a collection for each row of the file what its result is stored by, so that a clone without a store asks for nothing that
+    /// stands there.
+    pub rows: Option<Arc<[RowKey]>>,
 }
+
+/// The first bytes of the key of a row's result; none of a result that is nobody's.
+pub type RowKey = u64;
+
+/// The first bytes of a key.
+pub fn row_key(key: &Digest) -> RowKey {
+    key.bytes().iter().take(8).fold(0, |sum, byte| sum << 8 | u64::from(*byte))
+}
+
+/// How many hex digits a row's key has.
+const ROW: usize = 16;
 
 impl Entry {
     /// Whether this content was generated: it is neither unknown nor an edit that was accepted.
@@ -209,13 +224,17 @@ impl Lock {
 
 /// A target's line.
 fn line(path: &RelPath, entry: &Entry) -> String {
-    let Entry { content, key, rule, model, base } = entry;
+    let Entry { content, key, rule, model, base, rows } = entry;
     let mut line = format!("{} sha256:{content} key:{key} rule:{}", quoted(path.as_str()), quoted(rule));
     if let Some(model) = model {
         line += &format!(" model:{}", quoted(model));
     }
     if let Some(base) = base {
         line += &format!(" base:sha256:{base}");
+    }
+    if let Some(rows) = rows {
+        line += " rows:";
+        rows.iter().for_each(|row| line += &format!("{row:016x}"));
     }
     line.push('\n');
     line
@@ -275,7 +294,7 @@ fn word(text: &str) -> Option<(String, &str)> {
 fn entry(line: &str) -> Option<(RelPath, Entry)> {
     let (path, mut rest) = word(line)?;
     let path = RelPath::output(&path).ok().filter(|normal| normal.as_str() == path)?;
-    let (mut content, mut key, mut rule, mut model, mut base) = (None, None, None, None, None);
+    let (mut content, mut key, mut rule, mut model, mut base, mut rows) = (None, None, None, None, None, None);
     while !rest.is_empty() {
         let (name, value) = rest.split_once(':')?;
         let (value, after) = word(value)?;
@@ -285,11 +304,19 @@ fn entry(line: &str) -> Option<(RelPath, Entry)> {
             "rule" => rule = Some(value),
             "model" => model = Some(value),
             "base" => base = Some(Digest::parse(value.strip_prefix("sha256:")?)?),
+            "rows" => rows = Some(row_keys(&value)?),
             _ => return None,
         }
         rest = after;
     }
-    Some((path, Entry { content: content?, key: key?, rule: rule?, model, base }))
+    Some((path, Entry { content: content?, key: key?, rule: rule?, model, base, rows }))
+}
+
+fn row_keys(text: &str) -> Option<Arc<[RowKey]>> {
+    let is_hex = text.bytes().all(|byte| byte.is_ascii_hexdigit() && !byte.is_ascii_uppercase());
+    let (rows, rest) = text.as_bytes().as_chunks::<ROW>();
+    let row = |row: &[u8; ROW]| RowKey::from_str_radix(std::str::from_utf8(row).ok()?, 16).ok();
+    if is_hex && rest.is_empty() { rows.iter().map(row).collect() } else { None }
 }
 
 #[cfg(test)]
@@ -356,11 +383,15 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_written_is_read(paths in proptest::collection::btree_set("[a-z \"é/]{1,12}", 0..8), model in ".{0,9}") {
+        fn what_is_written_is_read(
+            paths in proptest::collection::btree_set("[a-z \"é/]{1,12}", 0..8),
+            model in ".{0,9}",
+            rows in proptest::option::of(proptest::collection::vec(any::<u64>(), 0..4)),
+        ) {
             let mut lock = Lock::default();
             for path in paths.iter().filter_map(|path| RelPath::output(path).ok()) {
                 let digest = Digest::of(path.as_str());
-                let entry = Entry { content: digest, key: digest, rule: model.clone(), model: Some(model.clone()), base: Some(digest) };
+                let entry = Entry { content: digest, key: digest, rule: model.clone(), model: Some(model.clone()), base: Some(digest), rows: rows.clone().map(Arc::from) };
                 lock.set(path, entry);
             }
             prop_assert_eq!(Lock::parse("l", &lock.to_text()).unwrap(), lock);
@@ -373,7 +404,7 @@ mod tests {
             let mut lock = Lock::default();
             let paths: Vec<RelPath> = paths.iter().filter_map(|path| RelPath::output(path).ok()).collect();
             let digest = Digest::of("old");
-            let entry = |content| Entry { content, key: digest, rule: "a b".into(), model: None, base: None };
+            let entry = |content| Entry { content, key: digest, rule: "a b".into(), model: None, base: None, rows: None };
             let is_chosen = |at: usize| chosen >> at & 1 == 1;
             for (at, path) in paths.iter().enumerate().filter(|(at, _)| at % 3 > 0 || !is_chosen(*at)) {
                 lock.set(path.clone(), entry(Digest::of(at.to_string())));

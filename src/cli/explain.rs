@@ -10,7 +10,7 @@ use super::{Context, Exit, targets};
 use crate::digest::Digest;
 use crate::error::{Code, Error, Errors};
 use crate::files::Files;
-use crate::graph::{Item, TaskId};
+use crate::graph::{Item, ItemSource, TaskId};
 use crate::path::RelPath;
 use crate::plan::{Judged, Part, PartKind, Verdict};
 use crate::project::{Planned, Project};
@@ -167,7 +167,13 @@ fn changed_files(planned: &Planned, task: TaskId, part: &Part) -> Result<Vec<Nam
         }
         PartKind::Input => {
             let of_part = task.inputs.iter().filter(|input| input.label == part.name);
-            of_part.flat_map(|input| input.source.files().iter().cloned()).collect()
+            let of_inputs = of_part.flat_map(|input| input.source.files().iter().cloned());
+            let axes = task.items.iter().flat_map(|items| &items.axes).filter(|axis| axis.label == part.name);
+            let of_items = axes.flat_map(|axis| match &axis.over {
+                ItemSource::Of(source) => source.files(),
+                ItemSource::Literal(_) => &[],
+            });
+            of_inputs.chain(of_items.cloned()).collect()
         }
         PartKind::Context => task.context.iter().flat_map(|context| context.files.iter().cloned()).collect(),
         _ => Vec::new(),

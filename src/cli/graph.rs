@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use super::args::Format;
 use super::{Context, Exit, targets};
 use crate::error::Errors;
-use crate::graph::{Graph, Source, TaskId};
+use crate::graph::{Graph, ItemSource, Source, TaskId};
 use crate::manifest::Recipe;
 use crate::path::RelPath;
 use crate::project::Project;
@@ -91,6 +91,15 @@ impl<'a> Drawn<'a> {
                         add(&mut node, files.as_ptr().addr(), &|| input.label.clone(), paths(files));
                     }
                 }
+            }
+            for axis in task.items.iter().flat_map(|items| &items.axes) {
+                if let ItemSource::Of(source) = &axis.over {
+                    let files = source.files();
+                    add(&mut node, files.as_ptr().addr(), &|| axis.label.clone(), paths(files));
+                }
+            }
+            if let Some(schema) = task.items.as_ref().and_then(|items| items.schema.as_ref()) {
+                node.reads.insert(schema.as_str());
             }
             if let Some(context) = &task.context {
                 add(&mut node, context.files.as_ptr().addr(), &|| context.label.clone(), paths(&context.files));

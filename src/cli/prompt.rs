@@ -11,6 +11,7 @@ use crate::context::Note;
 use crate::error::{Code, Error, Errors};
 use crate::graph::TaskId;
 use crate::llm::{Ask, Request};
+use crate::manifest::Recipe;
 use crate::plan::{Judged, Making, Piece, Verdict};
 use crate::project::{Planned, Project};
 use crate::ui;
@@ -160,6 +161,10 @@ fn say(planned: &Planned, tasks: &[TaskId]) -> Result<Said, Error> {
         let judged = planned.plan.tasks[*task].as_ref();
         if !graph.rule(*task).is_prompt() {
             return match &graph.tasks[*task].recipe {
+                _ if matches!(graph.rule(*task).recipe, Some(Recipe::Embed(_))) => {
+                    let why = "no prompt: its texts become vectors".to_owned();
+                    Ok(nothing(task, why, ("embed", true.into())))
+                }
                 Some(recipe) => {
                     let why = format!("no prompt: rendered from the template `{recipe}`, and no model is asked");
                     Ok(nothing(task, why, ("template", recipe.as_str().into())))

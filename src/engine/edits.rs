@@ -196,7 +196,7 @@ fn entry(shared: &Shared, task: TaskId, judged: &Judged, edit: &Edit, anyway: bo
     let base = accepted(shared, task, edit, generated)?;
     let rule = shared.graph.rule(task);
     let model = before.and_then(|entry| entry.model.clone()).filter(|_| rule.is_asked());
-    Ok(Entry { content: edit.content, key, rule: rule.name.clone(), model, base: Some(base) })
+    Ok(Entry { content: edit.content, key, rule: rule.name.clone(), model, base: Some(base), rows: None })
 }
 
 /// What the lock has below each output that holds an edit accepted for this key.

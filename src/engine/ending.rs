@@ -59,7 +59,16 @@ impl Run<'_> {
             _ => None,
         };
         let (parts, checked) = (underway.parts, underway.checked);
-        self.left.push(Left { task, key, content: made.content, bases: made.bases, parts, checked, model });
+        self.left.push(Left {
+            task,
+            key,
+            content: made.content,
+            bases: made.bases,
+            parts,
+            checked,
+            model,
+            rows: made.rows,
+        });
         self.schedule.ended(task, if is_held { End::Held } else { End::Done });
         (self.emit)(Event::Ended(end));
     }

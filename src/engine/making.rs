@@ -12,6 +12,7 @@ use crate::event::Status;
 use crate::files::Files;
 use crate::graph::TaskId;
 use crate::llm::{Ask, Usage};
+use crate::lock::RowKey;
 use crate::manifest::OnEdit;
 use crate::path::RelPath;
 use crate::plan::{self, Collected, Counts, Edit, Making, Verdict, bug};
@@ -39,6 +40,8 @@ pub(super) struct Made {
     pub collected: Option<Collected>,
     /// What came of texts that were to become vectors.
     pub embedded: Option<Counts>,
+    /// Of a collection the keys of its rows.
+    pub rows: Option<Arc<[RowKey]>>,
 }
 
 impl Made {
@@ -56,6 +59,7 @@ impl Made {
             model: None,
             collected: None,
             embedded: None,
+            rows: None,
         }
     }
 

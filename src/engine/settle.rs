@@ -1,7 +1,7 @@
 //! The end of a run: orphans, then lock, state and journal, in the order in which a crash loses nothing.
 
 use std::collections::{BTreeMap, HashSet};
-use std::sync::PoisonError;
+use std::sync::{Arc, PoisonError};
 
 use super::{Run, edits};
 use crate::digest::Digest;
@@ -9,7 +9,7 @@ use crate::error::{Code, Error};
 use crate::event::Event;
 use crate::files::Files;
 use crate::graph::{KeptTask, TaskId};
-use crate::lock::{Entry, Lock};
+use crate::lock::{Entry, Lock, RowKey};
 use crate::path::RelPath;
 use crate::plan::{self, End, Making, Memory, Orphan, Remembered, bug};
 use crate::store::{self, Basis, BasisTask, Glance, Journal, Origin, State};
@@ -42,6 +42,8 @@ pub(super) struct Left {
     pub parts: Vec<plan::Part>,
     pub checked: Option<Digest>,
     pub model: Option<String>,
+    /// Of a collection the keys of its rows.
+    pub rows: Option<Arc<[RowKey]>>,
 }
 
 impl Run<'_> {
@@ -80,7 +82,10 @@ impl Run<'_> {
                 let rendered = || self.model_of(left.task);
                 let model = || left.model.clone().or_else(known).or_else(rendered);
                 let model = if rule.is_asked() { model() } else { None };
-                let entry = Entry { content: *content, key: left.key, rule: rule.name.clone(), model, base };
+                // What is up to date has its rows from before.
+                let known_rows = || before.filter(|entry| entry.content == *content)?.rows.clone();
+                let rows = left.rows.clone().or_else(known_rows).filter(|_| base.is_none());
+                let entry = Entry { content: *content, key: left.key, rule: rule.name.clone(), model, base, rows };
                 lock.set(output.path.clone(), entry);
                 // What a person wrote is not remembered as genmake's.
                 if base.is_none() {

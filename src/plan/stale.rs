@@ -322,7 +322,7 @@ mod tests {
     }
 
     fn entry(content: &str, key: &str) -> Entry {
-        Entry { content: d(content), key: d(key), rule: "r".into(), model: None, base: None }
+        Entry { content: d(content), key: d(key), rule: "r".into(), model: None, base: None, rows: None }
     }
 
     struct Case<'a> {
