@@ -1,6 +1,7 @@
 //! How providers keep the starts of prompts: what is there to read, what is written, and when.
 //!
-//! In messages a start is kept that is marked, up to the mark, if it has as many tokens as the model wants at least. Elsewhere every
+//! In messages a start is kept that is marked, up to the mark, if it has as many tokens as the model wants at least; it is found where
+//! a mark is, or up to 20 blocks before one. Elsewhere every
 //! start is kept that has enough, in steps. Either way it is there to read once the answer that writes it has begun, and the schema of
 //! the answer stands before all.
 
@@ -66,7 +67,14 @@ impl Cache {
             };
         }
         let mut kept = Kept::default();
-        for Mark { start, tokens, is_long } in request.marks() {
+        for Mark { start, tokens, is_long, before } in request.marks() {
+            let is_there = |(start, read): &&(String, usize)| self.marked.contains_key(start) && *read > kept.read;
+            if let (false, Some((earlier, read))) =
+                (self.marked.contains_key(&start), before.iter().rev().find(is_there))
+            {
+                kept = Kept { read: *read, ..Kept::default() };
+                self.marked.entry(earlier.clone()).and_modify(|start| start.reads += 1);
+            }
             match self.marked.get_mut(&start) {
                 _ if tokens < minimum(request) => {}
                 Some(start) => {
@@ -131,7 +139,12 @@ struct Mark {
     /// What of that is text.
     tokens: usize,
     is_long: bool,
+    /// The ends of blocks before it at which a start is found that was marked there, with their tokens.
+    before: Vec<(String, usize)>,
 }
+
+/// How many blocks before a mark a start is looked for.
+const LOOKS_BACK: usize = 20;
 
 impl Recorded {
     /// As [`Format::keeps_by_itself`], unless the request says itself what is kept.
@@ -149,18 +162,26 @@ impl Recorded {
     fn marks(&self) -> Vec<Mark> {
         let list = |value: &Value| value.as_array().cloned().unwrap_or_default();
         let spoken = list(&self.body["messages"]).into_iter().chain(list(&self.body["input"]));
-        let messages = spoken.flat_map(|message| list(&message["content"]));
+        let blocks = |content: &Value| match content {
+            Value::String(text) => vec![json!({"text": text})],
+            content => list(content),
+        };
+        let messages = spoken.flat_map(|message| blocks(&message["content"]));
         let said = list(&self.body["system"]).into_iter().chain(messages);
         let schema = self.schema().cloned().unwrap_or_default();
         let (mut start, mut chars, mut marks) = (format!("{} {schema}", self.body["model"]), 0, Vec::new());
+        let mut ends: Vec<(String, usize)> = Vec::new();
         for block in list(&self.body["tools"]).into_iter().chain(said) {
             let text = block["text"].as_str().unwrap_or_default();
             start += text;
             chars += text.chars().count();
             if block["cache_control"]["type"] == "ephemeral" || block["prompt_cache_breakpoint"]["mode"] == "explicit" {
                 let is_long = block["cache_control"]["ttl"] == "1h";
-                marks.push(Mark { start: start.clone(), tokens: tokens(chars), is_long });
+                let before = ends[ends.len().saturating_sub(LOOKS_BACK)..].to_vec();
+                let before = if self.format == Format::Messages { before } else { Vec::new() };
+                marks.push(Mark { start: start.clone(), tokens: tokens(chars), is_long, before });
             }
+            ends.push((start.clone(), tokens(chars)));
         }
         marks
     }
