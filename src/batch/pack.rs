@@ -82,6 +82,11 @@ impl Terms {
         Caching { keep, is_asked_for: matches!(keep_prefix, KeepPrefix::For(_)), ahead }
     }
 
+    /// How many travel together where it is settled who does.
+    pub fn together(&self) -> usize {
+        self.most.into_iter().chain(self.most_results).min().unwrap_or(usize::MAX).max(1)
+    }
+
     /// Why the prefix will not be kept although that is asked for, if so.
     pub fn too_short(&self) -> Option<Unkept> {
         let minimum = self.model.cache.map(|cache| cache.minimum)?;

@@ -17,7 +17,7 @@ use crate::event::Event;
 use crate::graph::{TaskId, Unit};
 use crate::llm::{self, Ask, Complaint, Shortfall, Unkept, Usage};
 use crate::manifest::Api;
-use crate::models::{Keep, Price};
+use crate::models::Price;
 use crate::plan::{self, bug};
 use crate::provider::{FailureKind, Notice, Provider, is_local};
 use crate::tokens;
@@ -123,7 +123,9 @@ impl Run<'_> {
             return;
         }
         let Some((batch, asks)) = self.admitted(batch) else { return };
-        let is_gone_on_from = self.is_gone_on_from(batch.tasks[0]);
+        // An unknown price is said where it matters.
+        let model = asks.first().and_then(|ask| self.shared.model(batch.tasks[0], &ask.model).ok());
+        let of_window = self.kept_of_window(&batch, &asks, model);
         let Some(pooled) = self.providers.get_mut(&name) else { return };
         pooled.free -= 1;
         for task in &batch.tasks {
@@ -136,14 +138,8 @@ impl Run<'_> {
         let waiting = pooled.waiting.iter().chain(&self.held_back);
         let awaited = || waiting.clone().filter(|other| other.form() == batch.form()).count();
         let keeps_prefix = self.schedule.keeps_prefix(&batch, &awaited);
-        // An unknown price is said where it matters.
-        let model = asks.first().and_then(|ask| self.shared.model(batch.tasks[0], &ask.model).ok());
-        // The next window of a conversation begins with all of this one.
-        let least = model.and_then(|model| model.cache).map(|cache| cache.minimum);
-        let is_gone_on_from = is_gone_on_from
-            && keeps_prefix.is_none()
-            && least.is_some_and(|least| llm::length(&asks.iter().collect::<Vec<_>>()) >= least);
-        let keeps_prefix = if is_gone_on_from { Some((Keep::Short, false)) } else { keeps_prefix };
+        let is_gone_on_from = of_window.is_some_and(|(_, is_all)| is_all);
+        let keeps_prefix = keeps_prefix.or(of_window.map(|(keep, _)| (keep, false)));
         let job = asking::Job {
             model: model.unwrap_or_default(),
             keeps_prefix,
@@ -178,8 +174,7 @@ impl Run<'_> {
         };
         self.schedule.returned(batch.form());
         if refused.code == Code::TooLong && batch.tasks.len() > 1 {
-            let tasks = batch.tasks.clone();
-            self.schedule.ask_again(&batch, tasks, &Shortfall::Truncated);
+            self.ask_again(&batch, batch.tasks.clone(), &Shortfall::Truncated);
             return None;
         }
         for task in batch.tasks {
@@ -403,12 +398,15 @@ impl Run<'_> {
 
     /// What came for a task is nearer to another of the batch: it is asked for again, alone.
     fn strayed(&mut self, batch: &Batch, task: Unit, other: Unit, from: &Origin) {
+        if self.is_given_up(task) {
+            return;
+        }
         let graph = &self.shared.graph;
         let (path, other) = (graph.name(task).clone(), graph.name(other).clone());
         let again = graph.rule(task).batching.fallback_on_failure;
         (self.emit)(Event::Strayed { path, other: other.clone(), again });
         if again {
-            return self.schedule.ask_alone(batch, task);
+            return self.ask_alone(batch, task);
         }
         let why = Shortfall::Malformed(format!("what came for it is about `{other}`"));
         let error = asking::fell_short(&self.shared, task, &why, from, false);
@@ -448,6 +446,9 @@ impl Run<'_> {
         if let Some(key) = self.underway.get(&task).and_then(|underway| underway.key) {
             self.shared.store.reject_replies(&key);
         }
+        if self.is_given_up(task) {
+            return;
+        }
         let rule = self.shared.graph.rule(task);
         let (most, name) = (rule.retries, rule.name.clone());
         let fallback = rule.batching.fallback_on_failure || batch.tasks.len() == 1;
@@ -474,11 +475,15 @@ impl Run<'_> {
         };
         underway.follow_up = complaint.to_messages(&said).into();
         (self.emit)(Event::AskedToCorrect { path: complaint.path, why: complaint.message });
-        self.schedule.ask_alone(batch, task);
+        self.ask_alone(batch, task);
     }
 
     /// What an answer did not bring: asked for again where that can help, else failed.
-    fn fell_short(&mut self, batch: &Batch, request: usize, missing: Vec<Unit>, why: Shortfall, from: &Origin) {
+    fn fell_short(&mut self, batch: &Batch, request: usize, mut missing: Vec<Unit>, why: Shortfall, from: &Origin) {
+        missing.retain(|task| !self.is_given_up(*task));
+        if missing.is_empty() {
+            return;
+        }
         let graph = &self.shared.graph;
         let alone = batch.tasks.len() == 1;
         let rule = graph.rule(missing[0]);
@@ -502,11 +507,9 @@ impl Run<'_> {
             }
         } else if alone {
             self.underway.entry(missing[0]).or_default().retries += 1;
-            self.schedule.ask_alone(batch, missing[0]);
-        } else if self.is_in_order(missing[0]) {
-            self.ask_parts(batch, &missing, &why);
+            self.ask_alone(batch, missing[0]);
         } else {
-            self.schedule.ask_again(batch, missing, &why);
+            self.ask_again(batch, missing, &why);
         }
     }
 

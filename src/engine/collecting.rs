@@ -3,46 +3,51 @@
 //! A piece that came is in the store before anything is done with it, so that a run that is killed asks for what is missing alone.
 //! Where windows go in order, the next is rendered when the one before is whole.
 
-use std::collections::{HashMap, VecDeque};
-use std::ops::Range;
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::making::{self, Good, Ready};
+use super::rounds::Asking;
 use super::running::{Unfit, conclude};
 use super::settle::is_of_the_recipe;
 use super::{Report, Run, Shared, Underway};
-use crate::batch::{self, Batch};
+use crate::batch::Batch;
 use crate::digest::Digest;
-use crate::error::{Code, Error};
+use crate::error::Error;
 use crate::event::{Event, Status};
 use crate::graph::{TaskId, Unit};
-use crate::llm::{Ask, Carried, Complaint, Demand, Shortfall};
-use crate::manifest::{Carry, OnError};
-use crate::plan::{self, Collected, Collection, End, Piece, bug};
-use crate::rows;
+use crate::llm::{Carried, Complaint, Demand};
+use crate::manifest::OnError;
+use crate::plan::{self, Collection, End, Piece, bug};
 use crate::schema::Schema;
 use crate::store::Gave;
 
 /// What a piece's result is, as contents of outputs are.
-type Texts = Vec<Arc<[u8]>>;
+pub(super) type Texts = Vec<Arc<[u8]>>;
 
 /// Collections that are being made, by their tasks.
 pub(super) type Collections = HashMap<TaskId, Collecting>;
 
 /// A collection that is being made.
 pub(super) struct Collecting {
-    made: Arc<Collection>,
-    pieces: Vec<Held>,
+    pub made: Arc<Collection>,
+    pub pieces: Vec<Held>,
     /// How many are asked for, or being kept.
-    in_flight: usize,
+    pub in_flight: usize,
     /// The window that is being made, where they go in order.
-    window: usize,
+    pub window: usize,
+    /// The first window that a model was asked for.
+    pub first_asked: Option<usize>,
     /// Parts of that window that are to be asked for one after the other, and how often they failed.
-    parts: VecDeque<(Vec<usize>, u32)>,
+    pub parts: VecDeque<(Vec<usize>, u32)>,
     /// What is shown in that window.
     carried: Option<Arc<Carried>>,
+    /// The pieces that were cut in two and are not together yet, in that order.
+    pub cut: Vec<usize>,
+    /// Pieces that ask what another does, by that.
+    twins: HashMap<usize, Vec<usize>>,
     /// Whether nothing is taken from the store.
     is_anew: bool,
     /// Whether a model was asked for any of it.
@@ -52,23 +57,23 @@ pub(super) struct Collecting {
     /// Why pieces have no result.
     failed: Vec<Error>,
     /// How many items have none, or a default, because the rule says so.
-    excused: usize,
+    pub excused: usize,
 }
 
 /// A piece, and what came of it.
-struct Held {
-    piece: Piece,
+pub(super) struct Held {
+    pub piece: Piece,
     /// As it is stored.
-    result: Option<String>,
+    pub result: Option<String>,
+    /// Whether a default is in that.
+    pub is_default: bool,
     /// The halves that it was cut into because it failed.
-    halves: Option<[usize; 2]>,
-    /// The piece that it is a half of.
-    of: Option<usize>,
+    pub halves: Option<[usize; 2]>,
 }
 
 impl Held {
-    fn new(piece: Piece) -> Held {
-        Held { piece, result: None, halves: None, of: None }
+    pub fn new(piece: Piece) -> Held {
+        Held { piece, result: None, is_default: false, halves: None }
     }
 }
 
@@ -79,9 +84,18 @@ type Stored = (usize, String, u64);
 pub(super) struct Found {
     task: TaskId,
     /// The pieces of a window as they are asked for now that it is known what they are shown, from the first on.
-    window: Option<(usize, Result<Vec<Piece>, Error>)>,
-    /// Which have a result there, and what they took.
+    window: Option<(usize, Vec<Piece>)>,
+    /// What it holds, or why that is not to be known, or not to be asked for.
+    there: Result<There, Error>,
+}
+
+/// What there is of pieces.
+#[derive(Default)]
+struct There {
+    /// Which have a result, and what they took.
     results: Vec<Stored>,
+    /// Which were cut in two, and the pieces that are added for that.
+    cut: Vec<(usize, [Piece; 2])>,
 }
 
 /// A piece's result, held against the schema of one.
@@ -129,18 +143,60 @@ fn look_up(shared: &Shared, task: TaskId, pieces: &[(usize, Piece)]) -> Vec<Stor
     found
 }
 
+/// What there is of pieces of which a window is made, or all; what is added to them stands behind all others, at `end`. What will be
+/// asked for is looked through for what nobody should be sent.
+fn there(
+    shared: &Shared,
+    task: TaskId,
+    made: &Collection,
+    carried: Option<&Arc<Carried>>,
+    (pieces, mut end): (&[(usize, Piece)], usize),
+) -> Result<There, Error> {
+    let mut there = There { results: look_up(shared, task, pieces), ..There::default() };
+    let is_there: HashSet<usize> = there.results.iter().map(|(at, ..)| *at).collect();
+    let mut open: Vec<(usize, Piece)> = pieces.iter().filter(|(at, _)| !is_there.contains(at)).cloned().collect();
+    let mut asked = Vec::new();
+    while let Some((at, piece)) = open.pop() {
+        // What was asked for in halves by a run before this one is no window any more.
+        let halves = if made.is_free() { made.halves_of(&piece, carried)? } else { None };
+        let halves = halves.map(|[first, second]| [(end, first), (end + 1, second)]);
+        let found = halves.as_ref().map(|halves| look_up(shared, task, halves)).unwrap_or_default();
+        match halves {
+            Some(halves) if !found.is_empty() => {
+                there.cut.push((at, halves.clone().map(|(_, half)| half)));
+                open.extend(halves.into_iter().filter(|(half, _)| found.iter().all(|(at, ..)| at != half)));
+                there.results.extend(found);
+                end += 2;
+            }
+            _ => asked.push(piece),
+        }
+    }
+    no_secret(shared, task, asked.iter())?;
+    Ok(there)
+}
+
+/// That nothing is asked for with what nobody should be sent.
+fn no_secret<'a>(shared: &Shared, task: TaskId, mut pieces: impl Iterator<Item = &'a Piece>) -> Result<(), Error> {
+    let rule = shared.graph.rule(task);
+    let look = |piece: &Piece| plan::no_secret(&shared.ground(), task, &piece.ask, &shared.files);
+    pieces.try_for_each(look).map_err(|e| e.in_rule(&rule.name).at(rule.place.clone()))
+}
+
 impl Run<'_> {
     /// A collection that is to be made.
     pub(super) fn collect(&mut self, task: TaskId, made: Arc<Collection>, is_anew: bool) {
         self.schedule.waits_for_pieces(task);
         let pieces = made.pieces.iter().cloned().map(Held::new).collect();
         let collecting = Collecting {
-            made,
+            made: Arc::clone(&made),
             pieces,
             in_flight: 0,
             window: 0,
+            first_asked: None,
             parts: VecDeque::new(),
             carried: None,
+            cut: Vec::new(),
+            twins: HashMap::new(),
             is_anew,
             is_asked: false,
             saved: 0,
@@ -153,10 +209,11 @@ impl Run<'_> {
         if is_in_order {
             return self.begin_window(task);
         }
-        let shared = Arc::clone(&self.shared);
+        let (shared, made) = (Arc::clone(&self.shared), Arc::clone(&made));
         self.look(task, move || {
-            let results = if is_anew { Vec::new() } else { look_up(&shared, task, &pieces) };
-            Found { task, window: None, results }
+            let none = || Ok(There::default());
+            let there = if is_anew { none() } else { there(&shared, task, &made, None, (&pieces, pieces.len())) };
+            Found { task, window: None, there }
         });
     }
 
@@ -171,51 +228,93 @@ impl Run<'_> {
         let Some(collecting) = self.collections.get_mut(&task) else { return };
         let at = collecting.window;
         let Some(range) = collecting.made.windows.get(at).cloned() else { return self.put_together(task) };
-        let carried = Arc::new(collecting.made.carried(&collecting.before(range.start)));
+        let first = collecting.made.pieces[range.start].items.start;
+        let carried = Arc::new(collecting.made.carried(collecting.before(first)));
         collecting.carried = Some(Arc::clone(&carried));
         let (made, is_anew, shared) = (Arc::clone(&collecting.made), collecting.is_anew, Arc::clone(&self.shared));
+        let end = collecting.pieces.len();
         self.look(task, move || {
-            let pieces = made.window_of(at, &carried);
-            let numbered: Vec<(usize, Piece)> = range.clone().zip(pieces.iter().flatten().cloned()).collect();
-            let results = if is_anew { Vec::new() } else { look_up(&shared, task, &numbered) };
-            Found { task, window: Some((range.start, pieces)), results }
+            let looked = made.window_of(at, &carried).and_then(|pieces| {
+                let numbered: Vec<(usize, Piece)> = range.clone().zip(pieces.iter().cloned()).collect();
+                let there = match is_anew {
+                    true => no_secret(&shared, task, pieces.iter()).map(|()| There::default()),
+                    false => there(&shared, task, &made, Some(&carried), (&numbered, end)),
+                };
+                there.map(|there| (pieces, there))
+            });
+            let (pieces, there) = looked.map_or_else(|error| (Vec::new(), Err(error)), |(p, there)| (p, Ok(there)));
+            Found { task, window: Some((range.start, pieces)), there }
         });
     }
 
     /// What the store holds is known: the rest is asked for.
     pub(super) fn found(&mut self, found: Found) {
         self.schedule.rests();
-        let Found { task, window, results } = found;
+        let Found { task, window, there } = found;
         let Some(collecting) = self.collections.get_mut(&task) else { return };
+        let There { results, cut } = match there {
+            Ok(there) => there,
+            Err(error) => {
+                let error = error.in_rule(&self.shared.graph.rule(task).name);
+                return self.fail(task, Status::Failed, error);
+            }
+        };
         let range = match window {
             None => 0..collecting.pieces.len(),
-            Some((start, Ok(pieces))) => {
+            Some((start, pieces)) => {
                 let range = start..start + pieces.len();
                 for (held, piece) in collecting.pieces[range.clone()].iter_mut().zip(pieces) {
                     held.piece = piece;
                 }
                 range
             }
-            Some((_, Err(error))) => {
-                let error = error.in_rule(&self.shared.graph.rule(task).name);
-                return self.fail(task, Status::Failed, error);
-            }
         };
+        for (at, halves) in cut {
+            collecting.cut(at, halves);
+        }
         for (at, result, saved) in results {
             collecting.saved += saved;
             collecting.pieces[at].result = Some(result);
         }
-        let missing: Vec<usize> = range.filter(|at| collecting.pieces[*at].result.is_none()).collect();
+        let all = range.len();
+        let mut missing = collecting.open(range);
         if missing.is_empty() {
             return self.go_on(task);
         }
-        self.ask_for(task, &missing, 0);
+        if !collecting.is_in_order() {
+            collecting.find_twins(&mut missing);
+            return self.ask_for(task, &missing, 0);
+        }
+        if self.options.asking != Asking::Now {
+            return self.leave_in_order(task);
+        }
+        let ask = &collecting.pieces[missing[0]].piece.ask;
+        let terms = plan::travel(&self.shared.ground(), Unit::piece(task, missing[0]), ask).terms;
+        let together = if self.options.batch { terms.together() } else { 1 };
+        if missing.len() == all && all <= together {
+            return self.ask_for(task, &missing, 0);
+        }
+        missing.chunks(together).for_each(|part| collecting.queue(part.to_vec(), 0));
+        self.go_on(task);
+    }
+
+    /// Windows in order do not go into a round: each waits for the one before.
+    fn leave_in_order(&mut self, task: TaskId) {
+        if self.options.asking == Asking::Later {
+            let path = self.shared.graph.name(task).clone();
+            let what = format!(
+                "`{path}` is not submitted: each of its windows waits for the one before; `genmake` asks for them at once"
+            );
+            (self.emit)(Event::Warned { path, what });
+        }
+        self.leave(task);
     }
 
     /// Asks for pieces: each finds its own company, or together and with nobody else where windows go in order.
     fn ask_for(&mut self, task: TaskId, pieces: &[usize], failures: u32) {
         let Some(collecting) = self.collections.get_mut(&task) else { return };
         collecting.is_asked = true;
+        collecting.first_asked.get_or_insert(collecting.window);
         collecting.in_flight += pieces.len();
         let (is_in_order, window) = (collecting.is_in_order(), collecting.window);
         let asked: Vec<(Unit, Piece)> =
@@ -285,8 +384,9 @@ impl Run<'_> {
             self.underway.remove(&unit);
             let Some(collecting) = self.collections.get_mut(&task) else { return };
             collecting.in_flight -= 1;
-            if let Some(at) = unit.piece {
-                collecting.pieces[at].result = Some(result);
+            let all = unit.piece.map(|at| collecting.and_twins(at)).unwrap_or_default();
+            for at in all {
+                collecting.pieces[at].result = Some(result.clone());
             }
         }
         self.go_on(task);
@@ -299,73 +399,66 @@ impl Run<'_> {
         let Some(collecting) = self.collections.get_mut(&task) else { return };
         collecting.in_flight -= 1;
         let is_own = is_of_the_recipe(error.code) && !self.interrupted;
+        let rule = self.shared.graph.rule(task);
         // What is about many items at once may be too much for one answer.
-        if is_own && collecting.pieces[at].piece.items.len() > 1 {
-            return match collecting.halve(at) {
-                Ok(halves) if collecting.is_in_order() => {
-                    halves.into_iter().rev().for_each(|half| collecting.parts.push_front((vec![half], 0)));
-                    self.go_on(task);
+        if is_own && rule.batching.fallback_on_failure {
+            match collecting.halves_of(at) {
+                Ok(Some(halves)) if collecting.is_in_order() => {
+                    collecting.cut(at, halves).into_iter().for_each(|half| collecting.queue(vec![half], 0));
+                    return self.go_on(task);
                 }
-                Ok(halves) => self.ask_for(task, &halves, 0),
-                Err(error) => self.fail(task, Status::Failed, error),
-            };
+                Ok(Some(halves)) => {
+                    let halves = collecting.cut(at, halves);
+                    return self.ask_for(task, &halves, 0);
+                }
+                Ok(None) => {}
+                Err(error) => return self.fail(task, Status::Failed, error),
+            }
         }
-        let on_error = self.shared.graph.rule(task).on_error.clone();
+        let on_error = rule.on_error.clone();
         let label = collecting.pieces[at].piece.ask.piece.clone().unwrap_or_default();
         let error = Error { message: format!("`{label}`: {}", error.message), ..error };
-        let items = collecting.pieces[at].piece.items.clone();
+        let all = collecting.and_twins(at);
         match on_error {
             OnError::Default(value) if is_own => {
-                collecting.pieces[at].result = Some(collecting.made.default_of(&value, items.clone()));
+                for at in &all {
+                    let held = &mut collecting.pieces[*at];
+                    held.result = Some(collecting.made.default_of(&value, held.piece.items.clone()));
+                    held.is_default = true;
+                }
             }
             OnError::Skip if is_own => {}
             _ => {
-                collecting.failed.push(error);
+                collecting.failed.extend(all.iter().map(|_| error.clone()));
                 if !self.options.keep_going {
                     return self.give_up(task);
                 }
                 return self.go_on(task);
             }
         }
-        collecting.excused += items.len();
+        collecting.excused += all.iter().map(|at| collecting.pieces[*at].piece.items.len()).sum::<usize>();
         (self.emit)(Event::Excused { path: self.shared.graph.name(task).clone(), error });
         self.go_on(task);
     }
 
-    /// Pieces of a window that an answer did not bring: asked for again in smaller company, one part after the other, each shown what
-    /// has come before it by then.
-    pub(super) fn ask_parts(&mut self, batch: &Batch, missing: &[Unit], why: &Shortfall) {
-        let Some(task) = missing.first().map(|unit| unit.task) else { return };
-        let Some(collecting) = self.collections.get_mut(&task) else { return };
-        collecting.in_flight -= missing.len();
-        let pieces: Vec<usize> = missing.iter().filter_map(|unit| unit.piece).collect();
-        let size = batch::company(batch, missing.len(), why);
-        let parts = pieces.chunks(size.max(1)).rev().map(|part| (part.to_vec(), batch.failures + 1));
-        parts.for_each(|part| collecting.parts.push_front(part));
-        self.go_on(task);
-    }
-
-    /// Whether these are pieces of a window that goes in its order.
-    pub(super) fn is_in_order(&self, unit: Unit) -> bool {
-        self.collections.get(&unit.task).is_some_and(Collecting::is_in_order)
-    }
-
-    /// Whether there is a window behind that of a batch, which is shown all of it.
-    pub(super) fn is_gone_on_from(&self, unit: Unit) -> bool {
-        self.collections.get(&unit.task).is_some_and(|collecting| {
-            collecting.made.carry == Some(Carry::All) && collecting.window + 1 < collecting.made.windows.len()
-        })
-    }
-
     /// Goes on with what is next of a collection, when nothing of it is under way.
-    fn go_on(&mut self, task: TaskId) {
+    pub(super) fn go_on(&mut self, task: TaskId) {
         let Some(collecting) = self.collections.get_mut(&task) else { return };
         if collecting.in_flight > 0 {
             return;
         }
-        collecting.join_halves();
+        let whole = collecting.join_halves();
+        if let Err(error) = store_whole(&self.shared, &whole, collecting.made.model()) {
+            return self.fail(task, Status::Failed, error);
+        }
+        // What comes behind a failure would be shown less than it should.
+        if collecting.is_in_order() && !collecting.failed.is_empty() {
+            return self.give_up(task);
+        }
         if let Some((part, failures)) = collecting.parts.pop_front() {
-            return match collecting.refresh(&part) {
+            let shown = collecting.refresh(&part);
+            let pieces = part.iter().map(|at| &collecting.pieces[*at].piece);
+            return match shown.and_then(|()| no_secret(&self.shared, task, pieces)) {
                 Ok(()) => self.ask_for(task, &part, failures),
                 Err(error) => self.fail(task, Status::Failed, error),
             };
@@ -375,9 +468,6 @@ impl Run<'_> {
         }
         if !collecting.is_in_order() {
             return self.put_together(task);
-        }
-        if let Err(error) = collecting.window_is_whole(&self.shared) {
-            return self.fail(task, Status::Failed, error);
         }
         collecting.window += 1;
         self.begin_window(task);
@@ -423,103 +513,25 @@ impl Run<'_> {
 }
 
 impl Collecting {
-    fn is_in_order(&self) -> bool {
-        self.made.carry.is_some()
-    }
-
-    /// What was asked and answered before a piece.
-    fn before(&self, piece: usize) -> Vec<(Arc<Ask>, Option<String>)> {
-        self.pieces[..piece].iter().map(|held| (Arc::clone(&held.piece.ask), held.result.clone())).collect()
-    }
-
-    /// Shows a part of a window what has come before it by now. What its results are stored by stays.
-    fn refresh(&mut self, part: &[usize]) -> Result<(), Error> {
-        let Some(first) = part.first() else { return Ok(()) };
-        let at = self.pieces[*first].of.unwrap_or(*first);
-        let mut before = self.before(at);
-        // The first half of what was cut in two.
-        if let Some([half, second]) = self.pieces[at].halves
-            && second == *first
-        {
-            let held = &self.pieces[half];
-            before.push((Arc::clone(&held.piece.ask), held.result.clone()));
-        }
-        let carried = Arc::new(self.made.carried(&before));
-        for at in part {
-            let held = &mut self.pieces[*at];
-            if let Some(fresh) = self.made.pieces_of(held.piece.items.clone(), Some(&carried))?.pop() {
-                held.piece.ask = fresh.ask;
+    /// Leaves one of those that ask the same.
+    fn find_twins(&mut self, missing: &mut Vec<usize>) {
+        let mut first: HashMap<Digest, usize> = HashMap::new();
+        missing.retain(|at| {
+            let of = *first.entry(self.pieces[*at].piece.key).or_insert(*at);
+            if of != *at {
+                self.twins.entry(of).or_default().push(*at);
             }
-        }
-        Ok(())
+            of == *at
+        });
     }
 
-    /// Cuts a piece in two.
-    fn halve(&mut self, at: usize) -> Result<[usize; 2], Error> {
-        let Range { start, end } = self.pieces[at].piece.items.clone();
-        let middle = start + (end - start) / 2;
-        let mut halves = [0; 2];
-        for (half, items) in halves.iter_mut().zip([start..middle, middle..end]) {
-            let Some(mut piece) = self.made.pieces_of(items, self.carried.as_ref())?.pop() else {
-                return Err(bug("a half of nothing"));
-            };
-            if self.is_in_order() {
-                // What it is shown is in the key of the whole.
-                let of = crate::digest::Framed::new("genmake-half-1").field(self.pieces[at].piece.key.bytes());
-                piece.key = of.field((piece.items.start as u64).to_le_bytes()).finish();
-            }
-            *half = self.pieces.len();
-            self.pieces.push(Held { of: Some(at), ..Held::new(piece) });
-        }
-        self.pieces[at].halves = Some(halves);
-        Ok(halves)
+    /// A piece, and those that ask the same.
+    fn and_twins(&mut self, at: usize) -> Vec<usize> {
+        std::iter::once(at).chain(self.twins.remove(&at).into_iter().flatten()).collect()
     }
 
-    /// Gives what was cut in two the results of its halves. The halves of halves stand behind them.
-    fn join_halves(&mut self) {
-        for at in (0..self.pieces.len()).rev() {
-            let Some(halves) = self.pieces[at].halves.filter(|_| self.pieces[at].result.is_none()) else { continue };
-            let results = halves.map(|half| self.pieces[half].result.as_deref().map(results_in));
-            if let [Some(mut first), Some(second)] = results {
-                first.extend(second);
-                self.pieces[at].result = Some(json!({"results": first}).to_string());
-            }
-        }
-    }
-
-    /// A window whose pieces all have a result is stored as such, however it was asked for.
-    fn window_is_whole(&self, shared: &Shared) -> Result<(), Error> {
-        let range = self.made.windows.get(self.window).cloned().unwrap_or_default();
-        let cut = self.pieces[range].iter().filter(|held| held.halves.is_some());
-        let cut: Vec<(Digest, Vec<Arc<[u8]>>)> =
-            cut.filter_map(|held| Some((held.piece.key, vec![Arc::from(held.result.as_ref()?.as_bytes())]))).collect();
-        store_whole(shared, &cut, self.made.model())
-    }
-
-    /// The text of the output, and what is in it.
-    fn written(&self, shared: &Shared, task: TaskId) -> Result<(Texts, Collected), Error> {
-        let planned = &self.pieces[..self.made.pieces.len()];
-        let rows = self.made.rows(planned.iter().flat_map(|held| self.results_of(held)));
-        let path = shared.graph.name(task);
-        let mut text = Vec::new();
-        rows::write(path, &rows.rows, &mut text)
-            .map_err(|e| Error::new(Code::BadValue, format!("`{path}` cannot be written: {e}")))?;
-        let collected = Collected {
-            items: self.made.items(),
-            results: rows.rows.len(),
-            dropped: rows.dropped,
-            failed: self.excused,
-        };
-        Ok((vec![text.into()], collected))
-    }
-
-    /// A piece's result, or those that parts of it have.
-    fn results_of<'a>(&'a self, held: &'a Held) -> Vec<&'a str> {
-        match (&held.result, held.halves) {
-            (Some(result), _) => vec![result],
-            (None, Some(halves)) => halves.iter().flat_map(|half| self.results_of(&self.pieces[*half])).collect(),
-            (None, None) => Vec::new(),
-        }
+    fn halves_of(&self, at: usize) -> Result<Option<[Piece; 2]>, Error> {
+        self.made.halves_of(&self.pieces[at].piece, self.carried.as_ref())
     }
 }
 
@@ -533,14 +545,6 @@ fn store_whole(shared: &Shared, whole: &[(Digest, Texts)], model: &str) -> Resul
     });
     let gave: Vec<Gave> = gave.collect();
     if gave.is_empty() { Ok(()) } else { making::store(shared, &gave) }
-}
-
-/// The results in an answer of any number of them.
-fn results_in(text: &str) -> Vec<Value> {
-    match serde_json::from_str::<Value>(text).ok().and_then(|mut value| value.get_mut("results").map(Value::take)) {
-        Some(Value::Array(results)) => results,
-        _ => Vec::new(),
-    }
 }
 
 impl Run<'_> {

@@ -17,6 +17,7 @@ mod fetching;
 mod local;
 mod making;
 mod options;
+mod parts;
 mod recording;
 mod rounds;
 mod running;

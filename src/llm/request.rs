@@ -263,6 +263,15 @@ impl Request {
 }
 
 impl Carried {
+    /// The texts of it.
+    pub fn texts(&self) -> impl Iterator<Item = &str> {
+        let (results, turns) = match self {
+            Carried::Results(results) => (results.as_slice(), [].as_slice()),
+            Carried::Turns(turns) => ([].as_slice(), turns.as_slice()),
+        };
+        results.iter().map(String::as_str).chain(turns.iter().map(|turn| turn.text.as_str()))
+    }
+
     /// Puts it where it stands in a request: turns before what is asked now, which is at `at`; results in front of that.
     fn bring_into(&self, messages: &mut Vec<Message>, at: usize) {
         match self {
@@ -292,18 +301,20 @@ pub fn length(asks: &[&Ask]) -> u64 {
 }
 
 /// What the pieces of a window would be asked and have answered, as two turns of a conversation.
-pub fn turns(asks: &[&Ask], results: &[String]) -> [Message; 2] {
-    let asked = match asks {
-        [only] => only.user().to_owned(),
-        _ => batch_text(asks),
+pub fn turns(asks: &[&Ask], results: &[&str]) -> [Message; 2] {
+    let value = |ask: &Ask, result: &str| {
+        let parsed = if ask.schema.is_some() { serde_json::from_str(result).ok() } else { None };
+        parsed.unwrap_or_else(|| Value::String(result.to_owned()))
     };
-    let said = match results {
-        [only] if asks.len() == 1 => only.clone(),
+    let (asked, said) = match (asks, results) {
+        ([ask], [result]) if ask.is_wrapped() => {
+            (ask.user().to_owned(), json!({RESULT: value(ask, result)}).to_string())
+        }
+        ([ask], [result]) => (ask.user().to_owned(), (*result).to_owned()),
         _ => {
-            let value =
-                |result: &String| serde_json::from_str(result).unwrap_or_else(|_| Value::String(result.clone()));
-            let files: Map<String, Value> = results.iter().enumerate().map(|(at, r)| (slot(at), value(r))).collect();
-            json!({"files": files}).to_string()
+            let all = asks.iter().zip(results).enumerate();
+            let files: Map<String, Value> = all.map(|(at, (ask, result))| (slot(at), value(ask, result))).collect();
+            (batch_text(asks), json!({"files": files}).to_string())
         }
     };
     [Message { role: Role::User, text: asked }, Message { role: Role::Model, text: said }]

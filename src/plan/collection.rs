@@ -56,6 +56,17 @@ pub struct Piece {
     pub ask: Arc<Ask>,
 }
 
+/// What was asked for some items, and what came of it.
+#[derive(Debug, Clone, Copy)]
+pub struct Said<'a> {
+    /// The first of the items.
+    pub item: usize,
+    /// What was asked.
+    pub ask: &'a Ask,
+    /// The result, if there is one.
+    pub result: Option<&'a str>,
+}
+
 /// What came of a collection's items.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Collected {
@@ -134,7 +145,7 @@ pub(super) fn make(graph: &Graph, id: TaskId, files: &dyn Files, recipes: &Recip
         shown: shown.filter(|_| !places_it),
         schema,
     };
-    let room = windows::Room::of(graph, rule, of.window);
+    let room = windows::Room::of(graph, rule, of.window, made.is_free());
     made.cut(&room).map_err(in_rule)?;
     Ok(made)
 }
@@ -273,7 +284,7 @@ impl Collection {
             return Ok(Vec::new());
         }
         let messages = self.window(&mut scope, &self.items[items.clone()])?;
-        let schema = self.schema_of_all(items.len())?;
+        let schema = self.schema_of_all(&items)?;
         let label = match (&self.items[items.start].label, &self.items[items.end - 1].label) {
             (first, last) if first == last => Arc::clone(first),
             (first, last) => format!("{first} to {last}").into(),
@@ -304,31 +315,50 @@ impl Collection {
         Ok(pieces)
     }
 
-    /// What the window that begins with this item is shown, by the results of the pieces before it; a piece without a result is
-    /// passed over.
-    pub fn carried(&self, before: &[(Arc<Ask>, Option<String>)]) -> Carried {
+    /// A piece in two, if it is of several items.
+    ///
+    /// # Errors
+    /// What cannot be rendered.
+    pub fn halves_of(&self, piece: &Piece, carried: Option<&Arc<Carried>>) -> Result<Option<[Piece; 2]>, Error> {
+        let Range { start, end } = piece.items;
+        if end - start < 2 {
+            return Ok(None);
+        }
+        let middle = start + (end - start) / 2;
+        let half = |items: Range<usize>| {
+            let mut half = self.pieces_of(items, carried)?.pop();
+            let half = half.as_mut().ok_or_else(|| super::bug("a half of nothing"))?;
+            // What it is shown is in the key of the whole, and what is a window elsewhere is no half of this one.
+            let framed = Framed::new("genmake-half-1").field(piece.key.bytes());
+            half.key = framed.field(((half.items.start - start) as u64).to_le_bytes()).finish();
+            Ok(half.clone())
+        };
+        Ok(Some([half(start..middle)?, half(middle..end)?]))
+    }
+
+    /// What is shown of all that was said before, in the order of the items; what has no result is passed over.
+    pub fn carried<'a>(&self, before: impl DoubleEndedIterator<Item = Said<'a>>) -> Carried {
+        let results = before.filter_map(|said| Some((said.item, said.ask, said.result?)));
         match self.carry {
             Some(Carry::All) => {
-                let mut said = Vec::new();
-                let mut done = 0;
-                for window in &self.windows {
-                    let of_window = before.get(window.clone()).unwrap_or(&before[done.min(before.len())..]);
-                    done += of_window.len();
-                    let (asks, results): (Vec<&Ask>, Vec<String>) =
-                        of_window.iter().filter_map(|(ask, result)| Some((&**ask, result.clone()?))).unzip();
-                    if !asks.is_empty() {
-                        said.extend(turns(&asks, &results));
+                let mut windows: Vec<(usize, Vec<&Ask>, Vec<&str>)> = Vec::new();
+                for (item, ask, result) in results {
+                    let window = self.windows.partition_point(|window| self.pieces[window.start].items.start <= item);
+                    match windows.last_mut() {
+                        // Where a piece is a window, its halves are turns of their own.
+                        Some((at, asks, said)) if *at == window && !self.is_free() => {
+                            asks.push(ask);
+                            said.push(result);
+                        }
+                        _ => windows.push((window, vec![ask], vec![result])),
                     }
                 }
-                Carried::Turns(said)
+                Carried::Turns(windows.iter().flat_map(|(_, asks, results)| turns(asks, results)).collect())
             }
             last => {
-                let most = match last {
-                    Some(Carry::Last(most)) => most,
-                    _ => 0,
-                };
-                let results = before.iter().filter_map(|(_, result)| result.as_ref()).rev();
-                let mut shown: Vec<String> = results.flat_map(|result| self.one_by_one(result)).take(most).collect();
+                let most = if let Some(Carry::Last(most)) = last { most } else { 0 };
+                let mut shown: Vec<String> =
+                    results.rev().flat_map(|(.., result)| self.one_by_one(result)).take(most).collect();
                 shown.reverse();
                 Carried::Results(shown)
             }
@@ -344,30 +374,30 @@ impl Collection {
         results.map(|value| value.as_str().map_or_else(|| value.to_string(), str::to_owned)).collect()
     }
 
+    /// The pieces that are asked for if all is; what is wanted twice is asked for once.
+    pub fn all(&self) -> Vec<usize> {
+        let mut seen = HashSet::new();
+        let is_asked = |at: &usize| self.carry.is_some() || seen.insert(self.pieces[*at].key);
+        (0..self.pieces.len()).filter(is_asked).collect()
+    }
+
     /// The pieces that the store has no result for. In a collection that carries, one that is missing changes what comes after it,
     /// as far as anybody can know.
     pub(super) fn missing(&self, ground: &Ground, files: &dyn Files) -> Vec<usize> {
         let store = ground.store;
         let is_there = |key: &Digest| store.action(key).is_some() || store.has_reply(key) || store.is_submitted(key);
         if self.carry.is_none() {
-            return (0..self.pieces.len()).filter(|at| !is_there(&self.pieces[*at].key)).collect();
+            return self.all().into_iter().filter(|at| !is_there(&self.pieces[*at].key)).collect();
         }
         let result = |key: &Digest| -> Option<String> {
             let digests = store.action(key)?;
             String::from_utf8(files.blob(digests.first()?).ok()?.to_vec()).ok()
         };
-        let mut before = Vec::new();
-        for (at, window) in self.windows.iter().enumerate() {
-            let carried = Arc::new(self.carried(&before));
-            let pieces = self.window_of(at, &carried).unwrap_or_default();
-            let results: Vec<Option<String>> = pieces.iter().map(|piece| result(&piece.key)).collect();
-            if results.len() != window.len() || results.iter().any(Option::is_none) {
-                let here = window.clone().zip(&results).filter(|(_, result)| result.is_none()).map(|(at, _)| at);
-                return here.chain(window.end..self.pieces.len()).collect();
-            }
-            before.extend(pieces.into_iter().map(|piece| piece.ask).zip(results));
-        }
-        Vec::new()
+        let (done, next) = self.walk(&result);
+        let Some(window) = self.windows.get(done.1) else { return Vec::new() };
+        // A reply that a killed run left is used, if it is good; what comes behind it nobody knows.
+        let is_missing = |at: &usize| next.get(at - window.start).is_none_or(|piece| !is_there(&piece.key));
+        window.clone().filter(is_missing).chain(window.end..self.pieces.len()).collect()
     }
 
     /// What its pieces are stored by as far as the store has their results: of windows in order until one that it lacks.
@@ -375,17 +405,31 @@ impl Collection {
         if self.carry.is_none() {
             return self.pieces.iter().map(|piece| piece.key).collect();
         }
-        let (mut keys, mut before) = (Vec::new(), Vec::new());
-        for at in 0..self.windows.len() {
-            let carried = Arc::new(self.carried(&before));
-            for piece in self.window_of(at, &carried).unwrap_or_default() {
-                let result = store.action(&piece.key).and_then(|digests| content(digests.first()?));
-                let Some(result) = result.and_then(|bytes| String::from_utf8(bytes.to_vec()).ok()) else { return keys };
-                keys.push(piece.key);
-                before.push((piece.ask, Some(result)));
+        let result =
+            |key: &Digest| -> Option<String> { String::from_utf8(content(store.action(key)?.first()?)?.to_vec()).ok() };
+        let ((done, _), next) = self.walk(&result);
+        done.iter().map(|(piece, _)| piece).chain(&next).map(|piece| piece.key).collect()
+    }
+
+    /// Goes along the windows as long as there are results: the pieces of those that are whole and how many windows these are, then the
+    /// pieces of the first that is not.
+    fn walk(&self, result: &dyn Fn(&Digest) -> Option<String>) -> ((Vec<(Piece, String)>, usize), Vec<Piece>) {
+        let mut before: Vec<(Piece, String)> = Vec::new();
+        for (at, window) in self.windows.iter().enumerate() {
+            let said = before.iter().map(|(piece, result)| Said {
+                item: piece.items.start,
+                ask: &piece.ask,
+                result: Some(result),
+            });
+            let carried = Arc::new(self.carried(said));
+            let pieces = self.window_of(at, &carried).unwrap_or_default();
+            let results: Option<Vec<String>> = pieces.iter().map(|piece| result(&piece.key)).collect();
+            match results.filter(|results| results.len() == window.len()) {
+                Some(results) => before.extend(pieces.into_iter().zip(results)),
+                None => return ((before, at), pieces),
             }
         }
-        keys
+        ((before, self.windows.len()), Vec::new())
     }
 
     /// The messages for one item.
@@ -434,11 +478,16 @@ impl Collection {
     }
 
     /// The schema of an answer with any number of results; of a part of a window the bounds are in proportion.
-    fn schema_of_all(&self, items: usize) -> Result<Arc<Schema>, Error> {
+    fn schema_of_all(&self, items: &Range<usize>) -> Result<Arc<Schema>, Error> {
         let Results::Free { min, max } = self.results else { return Err(super::bug("results that nobody counts")) };
-        let whole = self.pieces.iter().find(|piece| piece.items.len() > items).map_or(items, |piece| piece.items.len());
-        let min = min.map(|min| min * items / whole.max(1));
-        let max = max.map(|max| (max * items).div_ceil(whole.max(1)).max(1));
+        let at = self.pieces.partition_point(|piece| piece.items.end <= items.start);
+        let (part, whole) = match self.pieces.get(at) {
+            Some(whole) => (items.len(), whole.items.len()),
+            // It is one.
+            None => (1, 1),
+        };
+        let min = min.map(|min| min * part / whole);
+        let max = max.map(|max| (max * part).div_ceil(whole));
         let schema = crate::llm::any_number_of(self.schema.as_ref().map(|schema| schema.value()), min, max);
         let schema = Schema::new(schema);
         schema.map(Arc::new).map_err(|why| Error::new(Code::BadValue, format!("the schema cannot be used: {why}")))

@@ -59,14 +59,16 @@ impl Looked {
 ///
 /// # Errors
 /// [`Code::Secret`], at the file's line, or at the Genfile's where a file is not to be sent at all.
-pub(super) fn stop(ground: &Ground, id: TaskId, ask: &Ask, files: &dyn Files) -> Result<(), Error> {
+pub fn stop(ground: &Ground, id: TaskId, ask: &Ask, files: &dyn Files) -> Result<(), Error> {
     let graph = ground.graph;
     if graph.rule(id).allow_secrets {
         return Ok(());
     }
     no_file(ground, id, files)?;
+    let carried = || ask.carried.iter().flat_map(|carried| carried.texts());
     for (name, value) in env_of_secrets(graph, id) {
-        if ask.messages.iter().any(|message| message.text.contains(value)) {
+        if ask.messages.iter().any(|message| message.text.contains(value)) || carried().any(|text| text.contains(value))
+        {
             let what = format!("the value of the environment variable `{name}` would be sent to a model");
             let error = Error::new(Code::Secret, what).at(graph.rule(id).place.clone());
             return Err(error.hint(format!("leave `env.{name}` out of the prompt; {ALLOW}")));
@@ -75,7 +77,9 @@ pub(super) fn stop(ground: &Ground, id: TaskId, ask: &Ask, files: &dyn Files) ->
     let schema = ask.schema.as_ref().map(|schema| schema.value().to_string()).unwrap_or_default();
     let parts = ask.messages.iter().map(|message| (message.role, message.role.name(), message.text.as_str()));
     let mut found: Vec<(&str, &str, Finding)> = Vec::new();
-    for (role, name, text) in parts.chain([(Role::System, "schema", schema.as_str())]) {
+    // What all windows behind it are shown, too, is looked through once.
+    let carried = carried().map(|text| (Role::System, "carried", text));
+    for (role, name, text) in parts.chain(carried).chain([(Role::System, "schema", schema.as_str())]) {
         found.extend(ground.lists.looked.find(role, text)?.into_iter().map(|finding| (name, text, finding)));
     }
     let Some((part, text, first)) = found.first() else { return Ok(()) };

@@ -39,10 +39,10 @@ use overlay::Overlay;
 use stale::{Means, OutputFacts};
 
 pub use checks::{passed, tests};
-pub use collection::{Collected, Collection, Piece, Rows};
+pub use collection::{Collected, Collection, Piece, Rows, Said};
 pub use embedding::{Counts, Embedding, Row as EmbeddingRow, halves, requests};
 pub use key::{Lists, Part, PartKind};
-pub use leaks::no_secret_in;
+pub use leaks::{no_secret_in, stop as no_secret};
 pub use making::{Making, Recipes, commands, defaults, make};
 pub use models::Models;
 pub use schedule::{End, Schedule, Step};
@@ -374,7 +374,7 @@ pub fn judge(ground: &Ground, id: TaskId, files: &dyn Files) -> Result<Judged, E
             Some(Making::Ask(ask)) => leaks::stop(ground, id, ask, files).map_err(in_rule)?,
             Some(Making::Collection(made)) => {
                 is_submitted = made.pieces.iter().any(|piece| ground.store.is_submitted(&piece.key));
-                missing = if is_anew { (0..made.pieces.len()).collect() } else { made.missing(ground, files) };
+                missing = if is_anew { made.all() } else { made.missing(ground, files) };
                 for piece in &missing {
                     leaks::stop(ground, id, &made.pieces[*piece].ask, files).map_err(in_rule)?;
                 }

@@ -6,6 +6,7 @@ use crate::batch::{self, Batch, Batcher, Shape, Terms, Traits, Traveler};
 use crate::digest::Framed;
 use crate::graph::{TaskId, Unit};
 use crate::llm::Ask;
+use crate::manifest::Results;
 use crate::prompt::Role;
 use crate::tokens;
 
@@ -59,6 +60,8 @@ pub fn travel(ground: &Ground, unit: impl Into<Unit>, ask: &Ask) -> Traveler {
             batching: rule.batching,
             most: match &rule.collection {
                 _ if !ask.can_share() || !rule.batching.enabled => Some(1),
+                // A window whose results the model counts is a request.
+                Some(of) if of.results != Results::Each => Some(1),
                 Some(of) => Some(of.window.unwrap_or(usize::MAX)),
                 None => rule.batching.most(),
             },
@@ -108,7 +111,8 @@ impl Plan {
                     let traveler = travel(ground, Unit::piece(id, first), &made.pieces[first].ask);
                     let shape = window_shape(traveler.shape, id, at);
                     self.terms.entry(shape).or_insert_with(|| traveler.terms.clone());
-                    in_order.push(Batch { shape, tasks: units, failures: 0 });
+                    let parts = units.chunks(traveler.terms.together());
+                    in_order.extend(parts.map(|part| Batch { shape, tasks: part.to_vec(), failures: 0 }));
                 }
             }
         }

@@ -24,14 +24,14 @@ const FULL: u64 = 1 << 20;
 pub(super) enum Room {
     /// For so many items.
     Items(u64),
-    /// For so many tokens of items, and so many results.
-    Tokens { sent: u64, results: u64 },
+    /// For so many tokens of items, and so many results where each item has one.
+    Tokens { sent: u64, results: Option<u64> },
 }
 
 impl Room {
     /// The room that a rule gives, or else that its model has: a quarter of its context window for items, and half of its longest
-    /// answer for results.
-    pub fn of(graph: &Graph, rule: &Rule, window: Option<usize>) -> Room {
+    /// answer for results, unless the model counts them.
+    pub fn of(graph: &Graph, rule: &Rule, window: Option<usize>, is_free: bool) -> Room {
         if let Some(items) = window {
             return Room::Items(items as u64);
         }
@@ -41,7 +41,8 @@ impl Room {
         let model = rule.model.as_ref().or_else(|| provider?.model.as_ref());
         let known = || models::find(model?)?.max_output;
         let longest = said.or_else(known).unwrap_or(USUAL_WINDOW / 2).min(context);
-        Room::Tokens { sent: (context / 4).max(1), results: (longest / 2 / USUAL_RESULT).max(1) }
+        let results = (longest / 2 / USUAL_RESULT).max(1);
+        Room::Tokens { sent: (context / 4).max(1), results: (!is_free).then_some(results) }
     }
 
     /// How much of a window an item takes.
@@ -50,7 +51,8 @@ impl Room {
             Room::Items(_) => 1,
             Room::Tokens { sent, results } => {
                 let tokens = tokens::estimate(&item.to_string());
-                (tokens * FULL / sent).max(FULL / results).clamp(1, FULL)
+                let of_results = results.map_or(0, |results| FULL / results);
+                (tokens * FULL / sent).max(of_results).clamp(1, FULL)
             }
         }
     }

@@ -317,3 +317,20 @@ fn plan_and_prompt_show_what_would_be_asked() {
     p.run(["prompt", "words"]).stdout_has("Word: c1").exits(0);
     assert_eq!(server.count(), 1);
 }
+
+#[test]
+fn what_is_wanted_twice_is_asked_for_once() {
+    let server = Server::start();
+    let p = words(&server, &["a1", "b1", "a1", "a1"], "    on_error: skip\n");
+    let plan = p.run(["plan", "--format", "json"]).stdout_json();
+    assert_eq!(plan["batches"][0]["outputs"].as_array().map(Vec::len), Some(2));
+    p.run([]).stderr_has("4 results of 4 items").exits(0);
+    assert_eq!(
+        (sent(&server), the_words(&p)),
+        (vec![vec!["a1".to_owned(), "b1".into()]], vec!["a1".into(), "b1".into(), "a1".into(), "a1".into()])
+    );
+    server.reply(|_, _| "{}".to_owned());
+    set(&p, &["x1", "x1", "b1"]);
+    p.run([]).stderr_has("2 items without an answer").exits(0);
+    assert_eq!(the_words(&p), ["b1"]);
+}

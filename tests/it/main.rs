@@ -13,6 +13,7 @@ mod commands;
 mod compatible;
 mod context;
 #[cfg(unix)]
+mod counted;
 mod damage;
 mod docs;
 mod dotprompt;
@@ -65,4 +66,5 @@ mod trust;
 #[cfg(unix)]
 mod watch;
 mod why;
+mod windows;
 mod world;
