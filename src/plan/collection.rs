@@ -67,6 +67,16 @@ pub struct Said<'a> {
     pub result: Option<&'a str>,
 }
 
+/// How far windows in order have results.
+struct Walked {
+    /// The pieces of those that are whole, and their results.
+    done: Vec<(Piece, String)>,
+    /// How many these are.
+    windows: usize,
+    /// The pieces of the first that is not.
+    next: Vec<Piece>,
+}
+
 /// What came of a collection's items.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Collected {
@@ -393,8 +403,8 @@ impl Collection {
             let digests = store.action(key)?;
             String::from_utf8(files.blob(digests.first()?).ok()?.to_vec()).ok()
         };
-        let (done, next) = self.walk(&result);
-        let Some(window) = self.windows.get(done.1) else { return Vec::new() };
+        let Walked { windows, next, .. } = self.walk(&result);
+        let Some(window) = self.windows.get(windows) else { return Vec::new() };
         // A reply that a killed run left is used, if it is good; what comes behind it nobody knows.
         let is_missing = |at: &usize| next.get(at - window.start).is_none_or(|piece| !is_there(&piece.key));
         window.clone().filter(is_missing).chain(window.end..self.pieces.len()).collect()
@@ -407,13 +417,12 @@ impl Collection {
         }
         let result =
             |key: &Digest| -> Option<String> { String::from_utf8(content(store.action(key)?.first()?)?.to_vec()).ok() };
-        let ((done, _), next) = self.walk(&result);
+        let Walked { done, next, .. } = self.walk(&result);
         done.iter().map(|(piece, _)| piece).chain(&next).map(|piece| piece.key).collect()
     }
 
-    /// Goes along the windows as long as there are results: the pieces of those that are whole and how many windows these are, then the
-    /// pieces of the first that is not.
-    fn walk(&self, result: &dyn Fn(&Digest) -> Option<String>) -> ((Vec<(Piece, String)>, usize), Vec<Piece>) {
+    /// Goes along the windows as long as there are results.
+    fn walk(&self, result: &dyn Fn(&Digest) -> Option<String>) -> Walked {
         let mut before: Vec<(Piece, String)> = Vec::new();
         for (at, window) in self.windows.iter().enumerate() {
             let said = before.iter().map(|(piece, result)| Said {
@@ -426,10 +435,10 @@ impl Collection {
             let results: Option<Vec<String>> = pieces.iter().map(|piece| result(&piece.key)).collect();
             match results.filter(|results| results.len() == window.len()) {
                 Some(results) => before.extend(pieces.into_iter().zip(results)),
-                None => return ((before, at), pieces),
+                None => return Walked { done: before, windows: at, next: pieces },
             }
         }
-        ((before, self.windows.len()), Vec::new())
+        Walked { done: before, windows: self.windows.len(), next: Vec::new() }
     }
 
     /// The messages for one item.
