@@ -19,6 +19,7 @@ use crate::error::Error;
 use crate::event::{Event, Status};
 use crate::graph::{TaskId, Unit};
 use crate::llm::{Carried, Complaint, Demand};
+use crate::lock::{self, RowKey};
 use crate::manifest::OnError;
 use crate::plan::{self, Collection, End, Piece, bug};
 use crate::schema::Schema;
@@ -48,6 +49,8 @@ pub(super) struct Collecting {
     pub cut: Vec<usize>,
     /// Pieces that ask what another does, by that.
     twins: HashMap<usize, Vec<usize>>,
+    /// What stands in the output.
+    standing: Arc<Standing>,
     /// Whether nothing is taken from the store.
     is_anew: bool,
     /// Whether a model was asked for any of it.
@@ -111,8 +114,11 @@ pub(super) fn judged(shared: &Shared, unit: Unit, schema: Option<&Schema>, conte
     Ok(contents)
 }
 
-/// The results that the store holds: those that passed, and replies that a killed run left, if they pass.
-fn look_up(shared: &Shared, task: TaskId, pieces: &[(usize, Piece)]) -> Vec<Stored> {
+/// The results that stand in an output, by what they are stored by.
+type Standing = HashMap<RowKey, String>;
+
+/// The results that the store holds, and the output that stands there: those that passed, and replies that a killed run left, if they pass.
+fn look_up(shared: &Shared, task: TaskId, pieces: &[(usize, Piece)], standing: &Standing) -> Vec<Stored> {
     let mut replied: Vec<(usize, &Piece, Texts)> = Vec::new();
     let mut found = Vec::new();
     for (at, piece) in pieces {
@@ -123,7 +129,9 @@ fn look_up(shared: &Shared, task: TaskId, pieces: &[(usize, Piece)]) -> Vec<Stor
             found.push((*at, String::from_utf8_lossy(&bytes).into_owned(), tokens));
             continue;
         }
-        let Some(texts) = shared.store.last_reply(&piece.key).filter(|texts| texts.len() == 1) else { continue };
+        let stands = || standing.get(&lock::row_key(&piece.key)).map(|text| vec![text.clone()]);
+        let replied_with = shared.store.last_reply(&piece.key).filter(|texts| texts.len() == 1);
+        let Some(texts) = replied_with.or_else(stands) else { continue };
         let contents: Texts = texts.iter().map(|text| Arc::from(text.as_bytes())).collect();
         match judged(shared, Unit::piece(task, *at), piece.ask.schema.as_deref(), contents) {
             Ok(contents) => replied.push((*at, piece, contents)),
@@ -151,8 +159,9 @@ fn there(
     made: &Collection,
     carried: Option<&Arc<Carried>>,
     (pieces, mut end): (&[(usize, Piece)], usize),
+    standing: &Standing,
 ) -> Result<There, Error> {
-    let mut there = There { results: look_up(shared, task, pieces), ..There::default() };
+    let mut there = There { results: look_up(shared, task, pieces, standing), ..There::default() };
     let is_there: HashSet<usize> = there.results.iter().map(|(at, ..)| *at).collect();
     let mut open: Vec<(usize, Piece)> = pieces.iter().filter(|(at, _)| !is_there.contains(at)).cloned().collect();
     let mut asked = Vec::new();
@@ -160,7 +169,7 @@ fn there(
         // What was asked for in halves by a run before this one is no window any more.
         let halves = if made.is_free() { made.halves_of(&piece, carried)? } else { None };
         let halves = halves.map(|[first, second]| [(end, first), (end + 1, second)]);
-        let found = halves.as_ref().map(|halves| look_up(shared, task, halves)).unwrap_or_default();
+        let found = halves.as_ref().map(|halves| look_up(shared, task, halves, standing)).unwrap_or_default();
         match halves {
             Some(halves) if !found.is_empty() => {
                 there.cut.push((at, halves.clone().map(|(_, half)| half)));
@@ -187,6 +196,8 @@ impl Run<'_> {
     pub(super) fn collect(&mut self, task: TaskId, made: Arc<Collection>, is_anew: bool) {
         self.schedule.waits_for_pieces(task);
         let pieces = made.pieces.iter().cloned().map(Held::new).collect();
+        let shared = &self.shared;
+        let standing = Arc::new(made.standing(&shared.graph, task, &shared.lock, &shared.files));
         let collecting = Collecting {
             made: Arc::clone(&made),
             pieces,
@@ -197,6 +208,7 @@ impl Run<'_> {
             carried: None,
             cut: Vec::new(),
             twins: HashMap::new(),
+            standing: Arc::clone(&standing),
             is_anew,
             is_asked: false,
             saved: 0,
@@ -210,9 +222,11 @@ impl Run<'_> {
             return self.begin_window(task);
         }
         let (shared, made) = (Arc::clone(&self.shared), Arc::clone(&made));
+        let standing = Arc::clone(&standing);
         self.look(task, move || {
             let none = || Ok(There::default());
-            let there = if is_anew { none() } else { there(&shared, task, &made, None, (&pieces, pieces.len())) };
+            let there =
+                if is_anew { none() } else { there(&shared, task, &made, None, (&pieces, pieces.len()), &standing) };
             Found { task, window: None, there }
         });
     }
@@ -232,13 +246,13 @@ impl Run<'_> {
         let carried = Arc::new(collecting.made.carried(collecting.before(first)));
         collecting.carried = Some(Arc::clone(&carried));
         let (made, is_anew, shared) = (Arc::clone(&collecting.made), collecting.is_anew, Arc::clone(&self.shared));
-        let end = collecting.pieces.len();
+        let (end, standing) = (collecting.pieces.len(), Arc::clone(&collecting.standing));
         self.look(task, move || {
             let looked = made.window_of(at, &carried).and_then(|pieces| {
                 let numbered: Vec<(usize, Piece)> = range.clone().zip(pieces.iter().cloned()).collect();
                 let there = match is_anew {
                     true => no_secret(&shared, task, pieces.iter()).map(|()| There::default()),
-                    false => there(&shared, task, &made, Some(&carried), (&numbered, end)),
+                    false => there(&shared, task, &made, Some(&carried), (&numbered, end), &standing),
                 };
                 there.map(|there| (pieces, there))
             });
@@ -497,15 +511,16 @@ impl Run<'_> {
         self.schedule.resumes(task);
         let shared = Arc::clone(&self.shared);
         self.spawn_local(task, move || {
-            let made = collecting.written(&shared, task).and_then(|(contents, collected)| {
+            let made = collecting.written(&shared, task).and_then(|written| {
                 let contents =
-                    conclude(&shared, task, None, contents).map_err(|unfit| unfit.into_error(&shared, task))?;
+                    conclude(&shared, task, None, written.contents).map_err(|unfit| unfit.into_error(&shared, task))?;
                 let ready = Ready { task, key, contents, edits };
                 let good = Good { ready, model: Some(collecting.made.model().to_owned()), usage };
                 let made = making::finish(&shared, good)?;
                 let status = if collecting.is_asked { Status::Generated } else { Status::Restored };
                 let model = Some(collecting.made.model().to_owned());
-                Ok(making::Made { saved: collecting.saved, model, collected: Some(collected), ..made.by(status) })
+                let (collected, rows) = (Some(written.collected), written.rows);
+                Ok(making::Made { saved: collecting.saved, model, collected, rows, ..made.by(status) })
             });
             Report::Made(task, made)
         });

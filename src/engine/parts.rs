@@ -12,6 +12,7 @@ use crate::digest::Digest;
 use crate::error::{Code, Error};
 use crate::graph::{TaskId, Unit};
 use crate::llm::{self, Ask, Shortfall};
+use crate::lock::{self, RowKey};
 use crate::manifest::{Carry, KeepPrefix};
 use crate::models::{Keep, Model};
 use crate::plan::{Collected, Piece, Said};
@@ -119,10 +120,14 @@ impl Collecting {
     }
 
     /// The text of the output, and what is in it.
-    pub(super) fn written(&self, shared: &Shared, task: TaskId) -> Result<(Texts, Collected), Error> {
+    pub(super) fn written(&self, shared: &Shared, task: TaskId) -> Result<Written, Error> {
         let leaves = (0..self.made.pieces.len()).flat_map(|at| self.leaves(at));
-        let rows = self.made.rows(leaves.filter_map(|leaf| self.pieces[leaf].result.as_deref()));
+        let results = leaves.filter_map(|leaf| Some((&self.pieces[leaf], self.pieces[leaf].result.as_deref()?)));
+        let results: Vec<(&Held, &str)> = results.collect();
+        let rows = self.made.rows(results.iter().map(|(_, result)| *result));
         let path = shared.graph.name(task);
+        let keys = self.row_keys(&results, &rows.of);
+        let is_read_back = rows::is_exact(path) && shared.graph.rule(task).filters.is_empty();
         let mut text = Vec::new();
         rows::write(path, &rows.rows, &mut text)
             .map_err(|e| Error::new(Code::BadValue, format!("`{path}` cannot be written: {e}")))?;
@@ -132,8 +137,33 @@ impl Collecting {
             dropped: rows.dropped,
             failed: self.excused,
         };
-        Ok((vec![text.into()], collected))
+        Ok(Written { contents: vec![text.into()], collected, rows: keys.filter(|_| is_read_back) })
     }
+
+    /// For each row what its result is stored by; none where that is not all of the result, or a default. None at all where there
+    /// are more than a line of the lock should have.
+    fn row_keys(&self, results: &[(&Held, &str)], of: &[usize]) -> Option<Arc<[RowKey]>> {
+        let mut counts = vec![0; results.len()];
+        of.iter().for_each(|at| counts[*at] += 1);
+        let key = |at: &usize| {
+            let (held, result) = results[*at];
+            let is_whole = counts[*at] == self.made.count_of(result) && !held.is_default;
+            if is_whole { lock::row_key(&held.piece.key) } else { 0 }
+        };
+        (of.len() <= MOST_ROWS).then(|| of.iter().map(key).collect())
+    }
+}
+
+/// The most rows of which the lock notes what they are of.
+const MOST_ROWS: usize = 4096;
+
+/// A collection's output.
+pub(super) struct Written {
+    pub contents: Texts,
+    /// What is in it.
+    pub collected: Collected,
+    /// What its rows are stored by.
+    pub rows: Option<Arc<[RowKey]>>,
 }
 
 /// The results in an answer of any number of them.

@@ -4,7 +4,7 @@
 //! them. Pieces of a collection that carries nothing may all go at once; else each window is rendered when what comes before it is
 //! known, and its pieces' keys hold what it was shown.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -13,6 +13,7 @@ use serde_json::{Map, Value, json};
 use super::context::{self, Shown};
 use super::key;
 use super::making::{self, Compiled, Recipes, Wants};
+use super::results::{results_in, value_of};
 use super::windows;
 use super::{Ground, Stored};
 use crate::digest::{Digest, Framed};
@@ -20,6 +21,7 @@ use crate::error::{Code, Error};
 use crate::files::Files;
 use crate::graph::{self, Graph, ItemAxis, ItemSource, Source, TaskId, TaskItems};
 use crate::llm::{Ask, Carried, turns};
+use crate::lock;
 use crate::manifest::{Carry, Results};
 use crate::prompt::{Message, Role};
 use crate::schema::Schema;
@@ -34,15 +36,15 @@ pub struct Collection {
     pub carry: Option<Carry>,
     items: Vec<Item>,
     results: Results,
-    unique_by: Option<String>,
-    set: Map<String, Value>,
+    pub(super) unique_by: Option<String>,
+    pub(super) set: Map<String, Value>,
     /// What all items' asks have in common; without messages.
     base: Ask,
     compiled: Arc<Compiled>,
     scope: Value,
     shown: Option<Shown>,
     /// The schema of one result.
-    schema: Option<Arc<Schema>>,
+    pub(super) schema: Option<Arc<Schema>>,
 }
 
 /// What is asked for and stored by itself.
@@ -94,15 +96,6 @@ pub struct Collected {
 pub(super) struct Item {
     pub value: Value,
     pub label: Arc<str>,
-}
-
-/// What the results of a collection's pieces come to.
-#[derive(Debug, Default, PartialEq)]
-pub struct Rows {
-    /// The results in the order of their items, as they are written.
-    pub rows: Vec<Value>,
-    /// The values for which there was a result already.
-    pub dropped: Vec<String>,
 }
 
 impl std::fmt::Debug for Collection {
@@ -393,15 +386,21 @@ impl Collection {
 
     /// The pieces that the store has no result for. In a collection that carries, one that is missing changes what comes after it,
     /// as far as anybody can know.
-    pub(super) fn missing(&self, ground: &Ground, files: &dyn Files) -> Vec<usize> {
+    pub(super) fn missing(&self, ground: &Ground, id: TaskId, files: &dyn Files) -> Vec<usize> {
         let store = ground.store;
-        let is_there = |key: &Digest| store.action(key).is_some() || store.has_reply(key) || store.is_submitted(key);
+        let standing = self.standing(ground.graph, id, ground.lock, files);
+        let stands = |key: &Digest| standing.get(&lock::row_key(key));
+        let is_there = |key: &Digest| {
+            store.action(key).is_some() || stands(key).is_some() || store.has_reply(key) || store.is_submitted(key)
+        };
         if self.carry.is_none() {
             return self.all().into_iter().filter(|at| !is_there(&self.pieces[*at].key)).collect();
         }
         let result = |key: &Digest| -> Option<String> {
-            let digests = store.action(key)?;
-            String::from_utf8(files.blob(digests.first()?).ok()?.to_vec()).ok()
+            match store.action(key) {
+                Some(digests) => String::from_utf8(files.blob(digests.first()?).ok()?.to_vec()).ok(),
+                None => stands(key).cloned(),
+            }
         };
         let Walked { windows, next, .. } = self.walk(&result);
         let Some(window) = self.windows.get(windows) else { return Vec::new() };
@@ -524,50 +523,4 @@ impl Collection {
         framed = framed.field((self.pieces.len() as u64).to_le_bytes());
         self.pieces.iter().fold(framed, |framed, piece| framed.field(piece.key.bytes())).finish()
     }
-
-    /// What the results come to, as they are stored, in the order of their pieces.
-    pub fn rows<'a>(&self, results: impl Iterator<Item = &'a str>) -> Rows {
-        let mut came = Rows::default();
-        let mut seen: HashSet<String> = HashSet::new();
-        let results = results.flat_map(|result| match self.is_free() {
-            true => results_in(result),
-            false => vec![value_of(result, self.schema.is_some())],
-        });
-        for mut row in results {
-            if let Value::Object(fields) = &mut row {
-                fields.extend(self.set.iter().map(|(name, value)| (name.clone(), value.clone())));
-            }
-            let value = self.unique_by.as_ref().and_then(|field| row.get(field));
-            match value {
-                Some(value) if !seen.insert(value.to_string()) => {
-                    came.dropped.push(value.as_str().map_or_else(|| value.to_string(), str::to_owned));
-                }
-                _ => came.rows.push(row),
-            }
-        }
-        came
-    }
-
-    /// What stands for the results of a piece that has none, as it would be stored.
-    pub fn default_of(&self, value: &Value, items: Range<usize>) -> String {
-        match self.is_free() {
-            true => json!({"results": vec![value; items.len()]}).to_string(),
-            false if self.schema.is_none() && value.is_string() => value.as_str().unwrap_or_default().to_owned(),
-            false => value.to_string(),
-        }
-    }
-}
-
-/// The results in an answer of any number of them.
-fn results_in(text: &str) -> Vec<Value> {
-    match serde_json::from_str::<HashMap<String, Value>>(text).ok().and_then(|mut map| map.remove("results")) {
-        Some(Value::Array(results)) => results,
-        _ => Vec::new(),
-    }
-}
-
-/// A result as it is stored: JSON where there is a schema, else a text.
-fn value_of(result: &str, is_json: bool) -> Value {
-    let parsed = if is_json { serde_json::from_str(result).ok() } else { None };
-    parsed.unwrap_or_else(|| Value::String(result.to_owned()))
 }

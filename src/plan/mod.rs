@@ -13,6 +13,7 @@ mod leaks;
 mod making;
 mod models;
 mod overlay;
+mod results;
 mod schedule;
 mod stale;
 mod travel;
@@ -39,12 +40,13 @@ use overlay::Overlay;
 use stale::{Means, OutputFacts};
 
 pub use checks::{passed, tests};
-pub use collection::{Collected, Collection, Piece, Rows, Said};
+pub use collection::{Collected, Collection, Piece, Said};
 pub use embedding::{Counts, Embedding, Row as EmbeddingRow, halves, requests};
 pub use key::{Lists, Part, PartKind};
 pub use leaks::{no_secret_in, stop as no_secret};
 pub use making::{Making, Recipes, commands, defaults, make};
 pub use models::Models;
+pub use results::Rows;
 pub use schedule::{End, Schedule, Step};
 pub use stale::{Edit, Fate, Memory, Reason, Remembered, Verdict, Wish, no_base};
 pub use travel::{texts_batch, travel, window_shape};
@@ -374,7 +376,7 @@ pub fn judge(ground: &Ground, id: TaskId, files: &dyn Files) -> Result<Judged, E
             Some(Making::Ask(ask)) => leaks::stop(ground, id, ask, files).map_err(in_rule)?,
             Some(Making::Collection(made)) => {
                 is_submitted = made.pieces.iter().any(|piece| ground.store.is_submitted(&piece.key));
-                missing = if is_anew { made.all() } else { made.missing(ground, files) };
+                missing = if is_anew { made.all() } else { made.missing(ground, id, files) };
                 for piece in &missing {
                     leaks::stop(ground, id, &made.pieces[*piece].ask, files).map_err(in_rule)?;
                 }

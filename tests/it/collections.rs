@@ -334,3 +334,46 @@ fn what_is_wanted_twice_is_asked_for_once() {
     p.run([]).stderr_has("2 items without an answer").exits(0);
     assert_eq!(the_words(&p), ["b1"]);
 }
+
+#[test]
+fn a_fresh_clone_takes_from_the_output_what_stands_there() {
+    for ext in ["json", "yaml"] {
+        let server = Server::start();
+        let p = words(&server, &["a1", "b1", "c1"], "    set: {deck: first}\n    unique_by: word\n");
+        p.edit("Genfile", &p.read("Genfile").replace("words.json\n    prompt", &format!("words.{ext}\n    prompt")));
+        p.run([]).exits(0);
+        p.remove(".genmake");
+        p.run(["--frozen"]).exits(0);
+        p.run([]).exits(0);
+        p.remove(".genmake");
+        set(&p, &["x1", "c1", "b1", "a1"]);
+        let plan = p.run(["plan", "--format", "json"]).stdout_json();
+        assert_eq!(plan["batches"][0]["outputs"].as_array().map(Vec::len), Some(1));
+        p.run([]).exits(0);
+        assert_eq!(sent(&server)[1..], [["x1"]], "{ext}");
+        let text = p.read(&format!("out/words.{ext}"));
+        assert!(text.find("x1") < text.find("c1") && text.find("c1") < text.find("a1"), "{text}");
+    }
+    // What a person wrote is nobody's result.
+    let server = Server::start();
+    let p = words(&server, &["a1", "b1"], "");
+    p.run([]).exits(0);
+    p.remove(".genmake").edit("out/words.json", &p.read("out/words.json").replace("about", "not about"));
+    set(&p, &["a1", "b1", "c1"]);
+    p.run(["--force"]).exits(0);
+    assert_eq!((server.count(), the_words(&p).len()), (2, 3));
+    assert!(!p.read("out/words.json").contains("not about"));
+}
+
+#[test]
+fn a_fresh_clone_goes_on_in_the_window_that_changed() {
+    let server = Server::start();
+    let p = words(&server, &["a1", "b1", "c1", "d1", "e1"], "    window: 2\n    carry: 1\n");
+    p.run([]).exits(0);
+    assert_eq!(server.count(), 3);
+    p.remove(".genmake");
+    set(&p, &["a1", "b1", "c1", "d1", "e1", "f1"]);
+    p.run([]).exits(0);
+    assert_eq!(server.count(), 4);
+    assert_eq!(the_words(&p), ["a1", "b1", "c1", "d1", "e1", "f1"]);
+}
