@@ -422,6 +422,9 @@ impl Run<'_> {
                     return self.go_on(task);
                 }
                 Ok(Some(halves)) => {
+                    if let Err(error) = no_secret(&self.shared, task, halves.iter()) {
+                        return self.fail(task, Status::Failed, error);
+                    }
                     let halves = collecting.cut(at, halves);
                     return self.ask_for(task, &halves, 0);
                 }

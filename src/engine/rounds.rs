@@ -114,8 +114,11 @@ impl Run<'_> {
         }
     }
 
-    /// A task that waits for another round.
+    /// A task that waits for another round; nothing for one that ended, as with a piece before this.
     pub(super) fn leave(&mut self, task: TaskId) {
+        if self.schedule.end_of(task).is_some() {
+            return;
+        }
         (self.emit)(Event::Unasked { path: self.shared.graph.name(task).clone() });
         self.schedule.ended(task, End::Skipped);
     }

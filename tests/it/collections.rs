@@ -376,4 +376,24 @@ fn a_fresh_clone_goes_on_in_the_window_that_changed() {
     p.run([]).exits(0);
     assert_eq!(server.count(), 4);
     assert_eq!(the_words(&p), ["a1", "b1", "c1", "d1", "e1", "f1"]);
+
+fn what_comes_after_a_failure_is_kept_all_the_same() {
+    let server = Server::start();
+    let all = numbered(6);
+    let all: Vec<&str> = all.iter().map(String::as_str).collect();
+    let p = words_of(&server, &all, "in_flight: 3", "    window: 2\n    retries: 0\n");
+    let gate = Gate::new();
+    let hold = gate.clone();
+    server.on(|request| request.user_text().contains("word1"), Act::Content("{\"files\": {\"f1\": {}}}".to_owned()));
+    server.on(|_| true, Act::Hold(hold));
+    let mut child = p.spawn([]);
+    server.wait_for(3);
+    p.wait_for_line(&mut child, "fail  out/words.json");
+    gate.open();
+    p.finish(child).exits(2);
+    let before = server.count();
+    server.each(|number, _| (number > 3).then_some(Act::Default));
+    p.run([]).exits(0);
+    assert_eq!(sent(&server)[before..], [["word1", "word2"]]);
+    assert_eq!(the_words(&p), all);
 }

@@ -4,7 +4,7 @@
 use serde_json::{Value, json};
 
 use crate::project::Project;
-use crate::server::{Act, Gate, Recorded, Server};
+use crate::server::{Act, Gate, Recorded, Server, fault};
 
 const SCHEMA: &str = r#"{"type": "object", "additionalProperties": false, "required": ["week", "text"],
  "properties": {"week": {"type": "string"}, "text": {"type": "string"}}}"#;
@@ -624,6 +624,20 @@ fn what_comes_of_edits_is_what_comes_of_a_clean_run() {
     }
 }
 
+#[test]
+fn whatever_a_provider_does_the_plan_comes_out_whole() {
+    for (seed, carry) in [(0, "2"), (3, "all"), (6, "2"), (7, "all")] {
+        let server = Server::start();
+        let p = weeks(&server, &numbered(16), &format!("    window: 4\n    carry: {carry}\n    retries: 3\n"));
+        server.each(move |number, request| (number % 3 != 0).then(|| fault(number * 7 + seed, request)).flatten());
+        p.run([]).exits(0);
+        assert_eq!((the_weeks(&p), server.max_in_flight()), (numbered(16), 1));
+        let before = server.count();
+        p.run([]).exits(0);
+        assert_eq!(server.count(), before);
+    }
+}
+
 // ---- batch APIs ----
 
 #[test]
@@ -648,11 +662,13 @@ fn a_collection_without_order_is_submitted_and_collected() {
     p.run([]).stderr_has("was asked for by `genmake submit`, and is on its way").exits(2);
     let before = server.count();
     // What comes in meanwhile waits for the next round.
-    p.run(["collect"]).stderr_has("5 results").exits(0);
-    assert_eq!((server.count(), the_weeks(&p)), (before, numbered(5)));
-    set(&p, &numbered(6));
-    p.run(["submit"]).stderr_has("1 request for 1 result").exits(0);
+    set(&p, &numbered(7));
+    let run = p.run(["collect", "-v"]).stderr_has("5 results");
+    assert_eq!((run.stderr.matches("leave  out/plan.json").count(), server.count()), (1, before));
+    run.exits(0);
+    assert!(!p.exists("out/plan.json"));
+    p.run(["submit"]).stderr_has("1 request for 2 results").exits(0);
     p.run(["collect"]).exits(0);
-    assert_eq!(the_weeks(&p), numbered(6));
+    assert_eq!(the_weeks(&p), numbered(7));
     p.run([]).stderr_has("nothing to do").exits(0);
 }
