@@ -114,6 +114,8 @@ impl Costs {
 /// What a request would take.
 struct Estimate {
     paths: Vec<String>,
+    /// What it is of: tasks, or texts that are to become vectors.
+    noun: &'static str,
     /// How alike each is to what its group goes by.
     alike: Vec<f64>,
     provider: String,
@@ -134,6 +136,7 @@ fn estimate(planned: &Planned, batch: &Batch, priced: fn(Price) -> Price) -> Res
     estimate.model.price = estimate.model.price.map(priced);
     Ok(Estimate {
         paths: batch.tasks.iter().map(|task| graph.name(*task).to_string()).collect(),
+        noun: if asks.is_empty() { "text" } else { "task" },
         alike: batch.tasks.iter().map(|task| planned.plan.scores.get(task).copied().unwrap_or(1.0)).collect(),
         provider: provider.map(|provider| provider.name.clone()).unwrap_or_default(),
         model: planned.model(&batch.tasks).unwrap_or_default().to_owned(),
@@ -208,7 +211,7 @@ fn to_text(context: &Context, planned: &Planned, costs: &Costs, warnings: &[Stri
         ui::out(&format!(
             "request {}: {}, {} ({}), about {} tokens in and {} out ({most}), {}\n",
             at + 1,
-            ui::count(request.paths.len(), "task"),
+            ui::count(request.paths.len(), request.noun),
             request.provider,
             request.model,
             request.input_tokens,
@@ -232,6 +235,7 @@ fn to_text(context: &Context, planned: &Planned, costs: &Costs, warnings: &[Stri
         (count("restore"), "to restore"),
         (count("accept"), "to accept"),
         (count("generate"), "to generate"),
+        (count("embed"), "to embed"),
     ] {
         if n > 0 {
             parts.push(format!("{n} {word}"));

@@ -69,13 +69,14 @@ pub(super) fn price(cost: Option<f64>) -> String {
     }
 }
 
-/// What the results of these requests would take without genmake: one call a file, and each shown all that its context selects from.
+/// What the results of these requests would take without genmake: one call a file or text, and each shown all that its context selects from.
 pub(super) fn without_genmake(planned: &Planned, batches: &[Batch]) -> Result<Sum, Error> {
     let mut sum = Sum::nothing();
     let tasks = batches.iter().flat_map(|batch| &batch.tasks);
-    for (task, ask) in tasks.filter_map(|task| Some((*task, planned.ask(*task)?))) {
-        let mut estimate = planned.estimate(&[task], &[ask])?;
-        estimate.input += ask.context.as_ref().map_or(0, |note| note.tokens_saved());
+    for task in tasks {
+        let ask = planned.ask(*task);
+        let mut estimate = planned.estimate(&[*task], ask.as_slice())?;
+        estimate.input += ask.and_then(|ask| ask.context.as_ref()).map_or(0, |note| note.tokens_saved());
         sum.add(estimate.input, estimate.output, estimate.cost());
     }
     Ok(sum)

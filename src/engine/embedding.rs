@@ -9,8 +9,6 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::Sender;
 use std::time::{Duration, Instant};
 
-use serde_json::Value;
-
 use super::asking::{self, Failed, Told};
 use super::making::{self, Good, Made, Ready};
 use super::rounds::Asking;
@@ -22,15 +20,13 @@ use crate::digest::Digest;
 use crate::error::{Code, Error};
 use crate::estimate::Estimate;
 use crate::event::{Event, Status};
-use crate::files::Files;
 use crate::graph::{TaskId, Unit};
 use crate::llm::{EmbedRequest, Embedded};
 use crate::models::Model;
-use crate::path::RelPath;
 use crate::plan::{self, Embedding, bug};
 use crate::provider::{FailureKind, Provider, Recording};
 use crate::rows;
-use crate::vectors::{Vectors, from_json};
+use crate::vectors::Vectors;
 
 /// Vectors that are being made, by their tasks.
 pub(super) type Embeddings = HashMap<TaskId, Embeds>;
@@ -384,42 +380,11 @@ fn look_up(shared: &Shared, task: TaskId, made: &Embedding) -> HashMap<Digest, V
     let mut found = shared.store.vectors(&wanted);
     wanted.retain(|key| !found.contains_key(key));
     if !wanted.is_empty() {
-        let standing = standing(shared, task).unwrap_or_default();
+        let outputs = &shared.graph.tasks[task].outputs;
+        let standing = plan::standing_vectors(outputs, &shared.files, &shared.lock);
         found.extend(standing.into_iter().filter(|(key, _)| wanted.contains(key)));
     }
     found
-}
-
-/// The vectors that a task's outputs hold as the lock has them: what a fresh clone has in place of a store.
-fn standing(shared: &Shared, task: TaskId) -> Option<Vec<(Digest, Vec<f32>)>> {
-    let rows = rows_there(shared, task, true)?;
-    let of = |(row, vector): (Value, Option<Vec<f32>>)| Some((Digest::parse(row.get("digest")?.as_str()?)?, vector?));
-    Some(rows.into_iter().filter_map(of).collect())
-}
-
-/// The rows that stand in a task's outputs, with their vectors; with `ours` only where a run wrote them.
-pub(super) fn rows_there(shared: &Shared, task: TaskId, ours: bool) -> Option<Vec<(Value, Option<Vec<f32>>)>> {
-    let outputs = &shared.graph.tasks[task].outputs;
-    let content = |path: &RelPath| {
-        let digest = shared.files.digest(path).ok()??;
-        let entry = shared.lock.get(path, Some(digest)).filter(|entry| entry.content == digest);
-        if entry.is_some() || !ours { shared.files.read(path).ok()? } else { None }
-    };
-    let listed = outputs.iter().find(|output| rows::is_rows(&output.path))?;
-    let bytes = content(&listed.path)?;
-    let rows = rows::read(&listed.path, std::str::from_utf8(&bytes).ok()?).ok()?;
-    let matrix = match outputs.iter().find(|output| output.path.ext() == "npy") {
-        Some(output) => Some(Vectors::read_npy(&content(&output.path)?).ok()?),
-        None => None,
-    };
-    let of_matrix = |at: usize| matrix.as_ref().and_then(|matrix| Some(matrix.rows().nth(at)?.to_vec()));
-    let row = |(at, mut row): (usize, Value)| {
-        let own = row.as_object_mut().and_then(|columns| columns.remove("vector"));
-        let vector = own.as_ref().and_then(from_json).or_else(|| of_matrix(at));
-        let vector = vector.filter(|vector| row.get("error").is_none() && vector.iter().all(|n| n.is_finite()));
-        (row, vector)
-    };
-    Some(rows.into_iter().enumerate().map(row).collect())
 }
 
 /// The texts of the outputs.

@@ -4,7 +4,6 @@ use std::collections::HashSet;
 
 use serde_json::Value;
 
-use super::embedding::rows_there;
 use super::{Options, Shared};
 use crate::error::{Code, Error};
 use crate::graph::TaskId;
@@ -39,7 +38,7 @@ pub fn search(
     let rule = shared.graph.rule(first);
     let mut rows: Vec<(Value, Vec<f32>)> = Vec::new();
     for task in tasks {
-        let Some(there) = rows_there(shared, *task, false) else {
+        let Some(there) = plan::rows_there(&shared.graph.tasks[*task].outputs, &shared.files, None) else {
             let path = shared.graph.name(*task);
             let error = Error::new(Code::MissingInput, format!("`{path}` holds no vectors that could be read"));
             return Err(error.in_rule(&rule.name).hint(format!("`genmake {}` makes it", rule.name)));

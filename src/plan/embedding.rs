@@ -11,14 +11,16 @@ use super::making::{self, Recipes, Wants};
 use crate::digest::{Digest, Framed};
 use crate::error::{Code, Error};
 use crate::files::Files;
-use crate::graph::{Graph, TaskId};
+use crate::graph::{Graph, Output, TaskId};
 use crate::llm::{Ask, EmbedLimits, EmbedRequest};
+use crate::lock::Lock;
 use crate::manifest::Recipe;
 use crate::path::RelPath;
 use crate::prompt::{Message, Role};
+use crate::rows;
 use crate::syntax;
 use crate::tokens::{self, Counter};
-use crate::vectors;
+use crate::vectors::{self, Vectors};
 
 /// What a task that makes vectors is made of, before anybody is asked.
 #[derive(Debug)]
@@ -218,10 +220,19 @@ impl Embedding {
         }
     }
 
-    /// The texts that there are no vectors for in the store.
-    pub(super) fn missing(&self, ground: &Ground) -> Vec<usize> {
-        let there = if self.texts.is_empty() { HashSet::new() } else { ground.store.vector_keys() };
-        (0..self.texts.len()).filter(|at| !there.contains(&self.texts[*at].key)).collect()
+    /// The texts that there are no vectors for: neither in the store, nor in the outputs that stand there.
+    pub(super) fn missing(&self, ground: &Ground, id: TaskId) -> Vec<usize> {
+        let mut missing: Vec<usize> = (0..self.texts.len()).collect();
+        if !missing.is_empty() {
+            let there = ground.store.vector_keys();
+            missing.retain(|at| !there.contains(&self.texts[*at].key));
+        }
+        if !missing.is_empty() {
+            let standing = standing_vectors(&ground.graph.tasks[id].outputs, ground.files, ground.lock);
+            let there: HashSet<Digest> = standing.into_iter().map(|(key, _)| key).collect();
+            missing.retain(|at| !there.contains(&self.texts[*at].key));
+        }
+        missing
     }
 
     /// What would be said to the provider for these, to be looked through.
@@ -285,6 +296,41 @@ impl Embedding {
         let total = self.rows.len();
         Counts { total, success, failed: total - success, cached: success - fresh, new: fresh }
     }
+}
+
+/// The vectors that outputs hold as the lock has them, by what they are kept by: what a fresh clone has in place of a store.
+pub fn standing_vectors(outputs: &[Output], files: &dyn Files, lock: &Lock) -> Vec<(Digest, Vec<f32>)> {
+    let rows = rows_there(outputs, files, Some(lock)).unwrap_or_default();
+    let of = |(row, vector): (Value, Option<Vec<f32>>)| Some((Digest::parse(row.get("digest")?.as_str()?)?, vector?));
+    rows.into_iter().filter_map(of).collect()
+}
+
+/// The rows that stand in outputs, with their vectors; with a lock only where a run wrote them.
+pub fn rows_there(
+    outputs: &[Output],
+    files: &dyn Files,
+    lock: Option<&Lock>,
+) -> Option<Vec<(Value, Option<Vec<f32>>)>> {
+    let content = |path: &RelPath| {
+        let digest = files.digest(path).ok()??;
+        let is_ours = |lock: &Lock| lock.get(path, Some(digest)).is_some_and(|entry| entry.content == digest);
+        if lock.is_none_or(is_ours) { files.read(path).ok()? } else { None }
+    };
+    let listed = outputs.iter().find(|output| rows::is_rows(&output.path))?;
+    let bytes = content(&listed.path)?;
+    let rows = rows::read(&listed.path, std::str::from_utf8(&bytes).ok()?).ok()?;
+    let matrix = match outputs.iter().find(|output| output.path.ext() == "npy") {
+        Some(output) => Some(Vectors::read_npy(&content(&output.path)?).ok()?),
+        None => None,
+    };
+    let of_matrix = |at: usize| matrix.as_ref().and_then(|matrix| Some(matrix.rows().nth(at)?.to_vec()));
+    let row = |(at, mut row): (usize, Value)| {
+        let own = row.as_object_mut().and_then(|columns| columns.remove("vector"));
+        let vector = own.as_ref().and_then(vectors::from_json).or_else(|| of_matrix(at));
+        let vector = vector.filter(|vector| row.get("error").is_none() && vector.iter().all(|n| n.is_finite()));
+        (row, vector)
+    };
+    Some(rows.into_iter().enumerate().map(row).collect())
 }
 
 /// Texts in requests, one after the other, each as full as the provider takes it: by number, and by tokens with room for those who

@@ -41,7 +41,7 @@ use stale::{Means, OutputFacts};
 
 pub use checks::{passed, tests};
 pub use collection::{Collected, Collection, Piece, Said};
-pub use embedding::{Counts, Embedding, Row as EmbeddingRow, halves, requests};
+pub use embedding::{Counts, Embedding, Row as EmbeddingRow, halves, requests, rows_there, standing_vectors};
 pub use key::{Lists, Part, PartKind};
 pub use leaks::{no_secret_in, stop as no_secret};
 pub use making::{Making, Recipes, commands, defaults, make};
@@ -382,7 +382,7 @@ pub fn judge(ground: &Ground, id: TaskId, files: &dyn Files) -> Result<Judged, E
                 }
             }
             Some(Making::Embedding(made)) => {
-                missing = if is_anew { (0..made.texts.len()).collect() } else { made.missing(ground) };
+                missing = if is_anew { (0..made.texts.len()).collect() } else { made.missing(ground, id) };
                 leaks::stop(ground, id, &made.said(&missing), files).map_err(in_rule)?;
             }
             _ => {}

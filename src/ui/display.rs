@@ -276,6 +276,7 @@ fn closing(summary: &Summary) -> String {
     let mut parts = Vec::new();
     for (status, word) in [
         (Status::Generated, "generated"),
+        (Status::Embedded, "embedded"),
         (Status::Rendered, "rendered"),
         (Status::Ran, "ran"),
         (Status::Restored, "restored"),

@@ -376,7 +376,9 @@ fn a_fresh_clone_goes_on_in_the_window_that_changed() {
     p.run([]).exits(0);
     assert_eq!(server.count(), 4);
     assert_eq!(the_words(&p), ["a1", "b1", "c1", "d1", "e1", "f1"]);
+}
 
+#[test]
 fn what_comes_after_a_failure_is_kept_all_the_same() {
     let server = Server::start();
     let all = numbered(6);
