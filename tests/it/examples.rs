@@ -2,6 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
+use serde_json::Value;
+
 use crate::project::Project;
 
 fn example(name: &str) -> PathBuf {
@@ -71,6 +73,42 @@ fn the_shop_is_up_to_date_without_a_model() {
     project.run(["--frozen"]).exits(2);
 }
 
+#[test]
+fn the_code_index_is_up_to_date_without_a_model() {
+    let project = copy("code-index");
+    project.run(["check"]).stdout(expect_test::expect![[""]]).exits(0);
+    project.run(["--frozen"]).exits(0);
+    let sources: Vec<String> = ["markdown", "site", "tables", "templates", "words"]
+        .map(|name| project.read(&format!("sitekit/{name}.py")))
+        .into();
+    let defines = |line: &&str| ["def ", "class "].iter().any(|word| line.trim_start().starts_with(word));
+    // What a function defines within itself has no row of its own.
+    let defined = sources.iter().flat_map(|text| text.lines()).filter(defines).count() - 2;
+    let index = project.read("code-index.jsonl");
+    let rows: Vec<Value> = index.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+    assert_eq!(rows.len(), defined);
+    for row in &rows {
+        let vector = row["vector"].as_array().unwrap_or_else(|| panic!("{row}"));
+        assert!(vector.len() == 384 && vector.iter().all(Value::is_f64), "{row}");
+        assert!(row["line"].is_u64() && row["name"].is_string(), "{row}");
+    }
+
+    // The vectors of all others are those that stand there: this is a clone, and has no store.
+    project.remove(".genmake");
+    let words = project.read("sitekit/words.py");
+    project.edit("sitekit/words.py", &words.replacen("at least one", "one at least", 1));
+    project.run(["check"]).stdout_has("code-index.jsonl").exits(1);
+    let plan = project.run(["plan", "--format", "json"]).stdout_json();
+    let texts: Vec<usize> = plan["batches"]
+        .as_array()
+        .expect("requests")
+        .iter()
+        .filter_map(|r| Some(r["outputs"].as_array()?.len()))
+        .collect();
+    assert_eq!((texts, &plan["requests"]), (vec![1], &1.into()));
+    project.run(["--frozen"]).exits(2);
+}
+
 /// Genfiles of this repository, and the rules of packs.
 fn genfiles() -> Vec<PathBuf> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
@@ -88,7 +126,7 @@ fn every_genfile_fits_the_schema_that_editors_get() {
     run.exits(0);
     let validator = jsonschema::validator_for(&schema).expect("a schema");
     let all = genfiles();
-    assert!(all.len() >= 4, "{all:?}");
+    assert!(all.len() >= 6, "{all:?}");
     for path in all {
         let text = fs_err::read_to_string(&path).expect("text");
         let genfile = genmake::yaml::data(&text).expect("YAML");
