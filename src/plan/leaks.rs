@@ -8,9 +8,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use super::{Ground, bug};
 use crate::error::{Code, Error, Place, Source as Text};
 use crate::files::Files;
-use crate::graph::{Graph, Source, TaskId};
+use crate::graph::{Graph, ItemSource, Source, TaskId};
 use crate::llm::Ask;
-use crate::manifest::{Foreach, Over};
+use crate::manifest::{Foreach, Over, Recipe};
 use crate::path::RelPath;
 use crate::prompt::Role;
 use crate::secrets::{self, Finding};
@@ -164,6 +164,18 @@ fn no_file(ground: &Ground, id: TaskId, files: &dyn Files) -> Result<(), Error> 
             Source::Parts { files, .. } => (of_list(files), true),
         };
         denied.extend(path.map(|path| (path, place, is_read)));
+    }
+    // What becomes vectors is read; what a prompt says of its items is its own affair.
+    let becomes_vectors = matches!(rule.recipe, Some(Recipe::Embed(_)));
+    let of_items = rule.collection.as_ref().and_then(|of| place_of(&of.items));
+    for axis in task.items.iter().flat_map(|items| &items.axes) {
+        let (path, is_read) = match &axis.over {
+            ItemSource::Of(Source::File { path, .. }) => (Some(path.as_str()).filter(is_denied), becomes_vectors),
+            ItemSource::Of(Source::Files(paths)) => (of_list(paths), becomes_vectors),
+            ItemSource::Of(Source::Parts { files, .. }) => (of_list(files), true),
+            ItemSource::Literal(_) => (None, false),
+        };
+        denied.extend(path.map(|path| (path, of_items, is_read)));
     }
     let context = rule.context.as_ref().map(|context| &context.select.place);
     denied.extend(task.context.iter().filter_map(|of_task| of_list(&of_task.files)).map(|path| (path, context, true)));

@@ -165,17 +165,18 @@ mod tests {
             }
         }
 
-        /// An insertion changes the window that it is in, which may be cut in two, and seldom one beside it: however many there are.
+        /// An insertion changes the window that it is in, which may be cut in two, and seldom some beside it: of twenty windows fewer
+        /// than two on average, wherever it is.
         #[test]
-        fn an_insertion_changes_little(seed: u32, place in 0usize..600) {
+        fn an_insertion_changes_little(seed: u32) {
             let before: Vec<u32> = (0..600).map(|n| n ^ seed).collect();
-            let mut changed = Vec::new();
-            for item in 0..20u32 {
+            let changed = (0..600).step_by(12).map(|place| {
                 let mut after = before.clone();
-                after.insert(place, (10_000 + item) ^ seed);
-                changed.push(new(&before, &after, 50));
-            }
-            prop_assert!(changed.iter().sum::<usize>() <= 40 && changed.iter().all(|count| *count <= 6), "{:?}", changed);
+                after.insert(place, (10_000 + place as u32) ^ seed);
+                new(&before, &after, 50)
+            });
+            let changed: Vec<usize> = changed.collect();
+            prop_assert!(changed.iter().sum::<usize>() < 2 * changed.len(), "{:?}", changed);
         }
     }
 }

@@ -240,3 +240,13 @@ fn gc_keeps_what_current_texts_and_items_have() {
     p.edit("Genfile", &p.read("Genfile").replace("out/index.jsonl", "out/other.jsonl"));
     p.run(["--yes"]).stderr_has("0 new, 2 that were there").exits(0);
 }
+
+#[test]
+fn files_of_secrets_are_no_items() {
+    let server = Server::start();
+    let p = index(&server);
+    p.edit("Genfile", &p.read("Genfile").replace("src/*.py#defs", "\"conf/*\""));
+    p.edit("conf/.env.txt", "x").edit("conf/id_rsa", "not even a key");
+    p.run([]).stderr_has("`conf/id_rsa` holds secrets as files named").exits(2);
+    assert_eq!(server.count(), 0);
+}
