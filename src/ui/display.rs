@@ -10,6 +10,7 @@ use owo_colors::OwoColorize;
 use super::{complain, count, sanitize, say};
 use crate::error::Error;
 use crate::event::{Event, Status, TaskEnd};
+use crate::path::RelPath;
 use crate::report::Summary;
 use crate::wording;
 
@@ -78,8 +79,7 @@ impl Display {
             Event::Requested { request, provider, paths, again, .. } => {
                 self.waiting.insert(*request);
                 let what = if *again { "ask again" } else { "ask" };
-                let names: Vec<&str> = paths.iter().map(crate::path::RelPath::as_str).collect();
-                self.line(what, &format!("{provider} for {} (request {request})", names.join(", ")));
+                self.line(what, &format!("{provider} for {} (request {request})", names(paths)));
             }
             Event::WaitsForLimits { request, provider, wait } => {
                 self.line("wait", &format!("request {request}: {}, for the limits of {provider}", time(*wait)));
@@ -116,12 +116,12 @@ impl Display {
             Event::Unkept { .. } => {}
             Event::RequestFailed { request, .. } => drop(self.waiting.remove(request)),
             Event::FellBack { request, missing, why, again: true } => {
-                let names: Vec<&str> = missing.iter().map(crate::path::RelPath::as_str).collect();
                 let why = wording::shortfall(why);
-                self.line("fall back", &format!("request {request} lacks {}: {why}", names.join(", ")));
+                self.line("fall back", &format!("request {request} lacks {}: {why}", names(missing)));
             }
             Event::FellBack { .. } => {}
             Event::Strayed { path, other, again: true } => {
+                let other = if path == other { "another item" } else { other.as_str() };
                 self.line("stray", &format!("{path}: what came for it is about {other}; it is asked for again alone"));
             }
             Event::Strayed { .. } => {}
@@ -320,6 +320,15 @@ fn closing(summary: &Summary) -> String {
     };
     let counts = if parts.is_empty() { String::new() } else { format!(": {}", parts.join(", ")) };
     format!("{what}{counts} in {}{requests}", time(summary.took))
+}
+
+/// Outputs by name; the items of a collection are counted.
+fn names(paths: &[RelPath]) -> String {
+    let name = |same: &[RelPath]| match same {
+        [only] => only.to_string(),
+        _ => format!("{} items of {}", same.len(), same[0]),
+    };
+    paths.chunk_by(|a, b| a == b).map(name).collect::<Vec<_>>().join(", ")
 }
 
 /// A duration as people say it.

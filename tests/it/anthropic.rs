@@ -355,13 +355,17 @@ fn a_plan_says_what_is_read() {
 #[test]
 fn where_time_is_preferred_one_writes_and_the_later_ones_read() {
     let server = Server::start();
-    let gate = Gate::new();
-    server.script([Act::Hold(gate.clone()), Act::Hold(gate.clone()), Act::Hold(gate.clone()), Act::Hold(gate.clone())]);
+    let gates: Vec<Gate> = (0..4).map(|_| Gate::new()).collect();
+    server.script(gates.iter().map(|gate| Act::Hold(gate.clone())));
     let p = with_a_long_prefix(&server, 16, "prefer: time");
-    let child = p.spawn([]);
+    let mut child = p.spawn([]);
     server.wait_for(4);
     assert_eq!(marks(&server), 1);
-    gate.open();
+    // The one that writes is answered first: what is sent after it reads.
+    let writes = server.requests().iter().position(|request| request.body["system"][0].get("cache_control").is_some());
+    gates[writes.expect("one that is marked")].open();
+    p.wait_for_line(&mut child, "answer");
+    gates.iter().for_each(Gate::open);
     p.finish(child).exits(0);
     let told = server.told();
     assert!(told.cache_write > 0 && told.cached >= told.cache_write, "{told:?}");

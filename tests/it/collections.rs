@@ -76,7 +76,7 @@ fn two_hundred_items_are_one_request() {
     let all = numbered(200);
     let all: Vec<&str> = all.iter().map(String::as_str).collect();
     let p = words(&server, &all, "");
-    p.run([]).exits(0);
+    p.run([]).stderr_has("for 200 items of out/words.json (request 1)").exits(0);
     assert_eq!(server.count(), 1);
     assert_eq!(the_words(&p), all);
     assert_eq!(rows(&p, "out/words.json")[1], json!({"word": "word2", "text": "about word2"}));

@@ -1,5 +1,6 @@
 //! The examples as a newcomer finds them: they load, and what is committed is up to date without a model.
 
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
@@ -107,6 +108,59 @@ fn the_code_index_is_up_to_date_without_a_model() {
         .collect();
     assert_eq!((texts, &plan["requests"]), (vec![1], &1.into()));
     project.run(["--frozen"]).exits(2);
+}
+
+/// A project that is up to date as it is committed: no store, no server. The rows of its output.
+fn rows_as_committed(name: &str, output: &str) -> (Project, Vec<serde_json::Value>) {
+    let project = copy(name);
+    assert!(!project.exists(".genmake"));
+    project.run(["check"]).stdout(expect_test::expect![[""]]).exits(0);
+    project.run(["--frozen"]).stderr_has("nothing to do").exits(0);
+    let rows = serde_json::from_str(&project.read(output)).expect("a list");
+    (project, rows)
+}
+
+/// How many requests a plan would send.
+fn planned_requests(project: &Project) -> u64 {
+    let run = project.run(["plan", "--format", "json"]);
+    let requests = run.stdout_json()["requests"].as_u64().expect("a number");
+    run.exits(0);
+    requests
+}
+
+#[test]
+fn the_vocabulary_is_two_hundred_items_and_each_word_once() {
+    let (project, rows) = rows_as_committed("vocabulary", "words.json");
+    let words = genmake::yaml::data(&project.read("data/words.yaml")).expect("YAML");
+    let words = words["words"].as_array().expect("words");
+    assert_eq!(words.len(), 200);
+    let given: HashSet<&str> = rows.iter().filter_map(|row| row["word"].as_str()).collect();
+    assert_eq!(given.len(), rows.len(), "a word is there twice");
+    assert!((150..=196).contains(&rows.len()), "{} rows", rows.len());
+    for row in &rows {
+        let fields: Vec<&String> = row.as_object().expect("an object").keys().collect();
+        assert_eq!(fields, ["word", "sentence", "level"], "{row}");
+        assert!(row["sentence"].as_str().is_some_and(|text| !text.is_empty()) && row["level"] == "A1", "{row}");
+    }
+    // One word that changes, and all of them.
+    project.edit("data/words.yaml", &project.read("data/words.yaml").replacen("sweet white grains", "sweet grains", 1));
+    project.run(["check"]).stdout_has("words.json").exits(1);
+    project.remove("Genfile.lock").remove("words.json");
+    assert_eq!(planned_requests(&project), 40);
+}
+
+#[test]
+fn the_roadmap_is_twelve_weeks_in_order() {
+    let (project, rows) = rows_as_committed("roadmap", "roadmap.json");
+    assert_eq!(rows.len(), 12);
+    for row in &rows {
+        let fields: Vec<&String> = row.as_object().expect("an object").keys().collect();
+        assert_eq!(fields, ["week", "title", "goal"], "{row}");
+    }
+    let weeks: Vec<u64> = rows.iter().filter_map(|row| row["week"].as_u64()).collect();
+    assert_eq!(weeks, (1..=12).collect::<Vec<_>>());
+    project.remove("Genfile.lock").remove("roadmap.json");
+    assert_eq!(planned_requests(&project), 4);
 }
 
 /// Genfiles of this repository, and the rules of packs.
