@@ -399,3 +399,15 @@ fn what_comes_after_a_failure_is_kept_all_the_same() {
     assert_eq!(sent(&server)[before..], [["word1", "word2"]]);
     assert_eq!(the_words(&p), all);
 }
+
+#[test]
+fn items_may_be_files_and_every_combination_of_axes() {
+    let server = Server::start();
+    let p = words(&server, &[], "").file("in/a.txt", "one").file("in/b.txt", "two").file("in/c.txt", "three");
+    let items = "{file: {glob: [\"in/*.txt\", \"!in/b.txt\"]}, tone: [loud, low]}";
+    p.edit("Genfile", &p.read("Genfile").replace("words.json#/*", items));
+    p.edit("word.prompt", "Word: {{item.file.text}}-{{item.tone}}");
+    p.run([]).exits(0);
+    assert_eq!(the_words(&p), ["one-loud", "one-low", "three-loud", "three-low"]);
+    assert_eq!(server.count(), 1);
+}

@@ -250,3 +250,20 @@ fn files_of_secrets_are_no_items() {
     p.run([]).stderr_has("`conf/id_rsa` holds secrets as files named").exits(2);
     assert_eq!(server.count(), 0);
 }
+
+#[test]
+fn a_rule_says_who_is_asked_and_what_for() {
+    let (server, other) = (Server::start(), Server::start());
+    let rule = "    output: out/index.jsonl\n    embed: {provider: q, model: m2, task: RETRIEVAL_DOCUMENT}";
+    let p = index_with(&server, "in_flight: 1", rule);
+    let second = format!("providers: {{q: {{api: gemini, base_url: \"{}\"}}, ", other.base_url());
+    p.edit("Genfile", &p.read("Genfile").replace("providers: {", &second));
+    p.run([]).exits(0);
+    assert_eq!((server.count(), other.count()), (0, 1));
+    let request = &other.requests()[0];
+    assert!(request.path.contains("models/m2:batchEmbedContents"), "{}", request.path);
+    assert_eq!(request.body["requests"][0]["taskType"], "RETRIEVAL_DOCUMENT");
+    // What is looked for is a question to that.
+    p.run(["search", "first", "index"]).stdout_has("src/a.py").exits(0);
+    assert_eq!(other.requests()[1].body["requests"][0]["taskType"], "RETRIEVAL_QUERY");
+}
