@@ -15,7 +15,7 @@ use crate::llm::{self, Ask, Shortfall};
 use crate::lock::{self, RowKey};
 use crate::manifest::{Carry, KeepPrefix};
 use crate::models::{Keep, Model};
-use crate::plan::{Collected, Piece, Said};
+use crate::plan::{Collected, Piece, Said, results_in};
 use crate::rows;
 use crate::tokens;
 
@@ -164,14 +164,6 @@ pub(super) struct Written {
     pub collected: Collected,
     /// What its rows are stored by.
     pub rows: Option<Arc<[RowKey]>>,
-}
-
-/// The results in an answer of any number of them.
-fn results_in(text: &str) -> Vec<Value> {
-    match serde_json::from_str::<Value>(text).ok().and_then(|mut value| value.get_mut("results").map(Value::take)) {
-        Some(Value::Array(results)) => results,
-        _ => Vec::new(),
-    }
 }
 
 impl Run<'_> {

@@ -46,7 +46,7 @@ pub use key::{Lists, Part, PartKind};
 pub use leaks::{no_secret_in, stop as no_secret};
 pub use making::{Making, Recipes, commands, defaults, make};
 pub use models::Models;
-pub use results::Rows;
+pub use results::{Rows, results_in};
 pub use schedule::{End, Schedule, Step};
 pub use stale::{Edit, Fate, Memory, Reason, Remembered, Verdict, Wish, no_base};
 pub use travel::{texts_batch, travel, window_shape};

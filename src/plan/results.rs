@@ -103,7 +103,7 @@ impl Collection {
 }
 
 /// The results in an answer of any number of them.
-pub(super) fn results_in(text: &str) -> Vec<Value> {
+pub fn results_in(text: &str) -> Vec<Value> {
     match serde_json::from_str::<HashMap<String, Value>>(text).ok().and_then(|mut map| map.remove("results")) {
         Some(Value::Array(results)) => results,
         _ => Vec::new(),
