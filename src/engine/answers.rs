@@ -514,35 +514,39 @@ impl Run<'_> {
     }
 
     fn request_failed(&mut self, batch: &Batch, provider: &str, request: Option<usize>, failed: Failed) {
-        let error = match failed {
-            Failed::NotSent => {
-                self.skip_units(&batch.tasks);
-                return;
-            }
-            Failed::Request(failure) => {
-                // What a provider will not take from several it may take from each.
-                let rule = self.shared.graph.rule(batch.tasks[0]);
-                if failure.kind == FailureKind::Rejected && batch.tasks.len() > 1 && rule.batching.fallback_on_failure {
-                    let from =
-                        Origin { provider: provider.to_owned(), id: failure.request_id, usage: Usage::default() };
-                    let why = Shortfall::Refused(failure.message);
-                    return self.fell_short(batch, request.unwrap_or_default(), batch.tasks.clone(), why, &from);
-                }
-                let error = asking::failure(&self.shared, batch.tasks[0], &failure);
-                if failure.is_final() {
-                    self.dead.insert(provider.to_owned(), error.clone());
-                }
-                error
-            }
-            Failed::Start(error) => {
-                self.dead.insert(provider.to_owned(), error.clone());
-                error
-            }
-            Failed::Bug(error) => error,
-        };
-        for task in &batch.tasks {
-            let error = error.clone().in_rule(&self.shared.graph.rule(*task).name);
-            self.fail_unit(*task, error);
+        if let Failed::NotSent = failed {
+            return self.skip_units(&batch.tasks);
         }
+        // What a provider will not take from several it may take from each.
+        let may_alone = self.shared.graph.rule(batch.tasks[0]).batching.fallback_on_failure && batch.tasks.len() > 1;
+        match failed {
+            Failed::Request(failure) if failure.kind == FailureKind::Rejected && may_alone => {
+                let from = Origin { provider: provider.to_owned(), id: failure.request_id, usage: Usage::default() };
+                let why = Shortfall::Refused(failure.message);
+                self.fell_short(batch, request.unwrap_or_default(), batch.tasks.clone(), why, &from);
+            }
+            failed => {
+                let error = self.note_failure(batch.tasks[0], provider, failed);
+                for task in &batch.tasks {
+                    let error = error.clone().in_rule(&self.shared.graph.rule(*task).name);
+                    self.fail_unit(*task, error);
+                }
+            }
+        }
+    }
+
+    /// A request's failure as an error, `first` being who asked first. Of one that will not pass it is noted that its provider
+    /// is to be asked no more.
+    pub(super) fn note_failure(&mut self, first: Unit, provider: &str, failed: Failed) -> Error {
+        let (error, is_final) = match failed {
+            Failed::NotSent => (bug("a request that was not sent is no failure"), false),
+            Failed::Request(failure) => (asking::failure(&self.shared, first, &failure), failure.is_final()),
+            Failed::Start(error) => (error, true),
+            Failed::Bug(error) => (error, false),
+        };
+        if is_final {
+            self.dead.insert(provider.to_owned(), error.clone());
+        }
+        error
     }
 }

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::Sender;
 use std::time::{Duration, Instant};
 
-use super::asking::{self, Failed, Told};
+use super::asking::{Failed, Told};
 use super::making::{self, Good, Made, Ready};
 use super::rounds::Asking;
 use super::running::conclude;
@@ -230,37 +230,28 @@ impl Run<'_> {
         if let Some(request) = request {
             (self.emit)(Event::RequestFailed { request, is_uncounted, took });
         }
-        let error = match failed {
-            Failed::NotSent => return self.skip_units(&batch.tasks),
-            Failed::Request(failure) => {
-                let error = asking::failure(&self.shared, first, &failure);
-                let Some(embedding) = self.embeddings.get_mut(&task) else { return };
-                embedding.rejected += 1;
-                if failure.kind == FailureKind::Rejected && embedding.rejected < REJECTED {
-                    if batch.tasks.len() > 1 {
-                        for half in plan::halves(batch.tasks.len()) {
-                            let tasks = batch.tasks[half].to_vec();
-                            self.schedule.sends(Batch { tasks, failures: batch.failures + 1, ..batch.clone() });
-                        }
-                        return;
-                    }
-                    embedding.settle(first, Err(failure.message));
-                    if embedding.in_flight == 0 {
-                        self.write_vectors(task);
+        if let Failed::NotSent = failed {
+            return self.skip_units(&batch.tasks);
+        }
+        if let Failed::Request(failure) = &failed {
+            let Some(embedding) = self.embeddings.get_mut(&task) else { return };
+            embedding.rejected += 1;
+            if failure.kind == FailureKind::Rejected && embedding.rejected < REJECTED {
+                if batch.tasks.len() > 1 {
+                    for half in plan::halves(batch.tasks.len()) {
+                        let tasks = batch.tasks[half].to_vec();
+                        self.schedule.sends(Batch { tasks, failures: batch.failures + 1, ..batch.clone() });
                     }
                     return;
                 }
-                if failure.is_final() {
-                    self.dead.insert(provider.to_owned(), error.clone());
+                embedding.settle(first, Err(failure.message.clone()));
+                if embedding.in_flight == 0 {
+                    self.write_vectors(task);
                 }
-                error
+                return;
             }
-            Failed::Start(error) => {
-                self.dead.insert(provider.to_owned(), error.clone());
-                error
-            }
-            Failed::Bug(error) => error,
-        };
+        }
+        let error = self.note_failure(first, provider, failed);
         let error = error.in_rule(&self.shared.graph.rule(task).name);
         if self.embeddings.contains_key(&task) {
             self.fail(task, Status::Failed, error);
