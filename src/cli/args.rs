@@ -5,11 +5,14 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use super::completions::Completions;
+use super::man::Page;
 use crate::ui::{Color, Progress};
 
 /// make for generated files: templates, and batched requests to language models, with a lock and a store.
 #[derive(Debug, Parser)]
 #[command(name = "genmake", version, max_term_width = 100, args_conflicts_with_subcommands = false)]
+#[command(disable_help_subcommand = true)]
 pub struct Cli {
     /// What to do; without a command, builds
     #[command(subcommand)]
@@ -63,6 +66,12 @@ pub enum Command {
     Collect(Collect),
     /// Print the JSON Schema of a Genfile, for editors
     Schema,
+    /// Print what a shell reads to complete commands, options, rules and targets at a tab
+    Completions(Completions),
+    /// Print the manual's page of genmake, or of one command
+    Man(Page),
+    /// Say with which commands to begin, or what there is to say of one
+    Help(Page),
     /// Write a Genfile to start from, with a template, a prompt and a spec, or with rule packs
     Init {
         /// Include a pack that ships with genmake, and write sources to start from: go, node, project, python, rust

@@ -5,11 +5,13 @@ mod args;
 mod build;
 mod check;
 mod clean;
+mod completions;
 mod diff;
 mod explain;
 mod gc;
 mod graph;
 mod init;
+mod man;
 mod plan;
 mod prompt;
 mod prompt_file;
@@ -55,6 +57,10 @@ struct Context {
 
 /// Runs the command that `args` asks for. `env` reads the environment, `cancel` interrupts.
 pub fn run(args: impl IntoIterator<Item = std::ffi::OsString>, env: Env, cancel: Cancel) -> Exit {
+    let args: Vec<_> = args.into_iter().collect();
+    if let Some(exit) = completions::answer(&args, &env) {
+        return exit;
+    }
     let cli = match Cli::try_parse_from(args) {
         Ok(cli) => cli,
         Err(e) => {
@@ -161,6 +167,9 @@ impl Context {
                 ui::out(&format!("{:#}\n", crate::manifest::schema()));
                 Ok(Exit(0))
             }
+            Some(Command::Completions(args)) => completions::run(&args),
+            Some(Command::Man(page)) => man::run(&page),
+            Some(Command::Help(page)) => man::help(&page),
             Some(Command::Init { pack }) => init::run(&pack, self.options.dry_run),
             None | Some(Command::Build(_)) if self.options.question => check::question(self, &targets),
             None | Some(Command::Build(_)) if self.options.dry_run => plan::run(self, &targets),

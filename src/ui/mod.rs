@@ -38,13 +38,17 @@ pub fn out(text: &str) {
     let _ = anstream::stdout().write_all(text.as_bytes());
 }
 
+/// Prints what another program reads, byte by byte.
+pub fn out_exactly(bytes: &[u8]) {
+    let _ = std::io::stdout().write_all(bytes);
+}
+
 /// Prints a difference to standard output, with colors on a terminal. Elsewhere it is what `patch` takes, byte by byte.
 pub fn difference(text: &str) {
     use owo_colors::OwoColorize;
     let colors = anstream::AutoStream::choice(&std::io::stdout()) != anstream::ColorChoice::Never;
     if !colors && !std::io::stdout().is_terminal() {
-        let _ = std::io::stdout().write_all(text.as_bytes());
-        return;
+        return out_exactly(text.as_bytes());
     }
     let colored = |line: &str| match line.as_bytes().first() {
         _ if line.starts_with("--- ") || line.starts_with("+++ ") => line.bold().to_string(),

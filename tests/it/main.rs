@@ -6,11 +6,14 @@ mod anthropic;
 mod batches;
 mod bombs;
 mod checks;
+mod clients;
 mod collections;
 #[cfg(unix)]
 mod command;
 mod commands;
 mod compatible;
+#[cfg(unix)]
+mod completions;
 mod context;
 #[cfg(unix)]
 mod counted;
