@@ -137,6 +137,8 @@ codes! {
     Submitted = "submitted",
     /// What a provider's batch API was sent brought no good result for a task.
     NoResult = "no_result",
+    /// No run is kept that there would be a report of.
+    NoReport = "no_report",
     /// What is noted of what a provider's batch API was sent is damaged, or its provider is not declared any more.
     BadRound = "bad_round",
     /// A request that what the run may spend has no room for.

@@ -51,6 +51,8 @@ pub enum Event {
         request: usize,
         /// The provider.
         provider: String,
+        /// The model.
+        model: String,
         /// Which outputs it is for.
         paths: Vec<RelPath>,
         /// How many tasks it carries.
@@ -267,8 +269,12 @@ pub struct TaskEnd {
     pub request: Option<usize>,
     /// How long it took, requests included.
     pub took: Duration,
+    /// Of the tasks that it waited for and that were not up to date, the last to end, the latest first: each by its first output.
+    pub waited_for: Vec<RelPath>,
     /// Its share of what its requests took.
     pub usage: Usage,
+    /// What that costs, in USD; `None` where a price is not known.
+    pub cost: Option<f64>,
     /// Tokens that were not spent because of the store or of a template: an estimate.
     pub saved: u64,
     /// What they would have cost, in USD; `None` where the price is not known.

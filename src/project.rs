@@ -1,6 +1,7 @@
 //! A project, from its folder to a plan and a run: the façade over all stages.
 
 mod location;
+mod reading;
 mod rounds;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -14,7 +15,7 @@ use crate::engine::{self, Env, Near, Options, PartOf, Shared, Standing};
 use crate::error::{Code, Error, Errors};
 use crate::estimate::Estimate;
 use crate::event::Event;
-use crate::files::{self, Files};
+use crate::files::Files;
 use crate::graph::{Graph, Target, TaskId, Unit};
 use crate::llm::Ask;
 use crate::lock::{self, Lock};
@@ -22,11 +23,13 @@ use crate::manifest;
 use crate::path::RelPath;
 use crate::plan::{self, Lists, Memory, Plan, Recipes, Wish};
 use crate::provider::Notice;
-use crate::report::Summary;
+use crate::report::{Begin, Summary};
 use crate::shell::{self, Shell};
 use crate::store::{self, Glance, Guard, Journal, Origin, State, Store, WorkTree};
 
 pub use location::{GENFILES, Location};
+
+use reading::{read_genfile, read_text};
 
 /// The file in `.genmake` that names a run which may have commands under way.
 const RUNNING: &str = "running";
@@ -530,6 +533,7 @@ impl Planned {
         };
         let begun = Instant::now();
         let mut summary = before;
+        summary.begun.get_or_insert_with(|| Begin::before(self.phases.iter().map(|(_, took)| *took).sum()));
         let mut emit = |event: Event| {
             summary.note(&event);
             events(event);
@@ -546,7 +550,8 @@ impl Planned {
             requests: self.plan.batches.len(),
         });
         let whole = self.targets.is_empty();
-        let running = self.shared.root.join(store::FOLDER).join(RUNNING);
+        let folder = self.shared.root.join(store::FOLDER);
+        let running = folder.join(RUNNING);
         if self.may_run_commands() {
             store::put(&running, self.shared.shell.token().as_bytes())?;
         }
@@ -559,6 +564,11 @@ impl Planned {
         summary.took = summary.phases.iter().map(|(_, took)| *took).sum();
         summary.written = outcome.written;
         summary.interrupted = outcome.interrupted;
+        if !summary.is_empty() {
+            let report = summary.report();
+            // Without it nobody can look at this run later: no reason to fail.
+            let _ = store::keep_run(&folder, &report.began, report.to_line());
+        }
         Ok(summary)
     }
 
@@ -571,28 +581,5 @@ impl Planned {
             let rule = graph.rule(task);
             !is_done && (rule.has_commands() || graph.manifest.is_by_command(rule))
         })
-    }
-}
-
-fn read_genfile(path: &Path, name: &str) -> Result<String, Error> {
-    let missing =
-        || Error::new(Code::NoGenfile, format!("`{name}` is not there")).hint("`genmake init` makes one to start from");
-    let unreadable = |e: std::io::Error| match e.kind() {
-        std::io::ErrorKind::NotFound => missing(),
-        _ => Error::new(Code::Unreadable, e.to_string()),
-    };
-    // Its size alone refuses it: it is not read.
-    manifest::small_enough(name, fs_err::metadata(path).map_err(unreadable)?.len())?;
-    read_text(path)?.ok_or_else(missing)
-}
-
-fn read_text(path: &Path) -> Result<Option<String>, Error> {
-    match fs_err::read(path) {
-        Ok(bytes) => String::from_utf8(bytes).map(Some).map_err(|e| {
-            let name = path.file_name().unwrap_or_default().to_string_lossy();
-            files::not_text(&name, e.as_bytes(), e.utf8_error())
-        }),
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
-        Err(e) => Err(Error::new(Code::Unreadable, e.to_string())),
     }
 }

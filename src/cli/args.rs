@@ -64,14 +64,20 @@ pub enum Command {
     Submit(Submit),
     /// Fetch what was submitted, and put it in its place
     Collect(Collect),
-    /// Print the JSON Schema of a Genfile, for editors
-    Schema,
     /// Print what a shell reads to complete commands, options, rules and targets at a tab
     Completions(Completions),
     /// Print the manual's page of genmake, or of one command
     Man(Page),
     /// Say with which commands to begin, or what there is to say of one
     Help(Page),
+    /// Say what the last run did that did something; all of it with `--format json`
+    Report,
+    /// Print the JSON Schema of a Genfile, for editors, or of a run's report
+    Schema {
+        /// Of what
+        #[arg(value_enum, default_value_t = Described::Genfile)]
+        of: Described,
+    },
     /// Write a Genfile to start from, with a template, a prompt and a spec, or with rule packs
     Init {
         /// Include a pack that ships with genmake, and write sources to start from: go, node, project, python, rust
@@ -263,6 +269,15 @@ pub struct Options {
     /// How a run is shown
     #[arg(long, value_enum, default_value_t = Progress::Auto, global = true)]
     pub progress: Progress,
+}
+
+/// What a JSON Schema describes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Described {
+    /// A Genfile
+    Genfile,
+    /// What `--report FILE.json` writes
+    Report,
 }
 
 /// An amount of money.

@@ -15,6 +15,7 @@ mod man;
 mod plan;
 mod prompt;
 mod prompt_file;
+mod report;
 mod savings;
 mod search;
 mod spending;
@@ -36,10 +37,11 @@ use crate::graph::{Target, Task};
 use crate::path::RelPath;
 use crate::plan::Wish;
 use crate::project::{Location, Project};
+use crate::report::Report;
 use crate::store::Glance;
 use crate::ui;
 
-use args::{Cli, Command, Format, Options};
+use args::{Cli, Command, Described, Format, Options};
 
 /// What a command came to, as make's: 0 done, 1 not up to date (only `check` and `-q`), 2 failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -132,6 +134,7 @@ impl Context {
                     | Command::Search(_)
                     | Command::Submit(_)
                     | Command::Collect(_)
+                    | Command::Report
             )
         );
         if self.options.question && (is_watch || has_own_answer) {
@@ -163,8 +166,13 @@ impl Context {
                 Err(error.hint("`genmake plan` says what waits for `collect`").into())
             }
             Some(Command::Collect(args)) => submit::collect(self, &args),
-            Some(Command::Schema) => {
-                ui::out(&format!("{:#}\n", crate::manifest::schema()));
+            Some(Command::Report) => report::run(self),
+            Some(Command::Schema { of }) => {
+                let schema = match of {
+                    Described::Genfile => crate::manifest::schema(),
+                    Described::Report => Report::schema(),
+                };
+                ui::out(&format!("{schema:#}\n"));
                 Ok(Exit(0))
             }
             Some(Command::Completions(args)) => completions::run(&args),

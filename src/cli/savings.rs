@@ -46,13 +46,7 @@ pub(super) fn savings_line(planned: &Planned, saved: &Saved) -> Option<String> {
     if planned.plan.batches.is_empty() && saved.store == 0 {
         return None;
     }
-    let parts = [
-        ("batching", saved.batching),
-        ("prompt cache", saved.prompt_cache),
-        ("store", saved.store),
-        ("templates", saved.templates),
-        ("context", saved.context),
-    ];
+    let parts = saved.by_why();
     let whole: u64 = parts.iter().map(|(_, tokens)| tokens).sum();
     let parts: Vec<String> =
         parts.iter().filter(|(_, tokens)| *tokens > 0).map(|(name, tokens)| format!("{name} {tokens}")).collect();

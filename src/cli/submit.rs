@@ -74,8 +74,8 @@ fn submit(context: &Context, location: &Location, names: &[String], summary: &mu
 
 /// What a summary says of requests, with what is noted now; the tasks are another run's.
 fn take(summary: &mut Summary, note: &mut dyn FnMut(&mut Summary) -> Result<(), Error>) -> Result<Summary, Error> {
-    let Summary { llm, other_failures, .. } = std::mem::take(summary);
-    let mut next = Summary { llm, other_failures, ..Summary::default() };
+    let Summary { begun, llm, exchanges, other_failures, .. } = std::mem::take(summary);
+    let mut next = Summary { begun, llm, exchanges, other_failures, ..Summary::default() };
     note(&mut next)?;
     Ok(next)
 }
@@ -164,8 +164,6 @@ fn open(context: &Context, location: &Location, display: &mut Display) -> Result
 
 fn end(context: &Context, display: Display, summary: &Summary) -> Result<Exit, Errors> {
     display.end(summary);
-    if let Some(path) = &context.options.report {
-        crate::store::put(path, summary.to_json().as_bytes())?;
-    }
+    super::report::write(context, summary)?;
     Ok(Exit(summary.exit()))
 }

@@ -8,7 +8,7 @@ use super::asking::{self, Asked, Failed, NOT_AGAIN, Origin, Told};
 use super::making::{Good, Ready};
 use super::rounds::{Asking, May};
 use super::running::Unfit;
-use super::shares::{add, length, shares};
+use super::shares::{add, costs, length, shares};
 use super::{Pooled, Run, Underway, budget, estimates, pool};
 use crate::batch::{Batch, Form};
 use crate::error::{Code, Error};
@@ -365,11 +365,13 @@ impl Run<'_> {
             false => self.budget.settle(first, usage.input + usage.output, cost),
         }
         let (mut good, mut pieces, mut missing) = (Vec::new(), Vec::new(), Vec::new());
-        for ((at, result), share) in answered.results.into_iter().enumerate().zip(shares) {
+        let costs = costs(price, usage, &shares);
+        for (at, (result, share)) in answered.results.into_iter().zip(shares).enumerate() {
             let task = batch.tasks[at];
             for of in [Some(task), task.piece.map(|_| task.task.into())].into_iter().flatten() {
                 let underway = self.underway.entry(of).or_default();
                 underway.usage = add(underway.usage, share);
+                underway.cost = underway.cost.and(costs[at]);
                 underway.request = request;
             }
             match result {

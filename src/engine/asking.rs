@@ -158,6 +158,7 @@ impl Job {
         let requested = Event::Requested {
             request: at,
             provider: name(),
+            model: request.model.clone(),
             paths,
             tasks: asks.len(),
             prefix_saved: prefix * (asks.len() as u64).saturating_sub(1),

@@ -13,7 +13,7 @@ use super::asking::{Failed, Told};
 use super::making::{self, Good, Made, Ready};
 use super::rounds::Asking;
 use super::running::conclude;
-use super::shares::add;
+use super::shares::{Cost, add};
 use super::{Report, Run, Shared, budget};
 use crate::batch::{Batch, Form};
 use crate::digest::Digest;
@@ -196,6 +196,7 @@ impl Run<'_> {
         }
         let underway = self.underway.entry(task.into()).or_default();
         underway.usage = add(underway.usage, usage);
+        underway.cost = underway.cost.and(Cost(price.map(|price| price.cost(usage))));
         underway.request = request;
         if let Err(error) = kept {
             return self.fail(task, Status::Failed, error);
@@ -328,6 +329,7 @@ impl Job {
         let requested = Event::Requested {
             request,
             provider: name(),
+            model: self.request.model.clone(),
             paths: first.iter().map(|unit| self.shared.graph.name(*unit).clone()).collect(),
             tasks,
             prefix_saved: 0,

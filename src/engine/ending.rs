@@ -11,7 +11,11 @@ use crate::error::{Code, Error};
 use crate::event::{Event, Status, TaskEnd};
 use crate::graph::TaskId;
 use crate::manifest::{OnError, Recipe};
+use crate::path::RelPath;
 use crate::plan::{self, End, Fate, bug};
+
+/// So many of what a task waited for are told: it is the last that it began after.
+const WAITED_FOR: usize = 5;
 
 impl Run<'_> {
     pub(super) fn fresh(&mut self, task: TaskId, key: Digest) {
@@ -59,6 +63,9 @@ impl Run<'_> {
             _ => None,
         };
         let (parts, checked) = (underway.parts, underway.checked);
+        if status != Status::Fresh {
+            self.ended.insert(task, self.ended.len());
+        }
         self.left.push(Left {
             task,
             key,
@@ -134,12 +141,22 @@ impl Run<'_> {
             error,
             request: underway.request,
             took: underway.took.or_else(|| Some(underway.begun?.elapsed())).unwrap_or_default(),
+            waited_for: self.waited_for(task),
             usage: underway.usage,
+            cost: underway.cost.0,
             saved: 0,
             saved_usd: Some(0.0),
             left_out: contexts.flat_map(|note| note.left_out.clone()).collect(),
             collected: None,
             embedded: None,
         }
+    }
+    /// Of the tasks that this one waited for and that were not up to date, the last to end, the latest first.
+    fn waited_for(&self, task: TaskId) -> Vec<RelPath> {
+        let graph = &self.shared.graph;
+        let deps = graph.tasks[task].deps.iter().filter(|_| !self.ended.is_empty());
+        let mut ended: Vec<(usize, TaskId)> = deps.filter_map(|dep| Some((*self.ended.get(dep)?, *dep))).collect();
+        ended.sort_unstable_by(|a, b| b.cmp(a));
+        ended.iter().take(WAITED_FOR).map(|(_, dep)| graph.name(*dep).clone()).collect()
     }
 }

@@ -9,7 +9,7 @@ use std::time::{Duration, SystemTime};
 
 use super::asking::words;
 use super::rounds::Retry;
-use super::shares::shares;
+use super::shares::{Cost, costs, shares};
 use super::{Asking, Options};
 use crate::digest::Digest;
 use crate::error::{Code, Error};
@@ -31,7 +31,7 @@ use crate::wording;
 #[derive(Debug, Default)]
 pub struct Fetched {
     /// The action keys of the rounds that were fetched, and what each took of them.
-    keys: HashMap<Digest, Usage>,
+    keys: HashMap<Digest, (Usage, Cost)>,
     /// How many rounds have not come back.
     pub pending: usize,
 }
@@ -371,6 +371,7 @@ impl<'a> Fetching<'a> {
         let mut events = vec![Event::Requested {
             request,
             provider: provider.clone(),
+            model: round.model.clone(),
             paths: paths.clone(),
             tasks,
             prefix_saved: posted.prefix_saved,
@@ -403,6 +404,7 @@ impl<'a> Fetching<'a> {
         };
         let lengths = split.results.iter().map(|texts| texts.iter().flatten().map(|text| text.len() as u64).sum());
         let shares = shares(answer.usage, &lengths.collect::<Vec<u64>>());
+        let costs = costs(round.price, answer.usage, &shares);
         let ledger = self.ledger.get_or_insert_with(|| store::read_ledger(&self.rounds.root.join(store::FOLDER)));
         ledger.note_prompt(&round.model, &posted.counter, posted.tokens, answer.usage.input);
         let (mut good, mut missing) = (Vec::new(), Vec::new());
@@ -413,7 +415,7 @@ impl<'a> Fetching<'a> {
                     let own = if tasks > 1 { llm::unframed(shares[at].output) } else { shares[at].output };
                     alone.output += own;
                     ledger.note_result(&wanted.rule, shares[at].input, own);
-                    self.fetched.keys.insert(wanted.key, shares[at]);
+                    self.fetched.keys.insert(wanted.key, (shares[at], costs[at]));
                     good.push((wanted.key, texts));
                 }
                 None => missing.extend(paths.get(at).cloned()),

@@ -61,6 +61,7 @@ use asking::{Asked, Told};
 use making::{Made, Ready};
 use recording::Recorder;
 use settle::Left;
+use shares::Cost;
 
 pub use fetching::{Fetched, Patience, Rounds};
 pub use options::{Env, Options};
@@ -199,6 +200,7 @@ struct Underway {
     retries: u32,
     request: Option<usize>,
     usage: Usage,
+    cost: Cost,
 }
 
 impl Underway {
@@ -235,6 +237,8 @@ struct Run<'a> {
     ledger: Option<Ledger>,
     /// Providers that no request can succeed with, and why.
     dead: HashMap<String, Error>,
+    /// The tasks that were not up to date and have ended, each with how many ended before it.
+    ended: HashMap<TaskId, usize>,
     /// Tasks that came out otherwise than the plan took for granted, so that what depends on them is judged anew.
     surprises: HashSet<TaskId>,
     send: Sender<Report>,
@@ -314,6 +318,7 @@ pub fn run(
         recorder,
         ledger: None,
         dead: HashMap::new(),
+        ended: HashMap::new(),
         surprises: HashSet::new(),
         send,
         receive,
@@ -476,8 +481,9 @@ impl Run<'_> {
                 if !judged.is_replied {
                     return self.needs_model(task.into());
                 }
-                let usage = self.options.asking.took(&key);
-                self.underway.entry(task.into()).or_default().usage = usage;
+                let (usage, cost) = self.options.asking.took(&key);
+                let underway = self.underway.entry(task.into()).or_default();
+                (underway.usage, underway.cost) = (usage, cost);
                 self.spawn_local(task, move || making::resume(&shared, task, key, &ask, usage, &edits));
             }
             (Verdict::Stale(reasons), Some(Making::Collection(made))) => {

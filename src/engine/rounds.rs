@@ -10,6 +10,7 @@ use std::time::SystemTime;
 
 use super::Run;
 use super::asking::words;
+use super::shares::Cost;
 use crate::batch::Batch;
 use crate::digest::{Digest, Framed};
 use crate::error::{Code, Error};
@@ -25,22 +26,22 @@ use crate::store::Store;
 use crate::tokens;
 
 /// Which requests a run sends, and how.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum Asking {
     /// All that are needed; their answers are waited for.
     Now,
     /// All that are needed, when nothing else is left to do, through batch APIs: their answers are not waited for.
     Later,
     /// After rounds for these action keys were fetched, and what each took: none, or only what they brought no good result for.
-    Fetched(Arc<HashMap<Digest, Usage>>, Retry),
+    Fetched(Arc<HashMap<Digest, (Usage, Cost)>>, Retry),
 }
 
 impl Asking {
     /// What a fetched result took.
-    pub(super) fn took(&self, key: &Digest) -> Usage {
+    pub(super) fn took(&self, key: &Digest) -> (Usage, Cost) {
         match self {
             Asking::Fetched(keys, _) => keys.get(key).copied().unwrap_or_default(),
-            Asking::Now | Asking::Later => Usage::default(),
+            Asking::Now | Asking::Later => Default::default(),
         }
     }
 }

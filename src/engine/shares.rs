@@ -2,6 +2,32 @@
 
 use super::asking::Checked;
 use crate::llm::Usage;
+use crate::models::Price;
+
+/// What a task's share costs, in USD; `None` where a price is not known.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Cost(pub Option<f64>);
+
+impl Default for Cost {
+    fn default() -> Cost {
+        Cost(Some(0.0))
+    }
+}
+
+impl Cost {
+    pub(super) fn and(self, other: Cost) -> Cost {
+        Cost(self.0.zip(other.0).map(|(one, other)| one + other))
+    }
+}
+
+/// What each share of a request costs. They add up to what the whole costs, also where that has the price of long prompts.
+pub(super) fn costs(price: Option<Price>, usage: Usage, shares: &[Usage]) -> Vec<Cost> {
+    let Some(price) = price else { return vec![Cost(None); shares.len()] };
+    let (whole, parts) = (price.cost(usage), shares.iter().map(|share| price.cost(*share)));
+    let sum: f64 = parts.clone().sum();
+    let scale = if sum > 0.0 { whole / sum } else { 0.0 };
+    parts.map(|part| Cost(Some(part * scale))).collect()
+}
 
 /// What each task of a request took of it: of what was sent, which is theirs together, as much as any other; of what came back, by
 /// the length of its result. To the token: the shares add up to the whole.

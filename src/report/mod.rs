@@ -1,24 +1,36 @@
 //! From events to the summary of a run; `json` is its form as a file.
 
+mod exchanges;
 mod json;
+mod text;
 
 use std::collections::BTreeMap;
-use std::time::Duration;
+use std::time::{Duration, Instant, SystemTime};
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::event::{Event, Status, TaskEnd};
 use crate::llm::{Unkept, Usage};
 
+pub use exchanges::{Exchange, Fallback, Outcome};
+pub use json::{Cache, Report, RequestLine, RuleLine, TaskLine};
+pub use text::{cost, seconds};
+
 /// What a run did.
 #[derive(Debug, Clone, Default)]
 pub struct Summary {
+    /// When it began.
+    pub begun: Option<Begin>,
     /// How long it took.
     pub took: Duration,
     /// Phases in order: name and how long.
     pub phases: Vec<(&'static str, Duration)>,
     /// How all tasks ended, in the order in which they did.
     pub tasks: Vec<TaskEnd>,
+    /// When each of them ended, counted from the run's begin.
+    pub ends: Vec<Duration>,
+    /// Its requests, in the order in which they were sent.
+    pub exchanges: Vec<Exchange>,
     /// How many more tasks are up to date, and were not looked at one by one: nothing that concerns them has moved.
     pub untouched: usize,
     /// Requests and what they took.
@@ -31,8 +43,25 @@ pub struct Summary {
     pub written: usize,
 }
 
+/// When a run began: by the calendar, and by a clock that nobody sets.
+#[derive(Debug, Clone, Copy)]
+pub struct Begin {
+    /// By the calendar.
+    pub date: SystemTime,
+    clock: Instant,
+}
+
+impl Begin {
+    /// So long ago.
+    pub fn before(ago: Duration) -> Begin {
+        let (date, clock) = (SystemTime::now(), Instant::now());
+        Begin { date: date.checked_sub(ago).unwrap_or(date), clock: clock.checked_sub(ago).unwrap_or(clock) }
+    }
+}
+
 /// Requests and what they took. Names as in the report.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
 pub struct Llm {
     /// Requests that were sent, each time that they were.
     pub requests: u64,
@@ -108,7 +137,8 @@ impl Default for Llm {
 }
 
 /// Tokens that were not spent, by why.
-#[derive(Debug, Clone, Default, Serialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
 pub struct Saved {
     /// Stable prefixes that were sent once for several tasks: an estimate.
     pub batching: u64,
@@ -122,8 +152,22 @@ pub struct Saved {
     pub context: u64,
 }
 
+impl Saved {
+    /// Tokens by why, as people read it.
+    pub fn by_why(&self) -> [(&'static str, u64); 5] {
+        [
+            ("batching", self.batching),
+            ("prompt cache", self.prompt_cache),
+            ("store", self.store),
+            ("templates", self.templates),
+            ("context", self.context),
+        ]
+    }
+}
+
 /// One provider's part.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
 pub struct ByProvider {
     /// Requests.
     pub requests: u64,
@@ -164,6 +208,8 @@ fn add(to: &mut Option<f64>, amount: Option<f64>) {
 impl Summary {
     /// Takes an event in.
     pub fn note(&mut self, event: &Event) {
+        let at = self.begun.get_or_insert_with(|| Begin::before(Duration::ZERO)).clock.elapsed();
+        exchanges::note(&mut self.exchanges, event, at);
         let llm = &mut self.llm;
         match event {
             Event::Requested { request, provider, tasks, prefix_saved, context_saved, price, .. } => {
@@ -236,6 +282,7 @@ impl Summary {
                     _ => {}
                 }
                 self.tasks.push(end.clone());
+                self.ends.push(at);
             }
             Event::Failed(_) => self.other_failures += 1,
             _ => {}

@@ -17,6 +17,7 @@ mod outputs;
 mod read;
 mod replace;
 mod rounds;
+mod runs;
 mod snapshot;
 mod state;
 mod syncing;
@@ -33,6 +34,7 @@ pub use ledger::{read_ledger, today, write_ledger};
 pub use observed::Observed;
 pub use outputs::{Write, replace_output, write_output, write_outputs};
 pub use read::WorkTree;
+pub use runs::{RUNS, keep_run, kept_runs};
 pub use state::{Basis, BasisTask, Damaged, Origin, Stamp, State};
 pub use write::{
     make_way, mode, move_aside, move_back, no_file, prune, put, put_stamped, remove, set_mode, sync_folder,

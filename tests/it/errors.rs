@@ -57,6 +57,7 @@ cases! {
     too_long => TooLong,
     submitted => Submitted,
     no_result => NoResult,
+    no_report => NoReport,
     bad_round => BadRound,
     budget => Budget,
     provider => Provider,
@@ -948,6 +949,20 @@ fn no_result() -> String {
           x the round brought no good result for `docs/order.md`
           help: `genmake` asks for it at once, `genmake submit` with the next round
         failed: 1 failed in [TIME] · 1 request, 3 tokens in, 0 out
+    "#]],
+    )
+}
+
+fn no_report() -> String {
+    let p = Project::new().file("Genfile", "version: 1\nrules: {}\n");
+    shows(
+        &p,
+        &["report"],
+        expect![[r#"
+        genmake::no_report
+
+          x no run is kept here that did something
+          help: `genmake` keeps a report of each, in `.genmake/runs`
     "#]],
     )
 }

@@ -51,6 +51,7 @@ mod providers;
 #[cfg(unix)]
 mod random;
 mod replay;
+mod reports;
 mod responses;
 #[cfg(unix)]
 mod rounds;

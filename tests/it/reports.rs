@@ -1,0 +1,204 @@
+//! Reports of runs: their JSON and its schema, those that are kept, and what `genmake report` says.
+
+use serde_json::{Value, json};
+
+use crate::project::Project;
+use crate::server::{Act, Server};
+use crate::shop::{answer, shop, shop_of, shop_with, spec};
+
+/// The schema as it is published.
+fn schema() -> Value {
+    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/report.schema.json");
+    let run = Project::new().run(["schema", "report"]);
+    #[allow(clippy::disallowed_methods, reason = "asked of who runs the test")]
+    if std::env::var_os("UPDATE_EXPECT").is_some() {
+        fs_err::write(&path, &run.stdout).expect("the published schema can be written");
+    }
+    let published = fs_err::read_to_string(path).expect("the published schema");
+    assert_eq!(published, run.stdout, "`UPDATE_EXPECT=1` writes docs/report.schema.json anew");
+    serde_json::from_str(&published).expect("a schema is JSON")
+}
+
+/// Runs and gives the report, which holds to the schema.
+#[track_caller]
+pub fn report(p: &Project, args: &[&str]) -> Value {
+    let run = p.run(args.iter().copied().chain(["--report", "report.json"]));
+    let report: Value = serde_json::from_str(&p.read("report.json")).unwrap_or_else(|e| panic!("{e}\n{run}"));
+    let exit = report["exit"].as_i64().expect("a number");
+    run.exits(i32::try_from(exit).expect("a status"));
+    report
+}
+
+#[test]
+fn reports_hold_to_the_published_schema() {
+    let schema = schema();
+    let validator = jsonschema::validator_for(&schema).expect("a schema");
+    assert_eq!(jsonschema::meta::validate(&schema).map_err(|e| e.to_string()), Ok(()));
+    let mut seen = Vec::new();
+    let mut holds = |report: Value| {
+        let wrong: Vec<String> =
+            validator.iter_errors(&report).map(|e| format!("{}: {e}", e.instance_path())).collect();
+        assert_eq!(wrong, [""; 0], "{report:#}");
+        seen.extend(report["tasks"].as_array().expect("tasks").iter().map(|task| task["status"].clone()));
+        report
+    };
+    // Whole, with faults, with nothing to do, unpriced, failed, edited, from the store, by commands.
+    for (acts, rule) in [
+        (vec![], ""),
+        (vec![Act::MissingSlot("f2"), Act::Truncate { keep: 1 }], ""),
+        (vec![Act::server_error(), Act::Prose], ""),
+        (vec![Act::Refusal], "batching: {fallback_on_failure: false}"),
+    ] {
+        let server = Server::start();
+        let p = shop_with(&server, 8, "in_flight: 2, prices: {input: 3, output: 15}", rule);
+        server.script(acts);
+        holds(report(&p, &["-k"]));
+        holds(report(&p, &["-k"]));
+        p.remove("docs/e1.md").edit("docs/index.md", "mine\n");
+        holds(report(&p, &[]));
+    }
+    let p = Project::new()
+        .file("Genfile", "version: 1\nrules:\n  a: {run: \"echo a > {{output}}\", output: a.txt}\n  b: {inputs: [a.txt], run: \"exit 3\", output: b.txt}\n");
+    holds(report(&p, &[]));
+    for status in ["fresh", "rendered", "generated", "restored", "failed", "edited", "ran"] {
+        assert!(seen.contains(&json!(status)), "no `{status}` among {seen:?}");
+    }
+    // It says what is wrong, too.
+    assert!(!validator.is_valid(&json!({"version": 1})));
+}
+
+#[test]
+fn requests_and_tasks_say_when_how_much_and_after_whom() {
+    let server = Server::start();
+    let p = shop_with(&server, 4, "in_flight: 1, prices: {input: 3, output: 15}", "batching: {max_batch_size: 4}");
+    let genfile = p.read("Genfile")
+        + "  all: {inputs: {pages: \"rule:pages\"}, template: templates/all.hbs, output: docs/all.md}\n";
+    p.edit("Genfile", &genfile).edit("templates/all.hbs", "{{#each inputs.pages}}{{this.text}}{{/each}}");
+    server.script([Act::server_error(), Act::MissingSlot("f3")]);
+    let report = report(&p, &[]);
+    let requests = report["requests"].as_array().expect("requests");
+    let of = |at: usize, key: &str| &requests[at][key];
+    assert_eq!(requests.len(), 2, "{report:#}");
+    assert_eq!((of(0, "provider"), of(0, "model"), of(0, "outcome")), (&json!("p"), &json!("m"), &json!("answered")));
+    assert_eq!(
+        (of(0, "tasks"), of(0, "good"), of(0, "retries"), of(0, "again")),
+        (&json!(4), &json!(3), &json!(1), &json!(false))
+    );
+    assert_eq!(of(0, "fallback")["missing"], 1);
+    assert_eq!(of(0, "outputs").as_array().map(Vec::len), Some(4));
+    assert_eq!((of(1, "again"), of(1, "tasks"), of(1, "outputs")), (&json!(true), &json!(1), &json!(["docs/e3.md"])));
+    let number = |value: &Value| value.as_u64().expect("a number");
+    let end = |line: &Value| number(&line["begin_ms"]) + number(&line["duration_ms"]);
+    assert!(number(of(1, "begin_ms")) + 1 >= end(&requests[0]), "{report:#}");
+    let tasks = report["tasks"].as_array().expect("tasks");
+    let task = |path: &str| tasks.iter().find(|task| task["outputs"][0] == path).expect("a task");
+    let last = task("docs/all.md");
+    assert_eq!(last["waited_for"][0], "docs/e3.md");
+    assert_eq!(last["waited_for"].as_array().map(Vec::len), Some(4));
+    assert!(number(&last["begin_ms"]) + 1 >= end(task("docs/e3.md")), "{report:#}");
+    assert!(task("docs/index.md").get("waited_for").is_none());
+    // Each way of summing it up is the same.
+    let sum = |lines: &Value, key: &str| -> f64 {
+        lines.as_array().expect("a list").iter().map(|line| line[key].as_f64().expect("a number")).sum()
+    };
+    for key in ["cost_usd", "input_tokens", "output_tokens", "cached_input_tokens"] {
+        for lines in ["requests", "tasks", "rules"] {
+            let (sum, all) = (sum(&report[lines], key), report["llm"][key].as_f64().expect("a number"));
+            assert!((sum - all).abs() < 1e-8, "{key} of {lines}: {sum} and {all}\n{report:#}");
+        }
+    }
+    assert!(report["llm"]["cost_usd"].as_f64() > Some(0.0));
+    let pages = report["rules"].as_array().and_then(|rules| rules.iter().find(|rule| rule["rule"] == "pages"));
+    let pages = pages.expect("a rule");
+    assert_eq!(
+        (&pages["tasks"], &pages["requests"], &pages["statuses"]),
+        (&json!(4), &json!(2), &json!({"generated": 4}))
+    );
+    assert_eq!(report["caches"]["store"], json!({"hits": 0, "misses": 4, "rate": 0.0}));
+    p.remove("docs/e1.md");
+    let report = self::report(&p, &[]);
+    assert_eq!(report["caches"]["store"], json!({"hits": 1, "misses": 0, "rate": 1.0}));
+    assert_eq!(report["caches"]["prompt"]["rate"], Value::Null);
+}
+
+/// Every field is in the reference.
+#[test]
+fn every_field_is_documented() {
+    fn fields(schema: &Value, found: &mut std::collections::BTreeSet<String>) {
+        for (key, value) in schema.as_object().into_iter().flatten() {
+            if key == "properties" {
+                found.extend(value.as_object().into_iter().flatten().map(|(name, _)| name.clone()));
+            }
+            fields(value, found);
+        }
+    }
+    let page = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/report.md");
+    let page = fs_err::read_to_string(page).expect("the page");
+    let table: String = page.lines().filter(|line| line.starts_with('|')).collect();
+    let mut found = std::collections::BTreeSet::new();
+    fields(&schema(), &mut found);
+    let missing: Vec<String> = found.into_iter().filter(|name| !table.contains(&format!("`{name}`"))).collect();
+    assert_eq!(missing, [""; 0], "docs/report.md lacks them");
+}
+
+#[test]
+fn what_a_run_did_is_kept_and_shown() {
+    let server = Server::start();
+    let p = shop(&server, 2);
+    p.run(["report"]).exits(2);
+    let first = report(&p, &[]);
+    let shown = p.run(["report", "--format", "json"]);
+    assert_eq!(serde_json::from_str::<Value>(&shown.stdout).expect("JSON"), first);
+    shown.exits(0);
+    // Nothing is kept of a run that did nothing: neither one that glances, nor one that looks at all.
+    let before = p.everything();
+    p.run([]).exits(0);
+    p.run(["-v"]).exits(0);
+    p.run(["docs/e1.md"]).exits(0);
+    let runs = |files: &std::collections::BTreeMap<String, Vec<u8>>| {
+        files.keys().filter(|path| path.starts_with(".genmake/runs/")).cloned().collect::<Vec<_>>()
+    };
+    assert_eq!(runs(&before), runs(&p.everything()));
+    assert_eq!(runs(&before).len(), 1);
+    p.edit("spec.yaml", &spec(2, &[("e1", "another")]));
+    server.reply(answer);
+    p.run([]).exits(0);
+    let run = p.run(["report"]);
+    assert!(run.stdout.contains("\n3 targets: 1 generated, ") && run.stdout.contains("\n1 requests: "), "{run}");
+    run.exits(0);
+    // Damage is none, and what lies beside it is shown.
+    let kept = runs(&p.everything());
+    assert_eq!(kept.len(), 2);
+    p.edit(&kept[1], "{\"version\": 1");
+    let shown = p.run(["report", "--format", "json"]);
+    assert_eq!(serde_json::from_str::<Value>(&shown.stdout).expect("JSON")["began"], first["began"]);
+    shown.exits(0);
+}
+
+#[test]
+fn what_reports_show_drives_no_terminal() {
+    let p = Project::new().file("Genfile", "version: 1\nrules:\n  a: {run: \"echo a > {{output}}\", output: a.txt}\n");
+    p.run([]).exits(0);
+    let kept = p.everything().into_keys().find(|path| path.starts_with(".genmake/runs/")).expect("a report");
+    p.edit(
+        &kept,
+        &p.read(&kept).replace("a.txt", "a\\u001b[31m.txt").replace("\"rule\":\"a\"", "\"rule\":\"a\\u009b\""),
+    );
+    let run = p.run(["report"]);
+    assert!(run.stdout.contains("a\u{fffd}[31m.txt") && !run.stdout.contains(['\u{1b}', '\u{9b}']), "{run}");
+    run.exits(0);
+}
+
+#[test]
+fn a_batch_api_is_in_the_report_with_what_each_task_costs() {
+    let server = Server::start();
+    let p = shop_of("openai", &server, 3, "prices: {input: 3, output: 15}", "");
+    p.run(["submit"]).exits(0);
+    let report = report(&p, &["collect"]);
+    assert_eq!(report["requests"].as_array().map(Vec::len), Some(1), "{report:#}");
+    assert_eq!(report["requests"][0]["outcome"], "answered");
+    let costs: f64 =
+        report["tasks"].as_array().expect("tasks").iter().map(|task| task["cost_usd"].as_f64().expect("a cost")).sum();
+    assert!((costs - report["llm"]["cost_usd"].as_f64().expect("a cost")).abs() < 1e-8, "{report:#}");
+    assert!(costs > 0.0);
+}
