@@ -3,6 +3,7 @@
 mod location;
 mod reading;
 mod rounds;
+mod staged;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
@@ -25,11 +26,11 @@ use crate::plan::{self, Lists, Memory, Plan, Recipes, Wish};
 use crate::provider::Notice;
 use crate::report::{Begin, Summary};
 use crate::shell::{self, Shell};
-use crate::store::{self, Glance, Guard, Journal, Origin, State, Store, WorkTree};
+use crate::store::{self, Glance, Guard, Journal, Origin, Staged, State, Store, WorkTree};
 
 pub use location::{GENFILES, Location};
 
-use reading::{read_genfile, read_text};
+use reading::{no_genfile, read_genfile, read_text};
 
 /// The file in `.genmake` that names a run which may have commands under way.
 const RUNNING: &str = "running";
@@ -60,7 +61,7 @@ impl Project {
     /// # Errors
     /// All mistakes of the Genfile, or what cannot be read.
     pub fn open(dir: &Path) -> Result<Project, Errors> {
-        Project::load(&Location::find(dir)?, &Options::default().env, None)
+        Project::load(&Location::find(dir)?, &Options::default().env, None, None)
     }
 
     /// Loads a project for a run: waits until no other run is under way in its root, so that what is loaded is what that run
@@ -70,7 +71,7 @@ impl Project {
     /// As [`Project::open`], and [`Code::Unwritable`] where `.genmake` cannot be written.
     pub fn open_to_run(location: &Location, env: &Env, waits: impl FnOnce()) -> Result<Project, Errors> {
         let (guard, _) = Project::begin(location, waits)?;
-        Project::load(location, env, Some(guard))
+        Project::load(location, env, Some(guard), None)
     }
 
     /// Waits until no other run is under way, and ends what a killed one left running. Says whether there was something to end.
@@ -113,7 +114,7 @@ impl Project {
         let part = glance.and_then(|glance| Project::load_part(location, env, glance));
         match part {
             Some(project) => Ok(Project { guard: Some(guard), load_took: begun.elapsed(), ..project }),
-            None => Project::load(location, env, Some(guard)),
+            None => Project::load(location, env, Some(guard), None),
         }
     }
 
@@ -169,10 +170,10 @@ impl Project {
     /// # Errors
     /// As [`Project::open`].
     pub fn open_at(location: &Location, env: &Env) -> Result<Project, Errors> {
-        Project::load(location, env, None)
+        Project::load(location, env, None, None)
     }
 
-    fn load(location: &Location, env: &Env, guard: Option<Guard>) -> Result<Project, Errors> {
+    fn load(location: &Location, env: &Env, guard: Option<Guard>, staged: Option<Staged>) -> Result<Project, Errors> {
         let begun = Instant::now();
         let root = location.root.clone();
         let folder = root.join(store::FOLDER);
@@ -195,10 +196,22 @@ impl Project {
                 }
             }
         }
-        let files = WorkTree::new(root.clone(), state.stamps, state.taken, Arc::clone(&store));
-        let text = read_genfile(&root.join(&location.name), &location.name)?;
+        let mut files = WorkTree::new(root.clone(), state.stamps, state.taken, Arc::clone(&store));
         let lock_name = location.lock_name();
-        let locked = read_text(&root.join(&lock_name)).map_err(|e| e.hint(lock::way_out(&lock_name)))?;
+        let hint = |e: Error| e.hint(lock::way_out(&lock_name));
+        let (text, locked) = match staged {
+            None => {
+                let text = read_genfile(&root.join(&location.name), &location.name)?;
+                (text, read_text(&root.join(&lock_name)).map_err(hint)?)
+            }
+            Some(staged) => {
+                (memory.outputs, memory.half) = Default::default();
+                files = files.as_staged(staged);
+                let text = |name: &str| RelPath::new(name).map_or(Ok(None), |path| files.text(&path));
+                let genfile = text(&location.name)?.ok_or_else(|| no_genfile(&location.name))?;
+                (genfile, text(&lock_name).map_err(hint)?)
+            }
+        };
         // What they are is a part of every verdict: if they move, the tree is looked at anew.
         for (name, text) in [(&location.name, Some(&text)), (&lock_name, locked.as_ref())] {
             if let Ok(path) = RelPath::new(name)

@@ -31,7 +31,7 @@ pub enum Command {
     /// Bring targets up to date
     Build(Targets),
     /// Say what is not up to date; exit 1 if anything is not. Changes nothing, runs nothing, sends nothing
-    Check(Targets),
+    Check(Check),
     /// Say what would be done and why, with requests and tokens. Sends nothing
     Plan(Targets),
     /// Say why a target is or is not up to date, input by input
@@ -78,6 +78,12 @@ pub enum Command {
         #[arg(value_enum, default_value_t = Described::Genfile)]
         of: Described,
     },
+    /// Have git refuse commits in which something is not up to date, by a pre-commit hook; or take that away again
+    Hook {
+        /// What to do
+        #[command(subcommand)]
+        action: HookAction,
+    },
     /// Write a Genfile to start from, with a template, a prompt and a spec, or with rule packs
     Init {
         /// Include a pack that ships with genmake, and write sources to start from: go, node, project, python, rust
@@ -96,6 +102,25 @@ pub struct Targets {
     pub going: Going,
 }
 
+/// Arguments of `check`.
+#[derive(Debug, Args)]
+pub struct Check {
+    #[command(flatten)]
+    pub targets: Targets,
+    /// Judge what is staged, as `git commit` would record it, and not what stands in the work tree
+    #[arg(long)]
+    pub staged: bool,
+}
+
+/// What `hook` does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Subcommand)]
+pub enum HookAction {
+    /// Write the hook, or add this project to the one that is there
+    Install,
+    /// Take this project out of the hook, and the hook away with the last
+    Remove,
+}
+
 /// What a command does after a failure.
 #[derive(Debug, Args)]
 pub struct Going {
@@ -109,12 +134,12 @@ impl Command {
     pub fn keeps_going(&self) -> bool {
         match self {
             Command::Build(args)
-            | Command::Check(args)
             | Command::Plan(args)
             | Command::Explain(args)
             | Command::Graph(args)
             | Command::Diff(args)
             | Command::Watch(args) => args.going.keep_going,
+            Command::Check(args) => args.targets.going.keep_going,
             Command::Submit(args) => args.going.keep_going,
             Command::Collect(args) => args.going.keep_going,
             _ => false,

@@ -6,20 +6,75 @@ use super::args::Format;
 use super::verdicts::{orphan_json, orphan_words, rows, table};
 use super::{Context, Exit, targets};
 use crate::error::Errors;
+use crate::graph::TaskId;
+use crate::path::RelPath;
 use crate::project::{Planned, Project};
-use crate::store::Glance;
+use crate::store::{Glance, Repository, Staged};
 use crate::ui;
 
 pub(super) fn run(context: &Context, names: &[String]) -> Result<Exit, Errors> {
     if let Some(count) = fresh_at_a_glance(context, names)? {
-        match context.options.format {
-            Format::Json => ui::out(&format!("{:#}\n", json!({"version": 1, "up_to_date": true, "targets": []}))),
-            _ => say_up_to_date(context, count),
+        return Ok(all_fresh(context, count));
+    }
+    Ok(say(context, &judged(context, names)?).0)
+}
+
+/// `--staged`: the same of what a commit would record, with what is to be done where that is not up to date.
+pub(super) fn staged(context: &Context, names: &[String]) -> Result<Exit, Errors> {
+    let location = context.location()?;
+    let repository = Repository::of(&location.root, &*context.env)?;
+    let folder = repository.prefix().trim_end_matches('/').to_owned();
+    let staged = Staged::of(repository)?;
+    if RelPath::new(&location.name).is_ok_and(|genfile| staged.exists(&genfile) == Some(false)) {
+        if !context.options.silent {
+            ui::say(&format!("`{}` is not in what is staged, so nothing of that is generated", location.name));
         }
         return Ok(Exit(0));
     }
-    let planned = judged(context, names)?;
-    let rows: Vec<_> = rows(&planned).into_iter().filter(|row| row.status != "fresh").collect();
+    let glance = context.glance(&location, names).filter(Glance::is_fresh);
+    if let Some(glance) = glance.as_ref().filter(|glance| staged.is_as_seen(glance)) {
+        return Ok(all_fresh(context, glance.tasks()));
+    }
+    // What stands there is up to date: what of it is not staged is all there is to be done.
+    let missing = glance.map(|glance| staged.missing(&glance)).filter(|missing| !missing.is_empty());
+    let targets = targets(names, &location)?;
+    let project = context.assume(Project::open_staged(&location, &context.env, staged)?, &location)?;
+    let planned = project.plan_as(&targets, context.wish(), context.options.jobs)?;
+    let (exit, tasks) = say(context, &planned);
+    if exit != Exit(0) {
+        let is_built = missing.is_some();
+        let add = add(&missing.unwrap_or_else(|| planned.unstaged(&tasks)));
+        let of = if folder.is_empty() { String::new() } else { format!(" in `{folder}`") };
+        let what = format!("what is staged{of} is not up to date: ");
+        let then = if is_built { add } else { format!("run `genmake`, then {add}") };
+        ui::say(&ui::sanitize(&(what + &then)));
+    }
+    Ok(exit)
+}
+
+/// What git is to be told of these files.
+fn add(files: &[RelPath]) -> String {
+    let shown: Vec<&str> = files.iter().map(RelPath::as_str).take(MOST_FILES).collect();
+    match (shown.is_empty(), files.len() > shown.len()) {
+        (true, _) => "`git add` what it writes".to_owned(),
+        (false, is_more) => format!("`git add {}{}`", shown.join(" "), if is_more { " …" } else { "" }),
+    }
+}
+
+/// How many files a hint names.
+const MOST_FILES: usize = 8;
+
+fn all_fresh(context: &Context, count: usize) -> Exit {
+    match context.options.format {
+        Format::Json => ui::out(&format!("{:#}\n", json!({"version": 1, "up_to_date": true, "targets": []}))),
+        _ => say_up_to_date(context, count),
+    }
+    Exit(0)
+}
+
+/// Prints what is not up to date, and gives those tasks.
+fn say(context: &Context, planned: &Planned) -> (Exit, Vec<TaskId>) {
+    let rows: Vec<_> = rows(planned).into_iter().filter(|row| row.status != "fresh").collect();
     let orphans = &planned.plan.orphans;
     let failed = planned.plan.tasks.iter().flatten().any(Result::is_err);
     match context.options.format {
@@ -44,11 +99,12 @@ pub(super) fn run(context: &Context, names: &[String]) -> Result<Exit, Errors> {
             }
         }
     }
-    Ok(Exit(match (failed, rows.is_empty() && orphans.is_empty()) {
+    let exit = match (failed, rows.is_empty() && orphans.is_empty()) {
         (true, _) => 2,
         (_, true) => 0,
         _ => 1,
-    }))
+    };
+    (Exit(exit), rows.into_iter().map(|row| row.task).collect())
 }
 
 /// `-q`: the answer is the exit status; only what failed is said.

@@ -10,6 +10,7 @@ mod diff;
 mod explain;
 mod gc;
 mod graph;
+mod hook;
 mod init;
 mod man;
 mod plan;
@@ -103,7 +104,7 @@ impl Context {
         let targets = match &command {
             Some(
                 Command::Build(t)
-                | Command::Check(t)
+                | Command::Check(args::Check { targets: t, .. })
                 | Command::Plan(t)
                 | Command::Explain(t)
                 | Command::Graph(t)
@@ -128,6 +129,7 @@ impl Context {
             Some(
                 Command::Clean { .. }
                     | Command::Init { .. }
+                    | Command::Hook { .. }
                     | Command::Gc { .. }
                     | Command::Diff(_)
                     | Command::Accept(_)
@@ -146,6 +148,7 @@ impl Context {
             .into());
         }
         match command {
+            Some(Command::Check(args)) if args.staged => check::staged(self, &targets),
             Some(Command::Check(_)) => check::run(self, &targets),
             Some(Command::Plan(_)) => plan::run(self, &targets),
             Some(Command::Explain(_)) => explain::run(self, &targets),
@@ -178,6 +181,7 @@ impl Context {
             Some(Command::Completions(args)) => completions::run(&args),
             Some(Command::Man(page)) => man::run(&page),
             Some(Command::Help(page)) => man::help(&page),
+            Some(Command::Hook { action }) => hook::run(self, action),
             Some(Command::Init { pack }) => init::run(&pack, self.options.dry_run),
             None | Some(Command::Build(_)) if self.options.question => check::question(self, &targets),
             None | Some(Command::Build(_)) if self.options.dry_run => plan::run(self, &targets),

@@ -7,15 +7,18 @@ use crate::files;
 use crate::manifest;
 
 pub(super) fn read_genfile(path: &Path, name: &str) -> Result<String, Error> {
-    let missing =
-        || Error::new(Code::NoGenfile, format!("`{name}` is not there")).hint("`genmake init` makes one to start from");
     let unreadable = |e: std::io::Error| match e.kind() {
-        std::io::ErrorKind::NotFound => missing(),
+        std::io::ErrorKind::NotFound => no_genfile(name),
         _ => Error::new(Code::Unreadable, e.to_string()),
     };
     // Its size alone refuses it: it is not read.
     manifest::small_enough(name, fs_err::metadata(path).map_err(unreadable)?.len())?;
-    read_text(path)?.ok_or_else(missing)
+    read_text(path)?.ok_or_else(|| no_genfile(name))
+}
+
+/// The error for a Genfile that is not there.
+pub(super) fn no_genfile(name: &str) -> Error {
+    Error::new(Code::NoGenfile, format!("`{name}` is not there")).hint("`genmake init` makes one to start from")
 }
 
 pub(super) fn read_text(path: &Path) -> Result<Option<String>, Error> {

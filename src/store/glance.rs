@@ -145,6 +145,11 @@ impl Glance {
         digest_at(self.digests()?, id)
     }
 
+    /// Whether any verdict rested on a file.
+    pub fn knows(&self, path: &RelPath) -> bool {
+        self.table.find(path).is_some()
+    }
+
     /// A file's path by its number.
     pub fn path(&self, id: u32) -> Option<RelPath> {
         self.table.path(id)

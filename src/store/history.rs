@@ -1,12 +1,12 @@
 //! What a file held earlier, out of git's history: a fresh checkout, which has no store, finds there what an edit was made on.
 //!
-//! Asks the `git` program, which only reads: nothing of the repository's configuration is run (hooks, pagers, monitors), and
-//! nothing is fetched, also where a repository is a partial one.
+//! Nothing is fetched for that, and nothing of the repository's configuration is run.
 
-use std::io::{self, BufRead, BufReader, Read, Write};
+use std::io::{self, BufRead, BufReader, Write};
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 
+use super::git::{blob, git};
 use crate::digest::Digest;
 use crate::path::RelPath;
 
@@ -14,9 +14,6 @@ use crate::path::RelPath;
 const COMMITS: &str = "200";
 /// Nothing larger is read.
 const LARGEST: u64 = 64 << 20;
-/// What a hook that calls genmake has in its environment: which repository it is follows from the folder alone.
-const OF_A_HOOK: [&str; 5] =
-    ["GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_PREFIX", "GIT_ALTERNATE_OBJECT_DIRECTORIES"];
 
 /// The bytes with this digest that `path` held in the index or in a commit below `HEAD`. None also where there is no git, or no
 /// repository.
@@ -40,22 +37,6 @@ pub(super) fn find(root: &Path, path: &RelPath, wanted: &Digest) -> Option<Vec<u
     found.ok().flatten()
 }
 
-/// A git that reads, and runs nothing that the repository names.
-fn git(root: &Path) -> Command {
-    let mut git = Command::new("git");
-    git.arg("-C").arg(root).args(["--no-pager", "--literal-pathspecs", "--no-replace-objects"]);
-    for setting in ["core.fsmonitor=false", "core.hooksPath=/dev/null", "protocol.allow=never"] {
-        git.args(["-c", setting]);
-    }
-    for name in OF_A_HOOK {
-        git.env_remove(name);
-    }
-    git.env("GIT_NO_LAZY_FETCH", "1").env("GIT_ALLOW_PROTOCOL", "none");
-    git.env("GIT_OPTIONAL_LOCKS", "0").env("GIT_TERMINAL_PROMPT", "0");
-    git.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
-    git
-}
-
 /// Asks for one object after the other, until one has the digest.
 fn seek(
     names: impl Iterator<Item = String>,
@@ -64,26 +45,9 @@ fn seek(
     wanted: &Digest,
 ) -> io::Result<Option<Vec<u8>>> {
     for name in names {
-        asks.write_all(format!("{name}\n").as_bytes())?;
-        asks.flush()?;
-        let mut head = String::new();
-        if answers.read_line(&mut head)? == 0 {
-            return Ok(None);
-        }
-        let words: Vec<&str> = head.trim_end().rsplitn(3, ' ').collect();
-        // An object that is not there is answered with its name and one word.
-        let [size, kind, _] = words[..] else { continue };
-        let (Ok(size), true) = (size.parse::<u64>(), ["blob", "tree", "commit", "tag"].contains(&kind)) else {
-            continue;
-        };
-        if kind != "blob" || size > LARGEST {
-            io::copy(&mut answers.by_ref().take(size + 1), &mut io::sink())?;
-            continue;
-        }
-        let mut bytes = Vec::new();
-        answers.by_ref().take(size).read_to_end(&mut bytes)?;
-        io::copy(&mut answers.by_ref().take(1), &mut io::sink())?;
-        if Digest::of(&bytes) == *wanted {
+        if let Some(bytes) = blob(&name, LARGEST, &mut asks, &mut answers)?
+            && Digest::of(&bytes) == *wanted
+        {
             return Ok(Some(bytes));
         }
     }

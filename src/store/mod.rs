@@ -7,6 +7,7 @@ mod beneath;
 mod blobs;
 mod folders;
 mod gc;
+mod git;
 mod glance;
 mod guard;
 mod history;
@@ -19,6 +20,7 @@ mod replace;
 mod rounds;
 mod runs;
 mod snapshot;
+mod staged;
 mod state;
 mod syncing;
 mod vectors;
@@ -27,6 +29,7 @@ mod write;
 pub use begun::Over;
 pub use blobs::{Action, Gave, Store, blob_name};
 pub use gc::{Freed, Needed};
+pub use git::Repository;
 pub use glance::{Glance, Part};
 pub use guard::Guard;
 pub use journal::{Journal, Record};
@@ -35,10 +38,11 @@ pub use observed::Observed;
 pub use outputs::{Write, replace_output, write_output, write_outputs};
 pub use read::WorkTree;
 pub use runs::{RUNS, keep_run, kept_runs};
+pub use staged::Staged;
 pub use state::{Basis, BasisTask, Damaged, Origin, Stamp, State};
 pub use write::{
-    make_way, mode, move_aside, move_back, no_file, prune, put, put_stamped, remove, set_mode, sync_folder,
-    sync_folders, sync_output, take_away, write_staged,
+    make_way, mode, move_aside, move_back, no_file, prune, put, put_program, put_stamped, remove, set_mode,
+    sync_folder, sync_folders, sync_output, take_away, write_staged,
 };
 
 use std::path::{Path, PathBuf};

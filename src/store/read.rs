@@ -1,4 +1,5 @@
-//! The working tree: digests by stamp where that is safe, by content where it is not.
+//! The working tree: digests by stamp where that is safe, by content where it is not. Where the index counts, what it has
+//! otherwise is taken from there.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::{Path, PathBuf};
@@ -8,6 +9,7 @@ use super::blobs::Store;
 use super::folders::Tree;
 use super::observed::Observed;
 use super::snapshot::Listed as Names;
+use super::staged::Staged;
 use super::state::{Stamp, State};
 use super::{unreadable, write};
 use crate::digest::Digest;
@@ -33,6 +35,8 @@ pub struct WorkTree {
     folders: Mutex<BTreeMap<String, Option<Names>>>,
     /// What was read before there were tasks: it decides which there are.
     loaded: Mutex<HashSet<RelPath>>,
+    /// What git's index has otherwise, where that is what counts.
+    staged: Option<Staged>,
 }
 
 /// What a run knows of a file: nothing is there, or its digest, and its stamp if that can be trusted later.
@@ -55,7 +59,24 @@ impl WorkTree {
             listed: Mutex::default(),
             folders: Mutex::default(),
             loaded: Mutex::default(),
+            staged: None,
         }
+    }
+
+    /// The same tree as a commit would record it: what the index has otherwise counts as it is there. Only for reading.
+    #[must_use]
+    pub fn as_staged(self, staged: Staged) -> WorkTree {
+        WorkTree { staged: Some(staged), ..self }
+    }
+
+    /// Whether a commit would record another content of a file than stands there, where the index counts.
+    pub fn is_staged_otherwise(&self, path: &RelPath) -> bool {
+        self.staged.as_ref().is_some_and(|staged| staged.has_otherwise(path))
+    }
+
+    /// What the index has otherwise of a file; `None` where that is what stands there.
+    fn staged(&self, path: &RelPath) -> Result<Option<Option<Vec<u8>>>, Error> {
+        self.staged.as_ref().map_or(Ok(None), |staged| staged.content(path))
     }
 
     /// When the snapshot of this run counts as taken. A file that was edited after it was looked at, within one tick of its
@@ -212,12 +233,15 @@ impl Files for WorkTree {
         if let Some(seen) = self.lock_seen().get(path) {
             return Ok(seen.map(|(_, digest)| digest));
         }
-        let seen = match (self.stamp(path)?, self.before.get(path)) {
-            (None, _) => None,
-            (Some(stamp), Some((before, digest))) if stamp == *before && !stamp.is_racy(self.taken) => {
-                Some((Some(stamp), *digest))
-            }
-            _ => self.content(path)?.map(|(stamp, digest, _)| (Some(stamp), digest)),
+        let seen = match self.staged(path)? {
+            Some(bytes) => bytes.map(|bytes| (None, Digest::of(&bytes))),
+            None => match (self.stamp(path)?, self.before.get(path)) {
+                (None, _) => None,
+                (Some(stamp), Some((before, digest))) if stamp == *before && !stamp.is_racy(self.taken) => {
+                    Some((Some(stamp), *digest))
+                }
+                _ => self.content(path)?.map(|(stamp, digest, _)| (Some(stamp), digest)),
+            },
         };
         // Two threads may have looked at once; the first one's answer stands for the run.
         let mut all = self.lock_seen();
@@ -228,14 +252,19 @@ impl Files for WorkTree {
         if packs::is_shipped(path.as_str()) {
             return Ok(packs::text(path).map(|text| Arc::from(text.as_bytes())));
         }
-        let content = self.content(path)?;
-        let found = content.as_ref().map(|(stamp, digest, _)| (Some(*stamp), *digest));
+        let (found, bytes) = match self.staged(path)? {
+            Some(bytes) => (bytes.as_ref().map(|bytes| (None, Digest::of(bytes))), bytes),
+            None => match self.content(path)? {
+                Some((stamp, digest, bytes)) => (Some((Some(stamp), digest)), Some(bytes)),
+                None => (None, None),
+            },
+        };
         let mut all = self.lock_seen();
         let known = *all.entry(path.clone()).or_insert(found);
         if known.map(|(_, digest)| digest) != found.map(|(_, digest)| digest) {
             return Err(moved(path));
         }
-        Ok(content.map(|(.., bytes)| bytes.into()))
+        Ok(bytes.map(Into::into))
     }
 
     fn size(&self, path: &RelPath) -> Result<Option<u64>, Error> {
@@ -246,7 +275,10 @@ impl Files for WorkTree {
         match seen {
             Some(None) => Ok(None),
             Some(Some((Some(stamp), _))) => Ok(Some(stamp.size)),
-            _ => Ok(self.stamp(path)?.map(|stamp| stamp.size)),
+            _ => match self.staged(path)? {
+                Some(bytes) => Ok(bytes.map(|bytes| bytes.len() as u64)),
+                None => Ok(self.stamp(path)?.map(|stamp| stamp.size)),
+            },
         }
     }
 
@@ -264,6 +296,9 @@ impl Files for WorkTree {
     fn exists(&self, path: &RelPath) -> bool {
         if packs::is_shipped(path.as_str()) {
             return packs::text(path).is_some();
+        }
+        if let Some(is_there) = self.staged.as_ref().and_then(|staged| staged.exists(path)) {
+            return is_there;
         }
         match self.lock_seen().get(path) {
             Some(seen) => seen.is_some(),
@@ -283,7 +318,11 @@ impl Files for WorkTree {
                 let tree = Tree::walk(&self.root, &key.0, key.1)?;
                 locked(&self.folders).extend(tree.folders);
                 locked(&self.asked).extend(tree.links);
-                let listed: Arc<[RelPath]> = tree.files.into();
+                let files = match &self.staged {
+                    Some(staged) => staged.listed(tree.files, &key.0),
+                    None => tree.files,
+                };
+                let listed: Arc<[RelPath]> = files.into();
                 locked(&self.listed).insert(key, Arc::clone(&listed));
                 listed
             }

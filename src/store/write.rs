@@ -59,6 +59,21 @@ fn put_by(path: &Path, bytes: &[u8], temporary: PathBuf) -> Result<Option<Stamp>
     begun.synced(file)?.finish(Over::Anything)
 }
 
+/// As [`put`], for a program: everybody who can read it can run it. The folder is made if it is not there.
+///
+/// # Errors
+/// As [`put`].
+pub fn put_program(path: &Path, bytes: &[u8]) -> Result<(), Error> {
+    if let Some(folder) = path.parent() {
+        fs_err::create_dir_all(folder).map_err(|e| unwritable(&e))?;
+    }
+    put(path, bytes)?;
+    match permissions(0o755) {
+        Some(wanted) => fs_err::set_permissions(path, wanted).map_err(|e| unwritable(&e)),
+        None => Ok(()),
+    }
+}
+
 #[cfg(unix)]
 pub(super) fn permissions(mode: u32) -> Option<std::fs::Permissions> {
     Some(std::os::unix::fs::PermissionsExt::from_mode(mode))

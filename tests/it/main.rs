@@ -31,6 +31,7 @@ mod gemini;
 mod genfile;
 mod glance;
 mod graph;
+mod hooks;
 mod http;
 #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
 mod injected;
