@@ -61,6 +61,10 @@ pub enum Event {
         prefix_saved: u64,
         /// Tokens that it would take more if contexts held everything that they select from: an estimate.
         context_saved: u64,
+        /// Tokens that all requests of its kind begin with, up to what is their tasks' own: an estimate.
+        prefix: u64,
+        /// From how many tokens on the model's maker keeps what requests begin with, if that is known.
+        cache_minimum: Option<u64>,
         /// What it costs, if that is known.
         price: Option<Price>,
         /// Whether it asks again for what an earlier request did not deliver.
@@ -267,8 +271,12 @@ pub struct TaskEnd {
     pub error: Option<Error>,
     /// The request that brought it.
     pub request: Option<usize>,
-    /// How long it took, requests included.
+    /// How long it took, requests included, from when it was begun; it may have waited for its turn in that time.
     pub took: Duration,
+    /// How long something was done for it: local jobs, and the requests that it travelled in.
+    pub worked: Duration,
+    /// What of its result is no word of its prompt, if a model wrote it just now: see [`crate::llm::outline`].
+    pub outline: Option<u64>,
     /// Of the tasks that it waited for and that were not up to date, the last to end, the latest first: each by its first output.
     pub waited_for: Vec<RelPath>,
     /// Its share of what its requests took.
@@ -335,6 +343,32 @@ impl Status {
             Status::Edited => "edited",
             Status::Accepted => "accepted",
             Status::Merged => "merged",
+        }
+    }
+}
+
+#[cfg(test)]
+impl TaskEnd {
+    /// For tests: so it ended, and nothing else is known of it.
+    pub fn example(rule: &str, path: &str, status: Status) -> TaskEnd {
+        TaskEnd {
+            rule: rule.to_owned(),
+            outputs: vec![RelPath::new(path).unwrap()],
+            status,
+            reasons: Vec::new(),
+            error: None,
+            request: None,
+            took: Duration::ZERO,
+            worked: Duration::ZERO,
+            outline: None,
+            waited_for: Vec::new(),
+            usage: Usage::default(),
+            cost: None,
+            saved: 0,
+            saved_usd: None,
+            left_out: Vec::new(),
+            collected: None,
+            embedded: None,
         }
     }
 }

@@ -1,5 +1,7 @@
 //! Reasons and shortfalls in words: one wording each, for reports and for terminals.
 
+use std::time::Duration;
+
 use crate::llm::{Shortfall, Unkept};
 use crate::plan::{Collected, Counts, Reason};
 
@@ -112,6 +114,15 @@ pub fn usd(amount: f64) -> String {
         amount if amount < 0.01 => format!("{amount:.5}"),
         amount if amount < 1.0 => format!("{amount:.4}"),
         amount => format!("{amount:.2}"),
+    }
+}
+
+/// A duration as people say it.
+pub fn time(duration: Duration) -> String {
+    match duration.as_secs_f64() {
+        s if s < 1.0 => format!("{}ms", duration.as_millis()),
+        s if s < 60.0 => format!("{s:.1}s"),
+        _ => humantime::format_duration(Duration::from_secs(duration.as_secs())).to_string(),
     }
 }
 

@@ -46,9 +46,5 @@ pub(super) fn savings_line(planned: &Planned, saved: &Saved) -> Option<String> {
     if planned.plan.batches.is_empty() && saved.store == 0 {
         return None;
     }
-    let parts = saved.by_why();
-    let whole: u64 = parts.iter().map(|(_, tokens)| tokens).sum();
-    let parts: Vec<String> =
-        parts.iter().filter(|(_, tokens)| *tokens > 0).map(|(name, tokens)| format!("{name} {tokens}")).collect();
-    (whole > 0).then(|| format!("saves about {whole} tokens: {}\n", parts.join(", ")))
+    saved.words().map(|words| format!("saves {words}\n"))
 }

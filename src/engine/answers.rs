@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use super::asking::{self, Asked, Failed, NOT_AGAIN, Origin, Told};
 use super::making::{Good, Ready};
@@ -325,6 +326,10 @@ impl Run<'_> {
         let Asked { batch, provider, request, outcome, took, .. } = asked;
         let together = batch.tasks.len();
         let first = batch.tasks[0];
+        // Of a collection once, however many of its pieces travelled.
+        let mut whose: Vec<Unit> = batch.tasks.iter().map(|unit| unit.task.into()).collect();
+        whose.dedup();
+        whose.into_iter().for_each(|task| self.worked(task, took));
         let answered = match outcome {
             Ok(answered) => answered,
             Err(failed) => {
@@ -431,6 +436,13 @@ impl Run<'_> {
         }
     }
 
+    /// Something was done for a task for so long.
+    pub(super) fn worked(&mut self, task: Unit, took: Duration) {
+        if let Some(underway) = self.underway.get_mut(&task) {
+            underway.worked += took;
+        }
+    }
+
     /// A good result, on its way to the store; none where it is lost.
     fn good(&mut self, task: TaskId, contents: Vec<Arc<[u8]>>) -> Option<Good> {
         let of =
@@ -439,6 +451,12 @@ impl Run<'_> {
             self.fail_unit(task.into(), bug("a result without a key"));
             return None;
         };
+        let underway = self.underway.entry(task.into()).or_default();
+        let schema = underway.ask.as_ref().and_then(|ask| Some(ask.schema.as_ref()?.value().to_string()));
+        let messages = underway.ask.iter().flat_map(|ask| &ask.messages).map(|message| message.text.as_str());
+        let prompt = messages.chain(schema.as_deref());
+        let result = contents.iter().map(|bytes| String::from_utf8_lossy(bytes)).collect::<Vec<_>>().join("\n");
+        underway.outline = llm::outline(prompt, &result);
         self.schedule.resumes(task);
         Some(Good { ready: Ready { task, key, contents, edits }, model, usage })
     }

@@ -163,6 +163,8 @@ impl Job {
             tasks: asks.len(),
             prefix_saved: prefix * (asks.len() as u64).saturating_sub(1),
             context_saved: llm::context_saved(&asks),
+            prefix,
+            cache_minimum: self.model.cache.map(|cache| cache.minimum),
             price,
             again: self.batch.failures > 0,
         };

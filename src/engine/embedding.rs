@@ -334,6 +334,8 @@ impl Job {
             tasks,
             prefix_saved: 0,
             context_saved: 0,
+            prefix: 0,
+            cache_minimum: None,
             price: self.model.price,
             again: self.batch.failures > 0,
         };

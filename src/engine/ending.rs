@@ -133,6 +133,7 @@ impl Run<'_> {
         let none = Underway::default();
         let underway = self.underway.get(&task.into()).unwrap_or(&none);
         let contexts = underway.ask.iter().filter_map(|ask| ask.context.as_ref());
+        let took = underway.took.or_else(|| Some(underway.begun?.elapsed())).unwrap_or_default();
         TaskEnd {
             rule: graph.rule(task).name.clone(),
             outputs: graph.tasks[task].outputs.iter().map(|output| output.path.clone()).collect(),
@@ -140,7 +141,10 @@ impl Run<'_> {
             reasons: underway.reasons.clone(),
             error,
             request: underway.request,
-            took: underway.took.or_else(|| Some(underway.begun?.elapsed())).unwrap_or_default(),
+            took,
+            // Several requests at once for one collection are no more than the time that they take together.
+            worked: underway.worked.min(took),
+            outline: underway.outline,
             waited_for: self.waited_for(task),
             usage: underway.usage,
             cost: underway.cost.0,

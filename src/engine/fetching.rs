@@ -376,6 +376,8 @@ impl<'a> Fetching<'a> {
             tasks,
             prefix_saved: posted.prefix_saved,
             context_saved: posted.context_saved,
+            prefix: 0,
+            cache_minimum: None,
             price: round.price,
             again: false,
         }];

@@ -3,6 +3,7 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::time::Instant;
 
 use rayon::{ThreadPool, ThreadPoolBuilder};
 
@@ -101,9 +102,11 @@ impl Run<'_> {
     fn spawn(&self, tasks: Vec<TaskId>, job: impl FnOnce() -> Vec<Report> + Send + 'static) {
         let send = self.send.clone();
         self.cpu.spawn(move || {
-            let panicked = |task| Report::Made(task, Err(bug("a job panicked")));
-            let reports =
-                catch_unwind(AssertUnwindSafe(job)).unwrap_or_else(|_| tasks.into_iter().map(panicked).collect());
+            let begun = Instant::now();
+            let panicked = |task: &TaskId| Report::Made(*task, Err(bug("a job panicked")));
+            let reports = catch_unwind(AssertUnwindSafe(job)).unwrap_or_else(|_| tasks.iter().map(panicked).collect());
+            let each = begun.elapsed() / u32::try_from(tasks.len().max(1)).unwrap_or(u32::MAX);
+            let _ = send.send(Report::Worked(tasks, each));
             for report in reports {
                 let _ = send.send(report);
             }

@@ -153,6 +153,8 @@ enum Report {
     Judged(TaskId, Box<Result<Judged, Error>>),
     /// A task's outputs are written, or are not.
     Made(TaskId, Result<Made, Error>),
+    /// For how long a job was at work for each of these.
+    Worked(Vec<TaskId>, Duration),
     /// What stands there for a task, or what the store holds for it, is not good enough.
     Unfit(TaskId, Box<Complaint>),
     /// A command was not begun, because something else had failed.
@@ -187,6 +189,10 @@ struct Underway {
     begun: Option<Instant>,
     /// How long it took, for one that ended without an event of its own.
     took: Option<Duration>,
+    /// How long jobs and requests for it were under way.
+    worked: Duration,
+    /// What of a model's result is no word of its prompt.
+    outline: Option<u64>,
     key: Option<Digest>,
     parts: Vec<plan::Part>,
     checked: Option<Digest>,
@@ -379,6 +385,11 @@ impl Run<'_> {
         match message {
             Report::Judged(task, judged) => self.judged(task, *judged),
             Report::Made(task, made) => self.made(task, made),
+            Report::Worked(tasks, each) => {
+                for task in tasks {
+                    self.worked(task.into(), each);
+                }
+            }
             Report::Unfit(task, complaint) => self.unfit(task, *complaint),
             Report::NotBegun(task) => {
                 self.underway.remove(&task.into());

@@ -1,5 +1,6 @@
 //! From events to the summary of a run; `json` is its form as a file.
 
+mod advice;
 mod exchanges;
 mod json;
 mod text;
@@ -12,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use crate::event::{Event, Status, TaskEnd};
 use crate::llm::{Unkept, Usage};
 
+pub use advice::{Advice, Seen};
 pub use exchanges::{Exchange, Fallback, Outcome};
 pub use json::{Cache, Report, RequestLine, RuleLine, TaskLine};
 pub use text::{cost, seconds};
@@ -41,6 +43,8 @@ pub struct Summary {
     pub interrupted: bool,
     /// How many outputs were written.
     pub written: usize,
+    /// What advice is made from.
+    pub seen: Seen,
 }
 
 /// When a run began: by the calendar, and by a clock that nobody sets.
@@ -163,6 +167,15 @@ impl Saved {
             ("context", self.context),
         ]
     }
+
+    /// All of it in one line: how many tokens, and of these what each kind saved; none where nothing was.
+    pub fn words(&self) -> Option<String> {
+        let parts = self.by_why();
+        let whole: u64 = parts.iter().map(|(_, tokens)| tokens).sum();
+        let parts: Vec<String> =
+            parts.iter().filter(|(_, tokens)| *tokens > 0).map(|(name, tokens)| format!("{name} {tokens}")).collect();
+        (whole > 0).then(|| format!("about {whole} tokens: {}", parts.join(", ")))
+    }
 }
 
 /// One provider's part.
@@ -208,6 +221,7 @@ fn add(to: &mut Option<f64>, amount: Option<f64>) {
 impl Summary {
     /// Takes an event in.
     pub fn note(&mut self, event: &Event) {
+        self.seen.note(event);
         let at = self.begun.get_or_insert_with(|| Begin::before(Duration::ZERO)).clock.elapsed();
         exchanges::note(&mut self.exchanges, event, at);
         let llm = &mut self.llm;

@@ -7,12 +7,13 @@ use std::time::Duration;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use owo_colors::OwoColorize;
 
+use super::closing::{closing, details};
 use super::{complain, count, sanitize, say};
 use crate::error::Error;
 use crate::event::{Event, Status, TaskEnd};
 use crate::path::RelPath;
 use crate::report::Summary;
-use crate::wording;
+use crate::wording::{self, time};
 
 /// How a run is shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -224,7 +225,7 @@ impl Display {
         let verb = match verb {
             "fail" | "edited" => format!("{verb:>9}").red().bold().to_string(),
             "wait" | "retry" | "fall back" | "correct" | "keep" | "notice" | "warning" | "skip" | "default"
-            | "excuse" => format!("{verb:>9}").yellow().bold().to_string(),
+            | "excuse" | "advice" => format!("{verb:>9}").yellow().bold().to_string(),
             verb => format!("{verb:>9}").green().bold().to_string(),
         };
         let line = format!("{verb}  {}", sanitize(text));
@@ -263,63 +264,15 @@ impl Display {
         if let Some(bar) = &self.bar {
             bar.finish_and_clear();
         }
+        if !self.brief {
+            for (what, text) in details(summary) {
+                self.always(what, &text);
+            }
+        }
         if !self.silent {
             say(&closing(summary));
         }
     }
-}
-
-/// The last line of a run.
-fn closing(summary: &Summary) -> String {
-    let ended = |status: Status| summary.count(status);
-    let total = summary.total();
-    let mut parts = Vec::new();
-    for (status, word) in [
-        (Status::Generated, "generated"),
-        (Status::Embedded, "embedded"),
-        (Status::Rendered, "rendered"),
-        (Status::Ran, "ran"),
-        (Status::Restored, "restored"),
-        (Status::Defaulted, "defaulted"),
-        (Status::Merged, "merged"),
-        (Status::Accepted, "accepted"),
-        (Status::Fresh, "fresh"),
-        (Status::Edited, "edited by hand"),
-        (Status::Failed, "failed"),
-        (Status::Submitted, "submitted"),
-        (Status::Skipped, "skipped"),
-    ] {
-        if ended(status) > 0 {
-            parts.push(format!("{} {word}", ended(status)));
-        }
-    }
-    let llm = &summary.llm;
-    // What is free is not worth a word.
-    let cost = match llm.cost_usd {
-        None => ", unpriced".to_owned(),
-        Some(0.0) => String::new(),
-        Some(cost) => format!(", {} USD", wording::usd(cost)),
-    };
-    let requests = match llm.requests {
-        0 => String::new(),
-        1 => format!(" · 1 request, {} tokens in, {} out{cost}", llm.input_tokens, llm.output_tokens),
-        n => format!(" · {n} requests, {} tokens in, {} out{cost}", llm.input_tokens, llm.output_tokens),
-    };
-    let what = match (summary.is_success(), total) {
-        _ if summary.interrupted => "interrupted",
-        (false, _) => "failed",
-        (true, 0) => return "nothing to do: the Genfile makes nothing".to_owned(),
-        (true, n) if ended(Status::Fresh) == n && summary.written == 0 => {
-            return format!(
-                "nothing to do: {n} {} up to date in {}",
-                if n == 1 { "target is" } else { "targets are" },
-                time(summary.took)
-            );
-        }
-        (true, _) => "done",
-    };
-    let counts = if parts.is_empty() { String::new() } else { format!(": {}", parts.join(", ")) };
-    format!("{what}{counts} in {}{requests}", time(summary.took))
 }
 
 /// Outputs by name; the items of a collection are counted.
@@ -329,13 +282,4 @@ fn names(paths: &[RelPath]) -> String {
         _ => format!("{} items of {}", same.len(), same[0]),
     };
     paths.chunk_by(|a, b| a == b).map(name).collect::<Vec<_>>().join(", ")
-}
-
-/// A duration as people say it.
-fn time(duration: Duration) -> String {
-    match duration.as_secs_f64() {
-        s if s < 1.0 => format!("{}ms", duration.as_millis()),
-        s if s < 60.0 => format!("{s:.1}s"),
-        _ => humantime::format_duration(Duration::from_secs(duration.as_secs())).to_string(),
-    }
 }

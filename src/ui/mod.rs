@@ -1,5 +1,6 @@
 //! What people see: diagnostics and the display of a run. The only module that prints.
 
+mod closing;
 mod diagnostics;
 mod display;
 mod excerpt;

@@ -22,6 +22,7 @@ mod docs;
 mod dotprompt;
 mod edits;
 mod embeddings;
+mod ending;
 mod errors;
 mod examples;
 mod faults;

@@ -372,6 +372,15 @@ impl Run {
         self
     }
 
+    /// That stderr holds `part` nowhere.
+    #[track_caller]
+    pub fn stderr_lacks(self, part: &str) -> Self {
+        if self.mask(&self.stderr).contains(part) {
+            self.fail(&format!("stderr has {part:?}"));
+        }
+        self
+    }
+
     /// The JSON that stdout is, nothing masked.
     #[track_caller]
     pub fn stdout_json(&self) -> serde_json::Value {
@@ -436,7 +445,12 @@ fn mask(text: &str, places: &[(PathBuf, &str)]) -> String {
             text = text.replace(&*name.to_string_lossy(), word);
         }
     }
-    mask_durations(&mask_ports(&text))
+    mask_durations(&mask_ports(&without_slowest(&text)))
+}
+
+/// Without the line of what took longest: what that is differs from run to run, and that it is said.
+fn without_slowest(text: &str) -> String {
+    text.split_inclusive('\n').filter(|line| !line.starts_with("  slowest  ")).collect()
 }
 
 /// A port of this machine is `[PORT]`.
