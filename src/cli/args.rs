@@ -71,7 +71,11 @@ pub enum Command {
     /// Say with which commands to begin, or what there is to say of one
     Help(Page),
     /// Say what the last run did that did something; all of it with `--format json`
-    Report,
+    Report {
+        /// Write it as a page for a browser
+        #[arg(long, value_name = "FILE")]
+        html: Option<PathBuf>,
+    },
     /// Print the JSON Schema of a Genfile, for editors, or of a run's report
     Schema {
         /// Of what
@@ -282,8 +286,8 @@ pub struct Options {
     /// A host to which a provider's key may go; more in GENMAKE_TRUST_HOSTS, with commas
     #[arg(long, value_name = "HOST", global = true)]
     pub trust_host: Vec<String>,
-    /// Write a report of the run
-    #[arg(long, value_name = "FILE.json", global = true)]
+    /// Write a report of the run, as JSON, or as a page for a browser if FILE ends in .html
+    #[arg(long, value_name = "FILE", global = true)]
     pub report: Option<PathBuf>,
     /// How data is printed
     #[arg(long, value_enum, default_value_t = Format::Text, global = true)]
@@ -322,12 +326,6 @@ pub enum Format {
     Dot,
     /// For Mermaid: `graph` only.
     Mermaid,
-    /// For GitHub's workflows, as annotations: `check` only.
-    Github,
-    /// For GitLab, as a report on code quality: `check` only.
-    Gitlab,
-    /// For whatever shows what static analysis found: `check` only.
-    Sarif,
 }
 
 /// A duration as people write it.

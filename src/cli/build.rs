@@ -42,7 +42,7 @@ pub(super) fn run(context: &Context, names: &[String]) -> Result<Exit, Errors> {
     // The report's path is relative to where one stands, not to the root.
     let summary = planned.run(&context.run_options()?, &mut |event| display.show(&event))?;
     display.end(&summary);
-    super::report::write(context, &summary)?;
+    super::report::write(context, &location, &summary)?;
     Ok(Exit(summary.exit()))
 }
 

@@ -1,7 +1,6 @@
 //! The command: arguments in, exit status out. One file a command.
 
 mod accept;
-mod annotations;
 mod args;
 mod build;
 mod check;
@@ -76,14 +75,9 @@ pub fn run(args: impl IntoIterator<Item = std::ffi::OsString>, env: Env, cancel:
     cli.options.color.choose();
     let keep_going = cli.options.keep_going || cli.command.as_ref().is_some_and(Command::keeps_going);
     let context = Context { options: Options { keep_going, ..cli.options }, env, cancel };
-    let format = Some(context.options.format).filter(|format| format.is_of_ci());
-    let format = format.filter(|_| matches!(cli.command, Some(Command::Check(_))));
     match context.dispatch(cli.command, cli.targets) {
         Ok(exit) => exit,
         Err(errors) => {
-            if let Some(format) = format {
-                annotations::mistakes(format, context.location().ok().as_ref(), &errors);
-            }
             complain(&errors);
             Exit(2)
         }
@@ -124,11 +118,6 @@ impl Context {
                 .hint("`--format text` or `--format json`")
                 .into());
         }
-        if self.options.format.is_of_ci() && !matches!(command, Some(Command::Check(_))) {
-            return Err(Error::new(Code::Usage, "only `check` prints as `github`, `gitlab` or `sarif`")
-                .hint("`--format text` or `--format json`")
-                .into());
-        }
         let is_watch = matches!(command, Some(Command::Watch(_)));
         if is_watch && self.options.dry_run {
             return Err(Error::new(Code::Usage, "`watch` builds, and `-n` makes nothing")
@@ -147,7 +136,7 @@ impl Context {
                     | Command::Search(_)
                     | Command::Submit(_)
                     | Command::Collect(_)
-                    | Command::Report
+                    | Command::Report { .. }
             )
         );
         if self.options.question && (is_watch || has_own_answer) {
@@ -180,7 +169,7 @@ impl Context {
                 Err(error.hint("`genmake plan` says what waits for `collect`").into())
             }
             Some(Command::Collect(args)) => submit::collect(self, &args),
-            Some(Command::Report) => report::run(self),
+            Some(Command::Report { html }) => report::run(self, html.as_deref()),
             Some(Command::Schema { of }) => {
                 let schema = match of {
                     Described::Genfile => crate::manifest::schema(),

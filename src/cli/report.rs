@@ -1,5 +1,7 @@
 //! `report`: what the last run did, as it was kept; and `--report` of a run.
 
+use std::path::Path;
+
 use super::args::Format;
 use super::{Context, Exit};
 use crate::error::{Code, Error, Errors};
@@ -8,23 +10,35 @@ use crate::report::{Report, Summary};
 use crate::store::{FOLDER, kept_runs, put};
 use crate::ui;
 
-pub(super) fn run(context: &Context) -> Result<Exit, Errors> {
+pub(super) fn run(context: &Context, html: Option<&Path>) -> Result<Exit, Errors> {
     let location = context.location()?;
     let Some(report) = kept(&location).next() else {
         let error = Error::new(Code::NoReport, "no run is kept here that did something");
         return Err(error.hint("`genmake` keeps a report of each, in `.genmake/runs`").into());
     };
-    match context.options.format {
-        Format::Json => ui::out(&report.to_json()),
-        _ => ui::out(&ui::sanitize(&report.to_text())),
+    match html {
+        Some(path) => put(path, page(&location, &report)?.as_bytes())?,
+        None if context.options.format == Format::Json => ui::out(&report.to_json()),
+        None => ui::out(&ui::sanitize(&report.to_text())),
     }
     Ok(Exit(0))
 }
 
-/// Writes what `--report` asks for.
-pub(super) fn write(context: &Context, summary: &Summary) -> Result<(), Error> {
+/// Writes what `--report` asks for. The path is relative to where one stands, not to the root.
+pub(super) fn write(context: &Context, location: &Location, summary: &Summary) -> Result<(), Error> {
     let Some(path) = &context.options.report else { return Ok(()) };
-    put(path, summary.to_json().as_bytes())
+    let is_page = path.extension().is_some_and(|ext| ext.eq_ignore_ascii_case("html"));
+    let report = summary.report();
+    let text = if is_page { page(location, &report)? } else { report.to_json() };
+    put(path, text.as_bytes())
+}
+
+/// A report as a page, held against the run before it.
+fn page(location: &Location, report: &Report) -> Result<String, Error> {
+    // In this order dates are as text, too.
+    let before = kept(location).find(|kept| kept.began < report.began);
+    let name = location.root.file_name().unwrap_or_default().to_string_lossy();
+    report.to_html(&name, before.as_ref())
 }
 
 /// The reports of the last runs, the latest first.

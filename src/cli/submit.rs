@@ -69,7 +69,7 @@ fn submit(context: &Context, location: &Location, names: &[String], summary: &mu
     let planned = context.with_provider(project)?.plan_as(&targets, context.wish(), context.options.jobs)?;
     spending::confirm(context, &planned)?;
     *summary = planned.run_after(before, &options, &mut |event| display.show(&event))?;
-    end(context, display, summary)
+    end(context, location, display, summary)
 }
 
 /// What a summary says of requests, with what is noted now; the tasks are another run's.
@@ -127,7 +127,7 @@ fn collect_as(context: &Context, location: &Location, args: &Collect, summary: &
         spending::confirm(context, &planned)?;
     }
     *summary = planned.run_after(before, &options, &mut |event| display.show(&event))?;
-    let exit = end(context, display, summary)?;
+    let exit = end(context, location, display, summary)?;
     if pending > 0 && !context.cancel.is_cancelled() {
         let error = Error::new(Code::Submitted, "what was submitted has not all come back");
         return Err(error.hint("run `genmake collect` again later, or with `--wait`").into());
@@ -162,8 +162,8 @@ fn open(context: &Context, location: &Location, display: &mut Display) -> Result
     Ok(project)
 }
 
-fn end(context: &Context, display: Display, summary: &Summary) -> Result<Exit, Errors> {
+fn end(context: &Context, location: &Location, display: Display, summary: &Summary) -> Result<Exit, Errors> {
     display.end(summary);
-    super::report::write(context, summary)?;
+    super::report::write(context, location, summary)?;
     Ok(Exit(summary.exit()))
 }

@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
 
-use super::{Exchange, Llm, Summary, add, amount};
+use super::{Advice, Exchange, Llm, Summary, add, amount};
 use crate::event::{Status, TaskEnd};
 use crate::wording;
 
@@ -38,6 +38,8 @@ pub struct Report {
     pub requests: Vec<RequestLine>,
     /// How each task ended, in the order in which they did.
     pub tasks: Vec<TaskLine>,
+    /// What could be cheaper, by what the run saw.
+    pub advice: Vec<AdviceLine>,
 }
 
 /// How many tasks ended how.
@@ -147,8 +149,8 @@ pub struct RuleLine {
     pub statuses: BTreeMap<String, u64>,
     /// How many requests brought results for them.
     pub requests: u64,
-    /// What they took, one after the other.
-    pub duration_ms: u64,
+    /// How long something was done for them, one after the other.
+    pub worked_ms: u64,
     /// Tokens sent.
     pub input_tokens: u64,
     /// Tokens that came back.
@@ -237,6 +239,8 @@ pub struct TaskLine {
     pub begin_ms: u64,
     /// From then to its end, requests included.
     pub duration_ms: u64,
+    /// Of that, how long something was done for it: it may have waited for its turn.
+    pub worked_ms: u64,
     /// Of the tasks that it waited for and that were not up to date, the last to end, by their first outputs, the latest first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub waited_for: Vec<String>,
@@ -347,6 +351,7 @@ impl Summary {
             rules: rules(&self.tasks),
             requests: self.exchanges.iter().map(RequestLine::of).collect(),
             tasks,
+            advice: self.advice().iter().map(AdviceLine::of).collect(),
         }
     }
 
@@ -402,7 +407,7 @@ fn rules(tasks: &[TaskEnd]) -> Vec<RuleLine> {
                 tasks: 0,
                 statuses: BTreeMap::new(),
                 requests: 0,
-                duration_ms: 0,
+                worked_ms: 0,
                 input_tokens: 0,
                 output_tokens: 0,
                 cached_input_tokens: 0,
@@ -415,7 +420,7 @@ fn rules(tasks: &[TaskEnd]) -> Vec<RuleLine> {
         line.tasks += 1;
         *line.statuses.entry(end.status.name().to_owned()).or_default() += 1;
         requests.extend(end.request);
-        line.duration_ms += millis(end.took);
+        line.worked_ms += millis(end.worked);
         line.input_tokens += end.usage.input;
         line.output_tokens += end.usage.output;
         line.cached_input_tokens += end.usage.cached;
@@ -454,6 +459,26 @@ impl RequestLine {
     }
 }
 
+/// Something that would make the next runs of a rule cheaper.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
+pub struct AdviceLine {
+    /// `could_be_template`, `fails_checks`, `falls_short` or `prefix_too_short`.
+    pub kind: String,
+    /// The rule.
+    pub rule: String,
+    /// The advice, as people read it.
+    pub words: String,
+}
+
+impl AdviceLine {
+    fn of(advice: &Advice) -> AdviceLine {
+        let value = serde_json::to_value(advice).unwrap_or_default();
+        let text = |key: &str| value[key].as_str().unwrap_or_default().to_owned();
+        AdviceLine { kind: text("kind"), rule: text("rule"), words: advice.words() }
+    }
+}
+
 impl TaskLine {
     fn of(end: &TaskEnd, at: Duration) -> TaskLine {
         TaskLine {
@@ -464,6 +489,7 @@ impl TaskLine {
             batch: end.request.map(|request| request as u64),
             begin_ms: millis(at.saturating_sub(end.took)),
             duration_ms: millis(end.took),
+            worked_ms: millis(end.worked),
             waited_for: end.waited_for.iter().map(ToString::to_string).collect(),
             input_tokens: end.usage.input,
             output_tokens: end.usage.output,

@@ -1,9 +1,15 @@
 //! From events to the summary of a run; `json` is its form as a file.
 
 mod advice;
+#[cfg(feature = "cli")]
+mod changes;
 mod exchanges;
+#[cfg(feature = "cli")]
+mod html;
 mod json;
 mod text;
+#[cfg(feature = "cli")]
+mod timeline;
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant, SystemTime};

@@ -1,9 +1,10 @@
 //! A report for people, as text: what `genmake report` prints.
 
 use std::fmt::Write;
+use std::time::Duration;
 
 use super::{Report, TaskLine};
-use crate::wording::usd;
+use crate::wording::{time, usd};
 
 /// So many tasks are named where the slowest, the dearest and those that failed are listed.
 const NAMED: usize = 5;
@@ -29,10 +30,8 @@ impl Report {
                 cost(llm.cost_saved_usd),
             );
         }
-        let saved = llm.tokens_saved.by_why().into_iter().filter(|(_, tokens)| *tokens > 0);
-        let saved: Vec<String> = saved.map(|(why, tokens)| format!("{why} {tokens}")).collect();
-        if !saved.is_empty() {
-            let _ = writeln!(text, "tokens saved: {}", saved.join(", "));
+        if let Some(saved) = llm.tokens_saved.words() {
+            let _ = writeln!(text, "saved {saved}");
         }
         for (name, cache) in [("store", caches.store), ("prompt cache", caches.prompt)] {
             if let Some(rate) = cache.rate {
@@ -60,18 +59,22 @@ impl Report {
                 }
             }
         };
-        list("slowest", &self.slowest(NAMED).map(|task| (seconds(task.duration_ms), task)).collect::<Vec<_>>());
+        list("slowest", &self.slowest(NAMED).map(|task| (seconds(task.worked_ms), task)).collect::<Vec<_>>());
         list("dearest", &self.dearest(NAMED).map(|task| (cost(task.cost_usd), task)).collect::<Vec<_>>());
         let failed = self.tasks.iter().filter_map(|task| Some((task.error.as_ref()?, task)));
         let failed: Vec<_> = failed.map(|(error, task)| (error.code.clone(), task)).collect();
         list("failed", &failed[..failed.len().min(NAMED)]);
+        if !self.advice.is_empty() {
+            text += "\nadvice\n";
+            self.advice.iter().for_each(|advice| text += &format!("  {}\n", advice.words));
+        }
         text
     }
 
-    /// The tasks that took longest, the slowest first.
+    /// The tasks for which something was done longest, the slowest first.
     pub fn slowest(&self, most: usize) -> impl Iterator<Item = &TaskLine> {
-        let mut tasks: Vec<&TaskLine> = self.tasks.iter().filter(|task| task.duration_ms > 0).collect();
-        tasks.sort_by_key(|task| std::cmp::Reverse(task.duration_ms));
+        let mut tasks: Vec<&TaskLine> = self.tasks.iter().filter(|task| task.worked_ms > 0).collect();
+        tasks.sort_by_key(|task| std::cmp::Reverse(task.worked_ms));
         tasks.into_iter().take(most)
     }
 
@@ -98,9 +101,5 @@ pub fn cost(amount: Option<f64>) -> String {
 
 /// Milliseconds as people read them.
 pub fn seconds(ms: u64) -> String {
-    match ms {
-        0..1000 => format!("{ms} ms"),
-        1000..60_000 => format!("{:.1} s", ms as f64 / 1e3),
-        _ => format!("{} min {} s", ms / 60_000, ms % 60_000 / 1000),
-    }
+    time(Duration::from_millis(ms))
 }

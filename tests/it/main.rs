@@ -2,10 +2,11 @@
 
 #![allow(clippy::expect_used, clippy::panic, reason = "a test fails by panic and shows why")]
 
-mod annotations;
 mod anthropic;
 mod batches;
 mod bombs;
+#[cfg(unix)]
+mod browser;
 mod checks;
 mod clients;
 mod collections;

@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 
+use crate::browser::Browser;
 use crate::project::Project;
 use crate::server::{Act, Server};
 use crate::shop::{answer, shop, shop_of, shop_with, spec};
@@ -202,3 +203,207 @@ fn a_batch_api_is_in_the_report_with_what_each_task_costs() {
     assert!((costs - report["llm"]["cost_usd"].as_f64().expect("a cost")).abs() < 1e-8, "{report:#}");
     assert!(costs > 0.0);
 }
+
+/// A run with a bit of everything, after another one: faults, a task that waits for others, one that fails, and names that are markup.
+pub fn busy(server: &Server) -> Project {
+    let p = shop_with(
+        server,
+        12,
+        "in_flight: 2, prices: {input: 3, output: 15}",
+        "batching: {max_batch_size: 4}, on_error: fail",
+    );
+    let genfile = p.read("Genfile")
+        + "  all: {inputs: {pages: \"rule:pages\"}, template: templates/all.hbs, output: docs/all.md}\n  \
+           broken: {run: \"echo '<script>alert(1)</script>' >&2; exit 3\", output: \"docs/<script>alert(2)<&script>.txt\"}\n";
+    p.edit("Genfile", &genfile).edit("templates/all.hbs", "{{#each inputs.pages}}{{this.text}}{{/each}}");
+    p.run(["-k"]).exits(2);
+    let entities: Vec<String> = (1..=8).map(|n| format!("e{n}")).collect();
+    let changes: Vec<(&str, &str)> = entities.iter().map(|key| (key.as_str(), "another")).collect();
+    p.edit("spec.yaml", &spec(12, &changes));
+    server.script([Act::server_error(), Act::MissingSlot("f3")]);
+    p.run(["-k", "--report", "report.html"]).exits(2);
+    p
+}
+
+#[test]
+fn a_page_shows_what_the_json_says_and_nothing_from_outside_is_markup() {
+    let server = Server::start();
+    let p = busy(&server);
+    let page = p.read("report.html");
+    let kept = p.run(["report", "--format", "json"]);
+    let report: Value = serde_json::from_str(&kept.stdout).expect("JSON");
+    kept.exits(0);
+    let figures = figures(&page);
+    assert!(figures.len() > 100, "{}", figures.len());
+    for (of, value, _) in &figures {
+        let said = report.pointer(of).unwrap_or_else(|| panic!("the JSON has nothing at {of}"));
+        let said = if said.is_null() { String::new() } else { said.to_string() };
+        assert_eq!(value, &said, "{of}");
+    }
+    for of in
+        ["/llm/cost_usd", "/llm/tokens_saved/batching", "/requests/0/good", "/caches/prompt/rate", "/rules/0/cost_usd"]
+    {
+        assert!(figures.iter().any(|(shown, ..)| shown == of), "{of} is not shown");
+    }
+    assert!(!page.contains("<script") && page.contains("&lt;script&gt;alert(1)&lt;/script&gt;"), "{page}");
+    assert!(page.contains("docs/&lt;script&gt;alert(2)&lt;&amp;script&gt;.txt"));
+    for fetched in ["http:", "https:", "url(", "@import", "src=", "<link", "<iframe", "<img", "javascript:"] {
+        assert!(!page.contains(fetched), "`{fetched}` in the page");
+    }
+    assert!(page.contains("default-src 'none'"));
+    assert!(page.contains("What changed since the last run") && page.contains("waited for docs/e3.md"), "{page}");
+    // The same from what is kept.
+    p.run(["report", "--html", "again.html"]).exits(0);
+    assert_eq!(p.read("again.html"), page);
+    // Of a run that did nothing, too.
+    let p = Project::new().file("Genfile", "version: 1\nrules: {}\n");
+    p.run(["--report", "r.html"]).exits(0);
+    assert!(p.read("r.html").contains("up to date"));
+}
+
+/// Each figure of a page: where it stands in the JSON, what it is, and what people read.
+fn figures(page: &str) -> Vec<(String, String, String)> {
+    let figure = |part: &str| {
+        let (value, rest) = part.split_once("\" data-of=\"").expect("where it stands");
+        let (of, rest) = rest.split_once("\">").expect("an end");
+        let text = rest.split('<').next().unwrap_or_default();
+        (of.to_owned(), value.to_owned(), text.to_owned())
+    };
+    page.split("<data value=\"").skip(1).map(figure).collect()
+}
+
+/// The page as a person has it: in a browser, by keyboard, in the dark and on paper.
+#[test]
+fn a_browser_shows_the_page_and_fetches_nothing() {
+    let Some(browser) = Browser::open(1200, 900) else { return };
+    let server = Server::start();
+    let p = busy(&server);
+    let file = p.path("report.html");
+    browser.show(&file);
+    let (fetched, said) = browser.fetched();
+    let is_itself = |address: &String| {
+        address.ends_with("report.html") || address.starts_with("data:") || address.starts_with("chrome")
+    };
+    assert!(fetched.iter().any(|address| address.ends_with("report.html")), "{fetched:?}");
+    assert!(fetched.iter().all(is_itself), "{fetched:?}");
+    assert_eq!(said, [""; 0], "the console");
+    assert_eq!(browser.run("return performance.getEntriesByType('resource').length"), 0);
+    // The policy holds: not even a script of the test's own can fetch.
+    assert_eq!(browser.run("const image = new Image(); return new Promise(done => { image.onload = () => done('loaded'); image.onerror = () => done('blocked'); image.src = 'data:image/gif;base64,R0lGODlhAQABAAAAACwAAAAAAQABAAA='; })"), "blocked");
+
+    // Figures are what the JSON says, and read so.
+    let kept = p.run(["report", "--format", "json"]);
+    let report: Value = serde_json::from_str(&kept.stdout).expect("JSON");
+    kept.exits(0);
+    let figures =
+        browser.run("return [...document.querySelectorAll('data')].map(d => [d.dataset.of, d.value, d.textContent])");
+    let figures = figures.as_array().expect("a list");
+    assert!(figures.len() > 100);
+    for figure in figures {
+        let of = figure[0].as_str().expect("where it stands");
+        let said = report.pointer(of).unwrap_or_else(|| panic!("the JSON has nothing at {of}"));
+        assert_eq!(figure[1], if said.is_null() { String::new() } else { said.to_string() }, "{of}");
+        let is_count = ["tokens", "requests", "tasks", "good", "targets"].iter().any(|name| of.contains(name))
+            && !of.contains("_ms")
+            && !of.contains("usd");
+        if is_count {
+            assert_eq!(figure[2].as_str().map(|text| text.replace(',', "")), Some(said.to_string()), "{of}");
+        }
+    }
+    assert_eq!(browser.run("return document.querySelectorAll('script, iframe, img, link').length"), 0);
+    assert!(browser.run("return document.body.innerText").to_string().contains("docs/<script>alert(2)<&script>.txt"));
+
+    // By keyboard: the first stop leads past the rest, each part can be reached, and Enter opens what is folded.
+    let (tab, enter) = ('\u{e004}', '\u{e007}');
+    browser.press(tab);
+    assert_eq!(browser.run("return document.activeElement.className"), "skip");
+    assert!(browser.run("return document.activeElement.getBoundingClientRect().left").as_f64() >= Some(0.0));
+    browser.press(enter);
+    browser.press(tab);
+    assert_eq!(browser.run("return document.querySelector('main').contains(document.activeElement)"), true);
+    let mut stops = 0;
+    while browser.run("return document.activeElement.textContent") != "each request" {
+        browser.press(tab);
+        stops += 1;
+        assert!(stops < 40, "the requests cannot be reached");
+    }
+    assert_eq!(browser.run("return document.activeElement.parentElement.open"), false);
+    browser.press(enter);
+    assert_eq!(browser.run("return document.activeElement.parentElement.open"), true);
+    assert!(browser.run("return getComputedStyle(document.activeElement).outlineStyle") != "none");
+
+    // What is read out: each table has a caption and says of its heads what they head; headings go down by one.
+    assert_eq!(browser.run("return [...document.querySelectorAll('table')].filter(t => !t.caption).length"), 0);
+    assert_eq!(browser.run("return [...document.querySelectorAll('th')].filter(t => !t.scope).length"), 0);
+    assert_eq!(
+        browser.run(
+            "return [...document.querySelectorAll('svg')].filter(s => !s.ariaLabel && s.ariaHidden !== 'true').length"
+        ),
+        0
+    );
+
+    // In light and dark, all text can be told from what is behind it.
+    for scheme in ["light", "dark"] {
+        browser.medium("screen", &[("prefers-color-scheme", scheme)]);
+        let back = browser.run("return getComputedStyle(document.documentElement).backgroundColor");
+        assert_eq!(back, if scheme == "light" { "rgb(255, 255, 255)" } else { "rgb(13, 17, 23)" });
+        let least = browser.run(CONTRAST).as_f64().expect("a number");
+        assert!(least >= 4.5, "{scheme}: a contrast of {least}");
+    }
+    // On a narrow screen nothing but tables and the drawing is wider than it.
+    assert_eq!(browser.run("return document.documentElement.scrollWidth <= window.innerWidth"), true);
+    // On paper everything is unfolded, and what leads elsewhere is gone.
+    browser.medium("print", &[]);
+    assert_eq!(browser.run("return getComputedStyle(document.querySelector('nav')).display"), "none");
+    assert_eq!(browser.run("return [...document.querySelectorAll('details')].every(d => d.lastElementChild.getBoundingClientRect().height > 0)"), true);
+
+    #[allow(clippy::disallowed_methods, reason = "asked of who runs the test")]
+    if std::env::var_os("UPDATE_EXPECT").is_some() {
+        picture(&browser);
+    }
+}
+
+/// Takes the picture that the docs show.
+fn picture(browser: &Browser) {
+    let server = Server::start();
+    let of = shop_with(&server, 24, "in_flight: 2, prices: {input: 3, output: 15}", "batching: {max_batch_size: 4}");
+    let genfile = of.read("Genfile")
+        + "  book: {inputs: {pages: \"rule:pages\"}, template: templates/book.hbs, output: docs/book.md}\n";
+    let p = Project::new().file("handbook/Genfile", &genfile).file("handbook/spec.yaml", &of.read("spec.yaml"));
+    let prompt = of.read("prompts/page.prompt").replace("handbook.", &"handbook. ".repeat(200));
+    p.edit("handbook/prompts/page.prompt", &prompt)
+        .edit("handbook/templates/index.hbs", &of.read("templates/index.hbs"))
+        .edit("handbook/templates/book.hbs", "{{#each inputs.pages}}{{this.text}}{{/each}}");
+    p.run(["-C", "handbook", "docs/e1.md"]).exits(0);
+    server
+        .each(|at, _| Some(if at == 3 { Act::MissingSlot("f3") } else { Act::Slow { millis: 300 + at as u64 * 40 } }));
+    p.run(["-C", "handbook", "--report", "report.html"]).exits(0);
+    browser.medium("screen", &[("prefers-color-scheme", "light")]);
+    browser.size(1000, 1700);
+    browser.show(&p.path("handbook/report.html"));
+    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/pictures/report.png");
+    fs_err::create_dir_all(path.parent().expect("a folder")).expect("a folder for pictures");
+    fs_err::write(path, browser.picture()).expect("the picture can be written");
+}
+
+/// The least contrast of a text of the page to what is behind it, as WCAG counts it.
+const CONTRAST: &str = "
+    const parse = color => color.match(/[\\d.]+/g).map(Number);
+    const light = ([r, g, b]) => [r, g, b].map(c => c / 255).map(c => c <= 0.03928 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4)
+        .reduce((sum, c, at) => sum + c * [0.2126, 0.7152, 0.0722][at], 0);
+    const behind = element => {
+        for (let e = element; e; e = e.parentElement) {
+            const color = parse(getComputedStyle(e).backgroundColor);
+            if (color.length < 4 || color[3] > 0) return color;
+        }
+        return [255, 255, 255];
+    };
+    let least = 21;
+    for (const element of document.querySelectorAll('body *:not(svg *)')) {
+        const own = [...element.childNodes].some(node => node.nodeType === 3 && node.textContent.trim());
+        if (!own) continue;
+        const [a, b] = [light(parse(getComputedStyle(element).color)), light(behind(element))];
+        least = Math.min(least, (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05));
+    }
+    return least;
+";
