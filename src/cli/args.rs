@@ -326,6 +326,12 @@ pub enum Format {
     Dot,
     /// For Mermaid: `graph` only.
     Mermaid,
+    /// For GitHub's workflows, as annotations: `check` only.
+    Github,
+    /// For GitLab, as a report on code quality: `check` only.
+    Gitlab,
+    /// For whatever shows what static analysis found: `check` only.
+    Sarif,
 }
 
 /// A duration as people write it.

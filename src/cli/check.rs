@@ -4,7 +4,7 @@ use serde_json::json;
 
 use super::args::Format;
 use super::verdicts::{orphan_json, orphan_words, rows, table};
-use super::{Context, Exit, targets};
+use super::{Context, Exit, annotations, targets};
 use crate::error::Errors;
 use crate::graph::TaskId;
 use crate::path::RelPath;
@@ -67,6 +67,10 @@ const MOST_FILES: usize = 8;
 fn all_fresh(context: &Context, count: usize) -> Exit {
     match context.options.format {
         Format::Json => ui::out(&format!("{:#}\n", json!({"version": 1, "up_to_date": true, "targets": []}))),
+        format if format.is_of_ci() => {
+            annotations::none(format);
+            say_up_to_date(context, count);
+        }
         _ => say_up_to_date(context, count),
     }
     Exit(0)
@@ -84,7 +88,7 @@ fn say(context: &Context, planned: &Planned) -> (Exit, Vec<TaskId>) {
             let report = json!({"version": 1, "up_to_date": targets.is_empty(), "targets": targets});
             ui::out(&format!("{report:#}\n"));
         }
-        _ => {
+        format => {
             let mut lines: Vec<[String; 3]> =
                 rows.iter().map(|row| [row.status.to_owned(), row.name(), row.reasons.join("; ")]).collect();
             lines.extend(
@@ -92,7 +96,10 @@ fn say(context: &Context, planned: &Planned) -> (Exit, Vec<TaskId>) {
                     .iter()
                     .map(|orphan| ["orphan".to_owned(), orphan.path.to_string(), orphan_words(orphan).to_owned()]),
             );
-            ui::out(&table(&lines));
+            match format.is_of_ci() {
+                true => annotations::verdicts(format, planned, &rows, &table(&lines)),
+                false => ui::out(&table(&lines)),
+            }
             planned.plan.tasks.iter().flatten().filter_map(|judged| judged.as_ref().err()).for_each(ui::complain);
             if lines.is_empty() {
                 say_up_to_date(context, planned.needed.iter().filter(|needed| **needed).count());

@@ -27,7 +27,7 @@ pub(super) fn run(context: &Context, names: &[String]) -> Result<Exit, Errors> {
     ui::out(&ui::sanitize(&match context.options.format {
         Format::Json => format!("{:#}\n", drawn.to_json()),
         Format::Mermaid => drawn.to_mermaid(),
-        Format::Dot | Format::Text => drawn.to_dot(),
+        _ => drawn.to_dot(),
     }));
     Ok(Exit(0))
 }

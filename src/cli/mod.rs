@@ -1,6 +1,7 @@
 //! The command: arguments in, exit status out. One file a command.
 
 mod accept;
+mod annotations;
 mod args;
 mod build;
 mod check;
@@ -75,9 +76,14 @@ pub fn run(args: impl IntoIterator<Item = std::ffi::OsString>, env: Env, cancel:
     cli.options.color.choose();
     let keep_going = cli.options.keep_going || cli.command.as_ref().is_some_and(Command::keeps_going);
     let context = Context { options: Options { keep_going, ..cli.options }, env, cancel };
+    let format = Some(context.options.format).filter(|format| format.is_of_ci());
+    let format = format.filter(|_| matches!(cli.command, Some(Command::Check(_))));
     match context.dispatch(cli.command, cli.targets) {
         Ok(exit) => exit,
         Err(errors) => {
+            if let Some(format) = format {
+                annotations::mistakes(format, context.location().ok().as_ref(), &errors);
+            }
             complain(&errors);
             Exit(2)
         }
@@ -115,6 +121,11 @@ impl Context {
         let is_of_graph = matches!(self.options.format, Format::Dot | Format::Mermaid);
         if is_of_graph && !matches!(command, Some(Command::Graph(_))) {
             return Err(Error::new(Code::Usage, "only `graph` prints as `dot` or `mermaid`")
+                .hint("`--format text` or `--format json`")
+                .into());
+        }
+        if self.options.format.is_of_ci() && !matches!(command, Some(Command::Check(_))) {
+            return Err(Error::new(Code::Usage, "only `check` prints as `github`, `gitlab` or `sarif`")
                 .hint("`--format text` or `--format json`")
                 .into());
         }

@@ -2,6 +2,7 @@
 
 #![allow(clippy::expect_used, clippy::panic, reason = "a test fails by panic and shows why")]
 
+mod annotations;
 mod anthropic;
 mod batches;
 mod bombs;
