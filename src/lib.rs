@@ -19,9 +19,12 @@
 //! # Ok::<(), genmake::Errors>(())
 //! ```
 //!
+//! In a build script, start at [`build_script`]; in a test, at [`assert_fresh!`].
+//!
 //! The map of modules, and who may name whom, is `docs/ARCHITECTURE.md`; a test enforces it.
 
 pub mod batch;
+pub mod build_script;
 pub mod cancel;
 pub mod context;
 pub mod digest;

@@ -1,5 +1,6 @@
 //! A project, from its folder to a plan and a run: the façade over all stages.
 
+mod loading;
 mod location;
 mod reading;
 mod rounds;
@@ -13,10 +14,9 @@ use std::time::{Duration, Instant};
 
 use crate::digest::Digest;
 use crate::engine::{self, Env, Near, Options, PartOf, Shared, Standing};
-use crate::error::{Code, Error, Errors};
+use crate::error::{Error, Errors};
 use crate::estimate::Estimate;
 use crate::event::Event;
-use crate::files::Files;
 use crate::graph::{Graph, Target, TaskId, Unit};
 use crate::llm::Ask;
 use crate::lock::{self, Lock};
@@ -30,7 +30,7 @@ use crate::store::{self, Glance, Guard, Journal, Origin, Staged, State, Store, W
 
 pub use location::{GENFILES, Location};
 
-use reading::{no_genfile, read_genfile, read_text};
+use reading::{read_genfile, read_text};
 
 /// The file in `.genmake` that names a run which may have commands under way.
 const RUNNING: &str = "running";
@@ -68,7 +68,7 @@ impl Project {
     /// left. `waits` is called first if there is one; `env` reads the variables that rules name.
     ///
     /// # Errors
-    /// As [`Project::open`], and [`Code::Unwritable`] where `.genmake` cannot be written.
+    /// As [`Project::open`], and [`Code::Unwritable`](crate::error::Code::Unwritable) where `.genmake` cannot be written.
     pub fn open_to_run(location: &Location, env: &Env, waits: impl FnOnce()) -> Result<Project, Errors> {
         let (guard, _) = Project::begin(location, waits)?;
         Project::load(location, env, Some(guard), None)
@@ -196,58 +196,17 @@ impl Project {
                 }
             }
         }
-        let mut files = WorkTree::new(root.clone(), state.stamps, state.taken, Arc::clone(&store));
-        let lock_name = location.lock_name();
-        let hint = |e: Error| e.hint(lock::way_out(&lock_name));
-        let (text, locked) = match staged {
-            None => {
-                let text = read_genfile(&root.join(&location.name), &location.name)?;
-                (text, read_text(&root.join(&lock_name)).map_err(hint)?)
-            }
+        let files = WorkTree::new(root, state.stamps, state.taken, Arc::clone(&store));
+        let project = match staged {
+            None => Project::read(location, env, files, store, reading::texts(location)?)?,
             Some(staged) => {
                 (memory.outputs, memory.half) = Default::default();
-                files = files.as_staged(staged);
-                let text = |name: &str| RelPath::new(name).map_or(Ok(None), |path| files.text(&path));
-                let genfile = text(&location.name)?.ok_or_else(|| no_genfile(&location.name))?;
-                (genfile, text(&lock_name).map_err(hint)?)
+                let files = files.as_staged(staged);
+                let texts = reading::texts_in(location, &files)?;
+                Project::read(location, env, files, store, texts)?
             }
         };
-        // What they are is a part of every verdict: if they move, the tree is looked at anew.
-        for (name, text) in [(&location.name, Some(&text)), (&lock_name, locked.as_ref())] {
-            if let Ok(path) = RelPath::new(name)
-                && files.digest(&path)? != text.map(Digest::of)
-            {
-                let error = Error::new(Code::Moved, format!("`{name}` changed while genmake was reading it"));
-                return Err(error.hint("run genmake again").into());
-            }
-        }
-        let lock = locked.as_ref().map_or(Ok(Lock::default()), |text| Lock::parse(&lock_name, text));
-        let lock_text = locked.unwrap_or_default();
-        let (manifest, mut found) = manifest::load(&location.name, &text, &files)?;
-        let locked: BTreeSet<RelPath> =
-            lock.iter().flat_map(|lock| lock.iter().map(|(path, _)| path.clone())).collect();
-        let (graph, more) = Graph::new(manifest, &files, &locked, &**env);
-        found.extend(more);
-        let lock = lock.map_err(|e| found.push(e)).unwrap_or_default();
-        Errors::unless_empty(found)?;
-        files.is_loaded();
-        Ok(Project {
-            root,
-            name: location.name.clone(),
-            graph,
-            files,
-            store,
-            memory,
-            lock,
-            lock_text,
-            guard,
-            journal_left,
-            origin,
-            part_of: None,
-            assumed: BTreeSet::new(),
-            state_damaged,
-            load_took: begun.elapsed(),
-        })
+        Ok(Project { memory, guard, journal_left, origin, state_damaged, load_took: begun.elapsed(), ..project })
     }
 
     /// The tasks.
@@ -265,7 +224,7 @@ impl Project {
     /// Takes what no rule makes any more out of the lock: it is a person's from now on. For a project that was opened for a run.
     ///
     /// # Errors
-    /// [`Code::Unwritable`], naming the lock.
+    /// [`Code::Unwritable`](crate::error::Code::Unwritable), naming the lock.
     pub fn release(&mut self, orphans: &[RelPath]) -> Result<(), Error> {
         if orphans.is_empty() {
             return Ok(());
@@ -279,7 +238,7 @@ impl Project {
     /// Asks this provider in place of all others: `--provider`.
     ///
     /// # Errors
-    /// [`Code::UnknownProvider`].
+    /// [`Code::UnknownProvider`](crate::error::Code::UnknownProvider).
     pub fn ask_instead(mut self, name: &str) -> Result<Project, Error> {
         self.graph.manifest.ask_instead(name)?;
         Ok(self)
@@ -295,7 +254,7 @@ impl Project {
     /// Judges the targets and all they wait for; all tasks if there are no targets.
     ///
     /// # Errors
-    /// [`Code::UnknownTarget`] for each target that names nothing.
+    /// [`Code::UnknownTarget`](crate::error::Code::UnknownTarget) for each target that names nothing.
     pub fn plan(self, targets: &[Target]) -> Result<Planned, Errors> {
         self.plan_as(targets, Wish::default(), 0)
     }
@@ -423,7 +382,7 @@ impl Planned {
     /// Whether a task's prompt fits its model: a warning where only just, an error where not.
     ///
     /// # Errors
-    /// [`Code::TooLong`]; as [`Planned::estimate`].
+    /// [`Code::TooLong`](crate::error::Code::TooLong); as [`Planned::estimate`].
     pub fn fits(&self, task: Unit, ask: &Ask) -> Result<Option<String>, Error> {
         self.shared.fits(task, ask)
     }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::llm::{Shortfall, Unkept};
-use crate::plan::{Collected, Counts, Reason};
+use crate::plan::{Collected, Counts, Judged, Orphan, Reason, Verdict};
 
 /// A reason, as people read it.
 pub fn reason(reason: &Reason) -> String {
@@ -21,6 +21,42 @@ pub fn reason(reason: &Reason) -> String {
         Reason::CheckFailed(what) => format!("check failed: {what}"),
         Reason::Forced => "asked for".to_owned(),
         Reason::Assumed(path) => format!("as if changed: {path}"),
+    }
+}
+
+/// A verdict's stable name: `fresh`, `stale`, `restorable`, `edited` or `waiting`.
+pub fn status(judged: &Judged) -> &'static str {
+    match &judged.verdict {
+        Verdict::Fresh => "fresh",
+        Verdict::Stale(_) if judged.is_replied => "restorable",
+        Verdict::Stale(_) => "stale",
+        Verdict::Restorable(..) => "restorable",
+        Verdict::Edited(_) | Verdict::Kept(_) => "edited",
+        Verdict::Waiting(_) => "waiting",
+    }
+}
+
+/// Why a task is not up to date, as people read it; `name` says what a task is called.
+pub fn why(judged: &Judged, name: &dyn Fn(usize) -> String) -> Vec<String> {
+    match &judged.verdict {
+        Verdict::Fresh => Vec::new(),
+        Verdict::Stale(reasons) | Verdict::Restorable(reasons, _) => reasons.iter().map(reason).collect(),
+        Verdict::Edited(_) => vec!["edited by hand".to_owned()],
+        Verdict::Kept(_) => vec!["edited by hand; a build accepts it".to_owned()],
+        Verdict::Waiting(on) => {
+            let on: Vec<String> = on.iter().map(|task| name(*task)).collect();
+            vec![format!("waits for {}", on.join(", "))]
+        }
+    }
+}
+
+/// What becomes of a target that no rule makes, as people read it.
+pub fn orphan(orphan: &Orphan) -> &'static str {
+    match orphan.edited {
+        Some(true) => "no rule makes it any more; edited by hand, so a build keeps it",
+        Some(false) if orphan.rule_is_empty => "its rule has no items any more; a build deletes it with `--yes` only",
+        Some(false) => "no rule makes it any more; a build deletes it",
+        None => "no rule makes it any more; a build takes it out of the lock",
     }
 }
 

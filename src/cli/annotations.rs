@@ -9,12 +9,13 @@ use std::path::Path;
 use serde::Serialize;
 
 use super::args::Format;
-use super::verdicts::{Row, orphan_words};
+use super::verdicts::Row;
 use crate::digest::Framed;
 use crate::error::{Error, Errors, Place};
 use crate::packs;
 use crate::project::{Location, Planned};
 use crate::ui;
+use crate::wording;
 
 /// GitHub shows no more of one step.
 const MOST: usize = 10;
@@ -74,7 +75,7 @@ pub(super) fn verdicts(format: Format, planned: &Planned, rows: &[Row], list: &s
     findings.extend(planned.plan.orphans.iter().map(|orphan| Finding {
         kind: "orphan".to_owned(),
         title: "genmake: orphan".to_owned(),
-        message: format!("`{}`: {}", orphan.path, orphan_words(orphan)),
+        message: format!("`{}`: {}", orphan.path, wording::orphan(orphan)),
         file: Some(format!("{prefix}{}", orphan.path)),
         region: Region { start_line: 1, ..Region::default() },
         is_minor: true,

@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use super::args::Format;
-use super::verdicts::{orphan_json, orphan_words, rows, table};
+use super::verdicts::{orphan_json, rows, table};
 use super::{Context, Exit, annotations, targets};
 use crate::error::Errors;
 use crate::graph::TaskId;
@@ -11,6 +11,7 @@ use crate::path::RelPath;
 use crate::project::{Planned, Project};
 use crate::store::{Glance, Repository, Staged};
 use crate::ui;
+use crate::wording;
 
 pub(super) fn run(context: &Context, names: &[String]) -> Result<Exit, Errors> {
     if let Some(count) = fresh_at_a_glance(context, names)? {
@@ -94,7 +95,7 @@ fn say(context: &Context, planned: &Planned) -> (Exit, Vec<TaskId>) {
             lines.extend(
                 orphans
                     .iter()
-                    .map(|orphan| ["orphan".to_owned(), orphan.path.to_string(), orphan_words(orphan).to_owned()]),
+                    .map(|orphan| ["orphan".to_owned(), orphan.path.to_string(), wording::orphan(orphan).to_owned()]),
             );
             match format.is_of_ci() {
                 true => annotations::verdicts(format, planned, &rows, &table(&lines)),

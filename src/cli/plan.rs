@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::args::Format;
 use super::savings::{savings, savings_line};
 use super::spending::{Sum, cost_json, price, without_genmake};
-use super::verdicts::{orphan_json, orphan_words, rows, table};
+use super::verdicts::{orphan_json, rows, table};
 use super::{Context, Exit, targets};
 use crate::batch::Batch;
 use crate::error::{Error, Errors};
@@ -195,7 +195,7 @@ fn to_text(context: &Context, planned: &Planned, costs: &Costs, warnings: &[Stri
         lines.push([row.action.unwrap_or(row.status).to_owned(), row.name(), why]);
     }
     for orphan in &planned.plan.orphans {
-        lines.push(["orphan".to_owned(), orphan.path.to_string(), orphan_words(orphan).to_owned()]);
+        lines.push(["orphan".to_owned(), orphan.path.to_string(), wording::orphan(orphan).to_owned()]);
     }
     ui::out(&table(&lines));
     // One mistake in a recipe is one mistake, however many tasks it fails.

@@ -52,19 +52,24 @@ fn row(
     };
     let (status, action, reasons) = match judged {
         Err(_) => ("failed", None, &[][..]),
-        Ok(judged) => match &judged.verdict {
-            Verdict::Fresh => ("fresh", None, &[][..]),
-            Verdict::Stale(reasons) if judged.is_replied => ("restorable", Some("restore"), &reasons[..]),
-            Verdict::Stale(reasons) if judged.is_submitted => ("stale", Some("collect"), &reasons[..]),
-            Verdict::Stale(reasons) => ("stale", Some(would), &reasons[..]),
-            Verdict::Restorable(reasons, _) => ("restorable", Some("restore"), &reasons[..]),
-            Verdict::Edited(_) => ("edited", None, &[][..]),
-            Verdict::Kept(_) => ("edited", Some("accept"), &[][..]),
-            Verdict::Waiting(_) => ("waiting", Some(would), &[][..]),
-        },
+        Ok(judged) => {
+            let (action, reasons) = match &judged.verdict {
+                Verdict::Fresh | Verdict::Edited(_) => (None, &[][..]),
+                Verdict::Stale(reasons) if judged.is_replied => (Some("restore"), &reasons[..]),
+                Verdict::Stale(reasons) if judged.is_submitted => (Some("collect"), &reasons[..]),
+                Verdict::Stale(reasons) => (Some(would), &reasons[..]),
+                Verdict::Restorable(reasons, _) => (Some("restore"), &reasons[..]),
+                Verdict::Kept(_) => (Some("accept"), &[][..]),
+                Verdict::Waiting(_) => (Some(would), &[][..]),
+            };
+            (wording::status(judged), action, reasons)
+        }
     };
     let outputs: Vec<String> = graph.tasks[task].outputs.iter().map(|output| output.path.to_string()).collect();
-    let mut words: Vec<String> = reasons.iter().map(wording::reason).collect();
+    let words = match judged {
+        Err(error) => vec![error.to_string()],
+        Ok(judged) => wording::why(judged, &|task| graph.name(task).to_string()),
+    };
     let mut json = json!({"rule": rule.name, "outputs": outputs, "status": status});
     if let Some(action) = action {
         json["action"] = action.into();
@@ -73,19 +78,12 @@ fn row(
     json["reasons"] = reasons.iter().map(reason).collect::<Vec<_>>().into();
     match judged {
         Err(error) => {
-            words.push(error.to_string());
             json["error"] = json!({"code": error.code.as_str(), "message": error.to_string()});
         }
         Ok(judged) => {
             if let Verdict::Waiting(on) = &judged.verdict {
                 let on: Vec<&str> = on.iter().map(|task| graph.name(*task).as_str()).collect();
-                words.push(format!("waits for {}", on.join(", ")));
                 json["waits_for"] = on.into();
-            }
-            match &judged.verdict {
-                Verdict::Edited(_) => words.push("edited by hand".to_owned()),
-                Verdict::Kept(_) => words.push("edited by hand; a build accepts it".to_owned()),
-                _ => {}
             }
             for (name, accepted) in [("edited", false), ("accepted", true)] {
                 let is_meant = |edit: &&Edit| (edit.fate == Fate::Accepted) == accepted;
@@ -117,16 +115,7 @@ impl Row {
     }
 }
 
-/// An orphan in words and in JSON.
-pub(super) fn orphan_words(orphan: &Orphan) -> &'static str {
-    match orphan.edited {
-        Some(true) => "no rule makes it any more; edited by hand, so a build keeps it",
-        Some(false) if orphan.rule_is_empty => "its rule has no items any more; a build deletes it with `--yes` only",
-        Some(false) => "no rule makes it any more; a build deletes it",
-        None => "no rule makes it any more; a build takes it out of the lock",
-    }
-}
-
+/// An orphan in JSON.
 pub(super) fn orphan_json(orphan: &Orphan) -> Value {
     json!({
         "rule": orphan.rule, "outputs": [orphan.path.as_str()], "status": "orphan", "reasons": [],

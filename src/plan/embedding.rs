@@ -127,6 +127,12 @@ pub(super) fn make(graph: &Graph, id: TaskId, files: &dyn Files, recipes: &Recip
         };
         let text = text.trim();
         let cut = most.filter(|most| text.len() as u64 > *most);
+        if cut.is_some() && !cfg!(feature = "tokenizer") {
+            // Another cut would be another question.
+            let message =
+                "`max_tokens` is counted by words, and this genmake was built without the feature `tokenizer`";
+            return Err(Error::new(Code::Unsupported, message).at(rule.place.clone()));
+        }
         let cut = cut.and_then(|most| tokens::cut(text, most, Counter::Words));
         let is_cut = cut.is_some();
         let text = cut.unwrap_or(text);

@@ -2,9 +2,31 @@
 
 use std::path::Path;
 
+use super::Location;
 use crate::error::{Code, Error};
-use crate::files;
+use crate::files::{self, Files};
+use crate::lock;
 use crate::manifest;
+use crate::path::RelPath;
+
+/// A Genfile, and its lock if there is one.
+pub(super) type Texts = (String, Option<String>);
+
+/// Those on the disk.
+pub(super) fn texts(location: &Location) -> Result<Texts, Error> {
+    let lock_name = location.lock_name();
+    let genfile = read_genfile(&location.root.join(&location.name), &location.name)?;
+    let locked = read_text(&location.root.join(&lock_name)).map_err(|e| e.hint(lock::way_out(&lock_name)))?;
+    Ok((genfile, locked))
+}
+
+/// Those in a tree.
+pub(super) fn texts_in(location: &Location, files: &dyn Files) -> Result<Texts, Error> {
+    let text = |name: &str| RelPath::new(name).map_or(Ok(None), |path| files.text(&path));
+    let lock_name = location.lock_name();
+    let genfile = text(&location.name)?.ok_or_else(|| no_genfile(&location.name))?;
+    Ok((genfile, text(&lock_name).map_err(|e| e.hint(lock::way_out(&lock_name)))?))
+}
 
 pub(super) fn read_genfile(path: &Path, name: &str) -> Result<String, Error> {
     let unreadable = |e: std::io::Error| match e.kind() {
@@ -17,7 +39,7 @@ pub(super) fn read_genfile(path: &Path, name: &str) -> Result<String, Error> {
 }
 
 /// The error for a Genfile that is not there.
-pub(super) fn no_genfile(name: &str) -> Error {
+fn no_genfile(name: &str) -> Error {
     Error::new(Code::NoGenfile, format!("`{name}` is not there")).hint("`genmake init` makes one to start from")
 }
 

@@ -36,7 +36,7 @@ pub use journal::{Journal, Record};
 pub use ledger::{read_ledger, today, write_ledger};
 pub use observed::Observed;
 pub use outputs::{Write, replace_output, write_output, write_outputs};
-pub use read::WorkTree;
+pub use read::{LookedAt, WorkTree};
 pub use runs::{RUNS, keep_run, kept_runs};
 pub use staged::Staged;
 pub use state::{Basis, BasisTask, Damaged, Origin, Stamp, State};

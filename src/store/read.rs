@@ -1,7 +1,7 @@
 //! The working tree: digests by stamp where that is safe, by content where it is not. Where the index counts, what it has
 //! otherwise is taken from there.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -41,6 +41,16 @@ pub struct WorkTree {
 
 /// What a run knows of a file: nothing is there, or its digest, and its stamp if that can be trusted later.
 pub(super) type Seen = Option<(Option<Stamp>, Digest)>;
+
+/// What a run looked at.
+pub struct LookedAt {
+    /// Files.
+    pub there: BTreeSet<RelPath>,
+    /// Where it found no file.
+    pub absent: BTreeSet<RelPath>,
+    /// Folders in which it looked for files; `""` is the root.
+    pub folders: BTreeSet<String>,
+}
 
 /// A folder and how deep below it was looked.
 type Listed = (String, Option<usize>);
@@ -159,6 +169,19 @@ impl WorkTree {
     /// The files that were seen, as they are by now.
     pub fn seen(&self) -> HashMap<RelPath, (Option<Stamp>, Digest)> {
         self.lock_seen().iter().filter_map(|(path, seen)| Some((path.clone(), (*seen)?))).collect()
+    }
+
+    /// What this run looked at so far: whatever it found out rests on that.
+    pub fn looked_at(&self) -> LookedAt {
+        let (mut there, mut absent) = (BTreeSet::new(), BTreeSet::new());
+        for (path, seen) in self.lock_seen().iter() {
+            if seen.is_some() { &mut there } else { &mut absent }.insert(path.clone());
+        }
+        for (path, is_there) in locked(&self.asked).iter() {
+            if *is_there { &mut there } else { &mut absent }.insert(path.clone());
+        }
+        let folders = locked(&self.listed).keys().map(|(base, _)| base.clone()).collect();
+        LookedAt { there, absent, folders }
     }
 
     /// The digest that the last run knew a file by.

@@ -169,7 +169,8 @@ fn sarif_is_as_its_schema_says() {
         sub/one.txt:1 "edited" "`one.txt` is edited by hand; `genmake diff` shows the edit, `genmake accept` keeps it"
         sub/out/a.txt:1 "stale" "`out/a.txt` is stale: recipe changed: t.hbs; run `genmake`"
         sub/out/b%2050%25.txt:1 "stale" "`out/b 50%.txt` is stale: recipe changed: t.hbs; run `genmake`"
-    "#]].assert_eq(&places.collect::<String>());
+    "#]]
+    .assert_eq(&places.collect::<String>());
     p.edit("sub/Genfile", "rules: {a: {}}\nversion: 1\nno: 1\n");
     assert!(check(2).len() > 1);
 }

@@ -60,6 +60,15 @@ fn the_quickstart_is_three_templates_and_six_pages_in_two_requests() {
 }
 
 #[test]
+fn what_examples_commit_is_up_to_date() {
+    genmake::assert_fresh!("examples/build-script/Genfile");
+    genmake::assert_fresh!("examples/code-index/Genfile");
+    genmake::assert_fresh!("examples/roadmap/Genfile");
+    genmake::assert_fresh!("examples/shop/Genfile");
+    genmake::assert_fresh!("examples/vocabulary/Genfile");
+}
+
+#[test]
 fn the_shop_is_up_to_date_without_a_model() {
     let project = copy("shop");
     project.run(["check"]).stdout(expect_test::expect![[""]]).exits(0);

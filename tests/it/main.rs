@@ -8,6 +8,7 @@ mod batches;
 mod bombs;
 #[cfg(unix)]
 mod browser;
+mod build_script;
 mod checks;
 mod clients;
 mod collections;
