@@ -23,6 +23,13 @@ pub enum Event {
         stale: usize,
         /// How many requests that takes, as far as can be said.
         requests: usize,
+        /// The tasks among them that a model or a command is needed for, by rule.
+        to_do: Vec<ToDo>,
+    },
+    /// The run is to end before its time: nothing new is begun, and what is under way is waited for.
+    Ending {
+        /// How many requests are under way.
+        requests: usize,
     },
     /// A provider's `start:` command is run.
     Starting {
@@ -254,6 +261,17 @@ pub enum Event {
     },
     /// Something failed that is no task's.
     Failed(Error),
+}
+
+/// What is to be done for a rule.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ToDo {
+    /// The rule.
+    pub rule: String,
+    /// How many of its tasks.
+    pub tasks: usize,
+    /// How long one takes by itself, as earlier runs had it.
+    pub each: Option<Duration>,
 }
 
 /// How a task ended.

@@ -1,7 +1,8 @@
 //! What requests took in earlier runs, so far as it says what the next will take: how a model's maker counts tokens, how long a
-//! rule's results are, and what servers refuse. Values only; never a part of a key or a verdict.
+//! rule's results are and how long they take, and what servers refuse. Values only; never a part of a key or a verdict.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -51,6 +52,12 @@ struct Results {
     output: u64,
     /// The most that one had.
     longest: u64,
+    /// How many of the rule's tasks were timed.
+    #[serde(default)]
+    timed: u64,
+    /// How long these took together, in milliseconds; tasks that share a request share its time.
+    #[serde(default)]
+    millis: u64,
 }
 
 /// Tokens that one result of a rule will have.
@@ -67,6 +74,9 @@ const UNKNOWN: u64 = 500;
 
 /// For how many days a server is not asked again for what it refused: it may be another by then.
 const REMEMBERED: u64 = 7;
+
+/// After so many timed tasks their sums are halved, for the same reason as [`ENOUGH`].
+const TIMED: u64 = 200;
 
 /// Where sums are halved, so that what was long ago counts for less.
 const ENOUGH: u64 = 50_000_000;
@@ -101,6 +111,12 @@ impl Ledger {
     /// The tokens that were sent for one result of a rule, as its results before took.
     pub fn usual_input(&self, rule: &str) -> Option<u64> {
         self.rules.get(rule).filter(|of| of.results > 0).map(|of| of.input.div_ceil(of.results))
+    }
+
+    /// How long a task of a rule takes, as those before it did.
+    pub fn usual_time(&self, rule: &str) -> Option<Duration> {
+        let of = self.rules.get(rule).filter(|of| of.timed > 0)?;
+        Some(Duration::from_millis(of.millis / of.timed))
     }
 
     /// What a server refuses, by model.
@@ -148,6 +164,18 @@ impl Ledger {
     pub fn note_result(&mut self, rule: &str, input: u64, output: u64) {
         if output > 0 {
             self.rules.entry(rule.to_owned()).or_default().note(input, output);
+        }
+    }
+}
+
+impl Ledger {
+    /// Notes how long so many tasks of a rule took together.
+    pub fn note_time(&mut self, rule: &str, tasks: u64, took: Duration) {
+        let of = self.rules.entry(rule.to_owned()).or_default();
+        of.timed = of.timed.saturating_add(tasks);
+        of.millis = of.millis.saturating_add(u64::try_from(took.as_millis()).unwrap_or(u64::MAX));
+        if of.timed > TIMED {
+            (of.timed, of.millis) = (of.timed / 2, of.millis / 2);
         }
     }
 }
@@ -243,6 +271,22 @@ mod tests {
         assert_eq!((like(&[90, 30], Some(70)), like(&[], None)), (Some((60, 70)), None));
         assert_eq!(ledger.usual_input("r"), Some(40));
         assert_eq!(ledger.usual_input("s"), None);
+    }
+
+    #[test]
+    fn times_are_those_of_tasks_and_older_ledgers_have_none() {
+        let old = r#"{"rules": {"r": {"results": 2, "input": 9, "output": 8, "longest": 5}}}"#;
+        let mut ledger: Ledger = serde_json::from_str(old).unwrap();
+        assert_eq!(ledger.usual_time("r"), None);
+        assert_eq!(ledger.usual_input("r"), Some(5));
+        ledger.note_time("r", 4, Duration::from_secs(8));
+        ledger.note_time("r", 1, Duration::from_secs(7));
+        ledger.note_time("s", 1, Duration::from_secs(1));
+        assert_eq!(ledger.usual_time("r"), Some(Duration::from_secs(3)));
+        // A rule of which times alone are known has no tokens.
+        assert_eq!((ledger.usual_input("s"), ledger.expected_output("s", None)), (None, None));
+        (0..1000).for_each(|_| ledger.note_time("r", 1, Duration::from_secs(9)));
+        assert!(ledger.usual_time("r").unwrap() > Duration::from_secs(8));
     }
 
     #[test]

@@ -520,6 +520,7 @@ impl Planned {
             tasks: self.needed.iter().filter(|needed| **needed).count() + self.untouched,
             stale: stale.count(),
             requests: self.plan.batches.len(),
+            to_do: self.shared.to_do(&self.plan),
         });
         let whole = self.targets.is_empty();
         let folder = self.shared.root.join(store::FOLDER);

@@ -11,14 +11,13 @@ use crate::project::{Location, Planned, Project};
 use crate::provider::is_local;
 use crate::report::Summary;
 use crate::store::{FOLDER, Glance, Guard};
-use crate::ui::{self, Display, Progress};
+use crate::ui::{self, Display, Phase};
 
 pub(super) fn run(context: &Context, names: &[String]) -> Result<Exit, Errors> {
     let location = context.location()?;
     let targets = targets(names, &location)?;
-    let progress = if context.options.silent { Progress::None } else { context.options.progress };
-    let is_ci = (context.env)("CI").is_some() || (context.env)("TERM").as_deref() == Some("dumb");
-    let mut display = Display::new(progress, context.options.verbose, is_ci);
+    let mut display = context.display();
+    display.phase(Phase::Reading);
     let begun = Instant::now();
     let waits = |display: &mut Display| display.show(&Event::WaitsForOther);
     let project = match context.glance(&location, names) {
@@ -33,7 +32,9 @@ pub(super) fn run(context: &Context, names: &[String]) -> Result<Exit, Errors> {
     if project.state_damaged {
         display.show(&Event::StateDamaged);
     }
+    display.phase(Phase::Judging);
     let planned = context.assume(project, &location)?.plan_as(&targets, context.wish(), context.options.jobs)?;
+    display.pause();
     let asks_anew = context.options.always_make || !context.options.what_if.is_empty();
     if asks_anew && !context.options.yes && !context.options.frozen {
         may_spend(&planned, if context.options.always_make { "-B" } else { "-W" })?;

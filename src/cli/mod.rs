@@ -41,7 +41,7 @@ use crate::plan::Wish;
 use crate::project::{Location, Project};
 use crate::report::Report;
 use crate::store::Glance;
-use crate::ui;
+use crate::ui::{self, Display, Progress};
 
 use args::{Cli, Command, Described, Format, Options};
 
@@ -250,6 +250,17 @@ impl Context {
             }
         }
         Ok(project.assume_changed(files))
+    }
+
+    /// How a run is shown, as the options and the environment want it; a signal that ends it leaves the terminal clean.
+    fn display(&self) -> Display {
+        let progress = if self.options.silent { Progress::None } else { self.options.progress };
+        let is_ci = (self.env)("CI").is_some() || (self.env)("TERM").as_deref() == Some("dumb");
+        let display = Display::new(progress, self.options.verbose, is_ci);
+        if let Some(clear) = display.clearing() {
+            self.cancel.on_the_end(clear);
+        }
+        display
     }
 
     fn trusted_hosts(&self) -> Vec<String> {

@@ -11,7 +11,7 @@ use crate::event::Event;
 use crate::project::{Location, Project};
 use crate::report::Summary;
 use crate::store::{FOLDER, Store};
-use crate::ui::{Display, Progress};
+use crate::ui::Display;
 
 /// Hands in what is needed; with `--wait`, goes on until nothing is.
 pub(super) fn run(context: &Context, args: &Submit) -> Result<Exit, Errors> {
@@ -57,7 +57,7 @@ fn start(context: &Context, command: &str) -> Result<Location, Error> {
 /// Hands in what is needed now, in a summary that goes on with the requests of the one before.
 fn submit(context: &Context, location: &Location, names: &[String], summary: &mut Summary) -> Result<Exit, Errors> {
     let targets = targets(names, location)?;
-    let mut display = display(context);
+    let mut display = context.display();
     let project = open(context, location, &mut display)?;
     let options = Options { asking: Asking::Later, ..context.run_options()? };
     let before = take(summary, &mut |summary| {
@@ -88,7 +88,7 @@ pub(super) fn collect(context: &Context, args: &Collect) -> Result<Exit, Errors>
 
 fn collect_as(context: &Context, location: &Location, args: &Collect, summary: &mut Summary) -> Result<Exit, Errors> {
     let targets = targets(&args.targets, location)?;
-    let mut display = display(context);
+    let mut display = context.display();
     let options = context.run_options()?;
     let patience = match args.wait {
         _ if args.cancel => Patience::Cancel,
@@ -146,12 +146,6 @@ fn is_worth_saying(event: &Event, said: &mut HashMap<String, String>, verbose: b
         Event::Unreached { error } => said.insert(error.message.clone(), String::new()).is_none(),
         _ => true,
     }
-}
-
-fn display(context: &Context) -> Display {
-    let progress = if context.options.silent { Progress::None } else { context.options.progress };
-    let is_ci = (context.env)("CI").is_some() || (context.env)("TERM").as_deref() == Some("dumb");
-    Display::new(progress, context.options.verbose, is_ci)
 }
 
 fn open(context: &Context, location: &Location, display: &mut Display) -> Result<Project, Errors> {

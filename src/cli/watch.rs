@@ -36,8 +36,8 @@ pub(super) fn run(context: &Context, names: &[String]) -> Result<Exit, Errors> {
     let mut watcher = watcher(&location.root, wake.clone())?;
     let underway: Arc<Mutex<Cancel>> = Arc::default();
     let of_build = Arc::clone(&underway);
-    context.cancel.on_cancel(move || {
-        of_build.lock().unwrap_or_else(PoisonError::into_inner).cancel();
+    context.cancel.on_stop(move |stop| {
+        of_build.lock().unwrap_or_else(PoisonError::into_inner).stop(stop);
         let _ = wake.send(Woken::Stopped);
     });
     let mut watch = Watch { context, targets: targets(names, &location)?, location, underway, last: Told::default() };

@@ -353,7 +353,7 @@ impl Run<'_> {
         }
         let lengths: Vec<u64> = answered.results.iter().map(length).collect();
         let shares = shares(answered.usage, &lengths);
-        self.note(&batch, &answered, &shares);
+        self.note(&batch, &answered, &shares, took);
         if let Some(sent) = answered.unread {
             let (counted, provider) = (answered.usage.input, provider.clone());
             (self.emit)(Event::Unread { request: request.unwrap_or_default(), provider, counted, sent });
@@ -421,8 +421,11 @@ impl Run<'_> {
     }
 
     /// What a request took, for estimates to come true.
-    fn note(&mut self, batch: &Batch, answered: &asking::Answered, shares: &[Usage]) {
+    fn note(&mut self, batch: &Batch, answered: &asking::Answered, shares: &[Usage], took: Duration) {
         let ledger = self.ledger.get_or_insert_with(|| self.shared.ledger().clone());
+        if let Some(first) = batch.tasks.first().filter(|first| first.piece.is_none()) {
+            ledger.note_time(&self.shared.graph.rule(*first).name, batch.tasks.len() as u64, took);
+        }
         let (by, sent) = answered.sent;
         // What was read in part says nothing of how it is counted.
         if answered.unread.is_none() {

@@ -412,7 +412,7 @@ impl Run<'_> {
         self.underway.remove(&unit);
         let Some(collecting) = self.collections.get_mut(&task) else { return };
         collecting.in_flight -= 1;
-        let is_own = is_of_the_recipe(error.code) && !self.interrupted;
+        let is_own = is_of_the_recipe(error.code) && self.interrupted.is_none();
         let rule = self.shared.graph.rule(task);
         // What is about many items at once may be too much for one answer.
         if is_own && rule.batching.fallback_on_failure {

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use super::making::{self, Made};
 use super::settle::{self, Left};
@@ -16,6 +17,9 @@ use crate::plan::{self, End, Fate, bug};
 
 /// So many of what a task waited for are told: it is the last that it began after.
 const WAITED_FOR: usize = 5;
+
+/// A command that takes less is over before anybody asks how long it takes.
+const WORTH_NOTING: Duration = Duration::from_secs(1);
 
 impl Run<'_> {
     pub(super) fn fresh(&mut self, task: TaskId, key: Digest) {
@@ -62,6 +66,11 @@ impl Run<'_> {
             Some(Recipe::Prompt(_) | Recipe::Embed(_)) => made.model.or(underway.ask.map(|ask| ask.model.clone())),
             _ => None,
         };
+        let rule = self.shared.graph.rule(task);
+        if matches!(rule.recipe, Some(Recipe::Run(_))) && underway.worked >= WORTH_NOTING {
+            let ledger = self.ledger.get_or_insert_with(|| self.shared.ledger().clone());
+            ledger.note_time(&rule.name, 1, underway.worked);
+        }
         let (parts, checked) = (underway.parts, underway.checked);
         if status != Status::Fresh {
             self.ended.insert(task, self.ended.len());
@@ -96,7 +105,7 @@ impl Run<'_> {
         let is_merged = edits.iter().any(|edit| edit.fate == Fate::Merged);
         // Of a collection it is for its items that the rule says so, and that was heeded.
         let is_collection = self.shared.graph.tasks[task].items.is_some();
-        let is_own = status == Status::Failed && !self.interrupted && !is_merged && !is_collection;
+        let is_own = status == Status::Failed && self.interrupted.is_none() && !is_merged && !is_collection;
         let is_own = is_own && settle::is_of_the_recipe(error.code);
         let on_error = if is_own { self.shared.graph.rule(task).on_error.clone() } else { OnError::Fail };
         let excused = |error| Event::Excused { path: self.shared.graph.name(task).clone(), error };

@@ -1,17 +1,20 @@
 //! What requests will take, by what is known of their models and of results before.
 
+use std::collections::BTreeMap;
+
 use super::{Run, Shared};
 use crate::digest::Framed;
 use crate::error::{Code, Error};
 use crate::estimate::{self, Estimate, Means, Room};
+use crate::event::ToDo;
 use crate::files::Files;
 use crate::graph::{TaskId, Unit};
 use crate::ledger::{Expected, Ledger, Refuses};
 use crate::llm::{Ask, EmbedLimits, Request};
-use crate::manifest;
+use crate::manifest::{self, Recipe};
 use crate::models::Model;
 use crate::path::RelPath;
-use crate::plan::{self, bug};
+use crate::plan::{self, Plan, Verdict, bug};
 use crate::prompt::Role;
 use crate::provider::{self, is_local};
 use crate::store;
@@ -65,6 +68,22 @@ impl Shared {
     /// What requests took in earlier runs, read when it is first wanted.
     pub fn ledger(&self) -> &Ledger {
         self.ledger.get_or_init(|| store::read_ledger(&self.root.join(store::FOLDER)))
+    }
+
+    /// What models and commands are to do for a plan, rule by rule.
+    pub fn to_do(&self, plan: &Plan) -> Vec<ToDo> {
+        let mut rules: BTreeMap<&str, usize> = BTreeMap::new();
+        for (task, judged) in plan.tasks.iter().enumerate() {
+            let rule = self.graph.rule(task);
+            let is_to_do =
+                matches!(judged, Some(Ok(judged)) if matches!(judged.verdict, Verdict::Stale(_) | Verdict::Waiting(_)));
+            if is_to_do && !matches!(rule.recipe, Some(Recipe::Template(_))) {
+                *rules.entry(&rule.name).or_default() += 1;
+            }
+        }
+        let of =
+            |(rule, tasks): (&str, usize)| ToDo { rule: rule.to_owned(), tasks, each: self.ledger().usual_time(rule) };
+        rules.into_iter().map(of).collect()
     }
 
     /// How long a task's result will be: as those before it were, or else as those of its rule are that stand there.

@@ -36,6 +36,7 @@ use std::time::{Duration, Instant};
 use rayon::ThreadPool;
 
 use crate::batch::{Batch, Form};
+use crate::cancel::Stop;
 use crate::digest::Digest;
 use crate::error::{Code, Error};
 use crate::event::{Event, Status};
@@ -179,8 +180,8 @@ enum Report {
     Asked(Box<Asked>),
     /// Something to tell.
     Told(Told),
-    /// A signal came.
-    Interrupted,
+    /// The run is to end before its time.
+    Interrupted(Stop),
 }
 
 /// A task that is being made.
@@ -258,7 +259,8 @@ struct Run<'a> {
     orphans_left: bool,
     /// Tasks whose command failed: the folders that were made for them may be empty.
     unmade: Vec<TaskId>,
-    interrupted: bool,
+    /// Whether it is to end before its time, and how.
+    interrupted: Option<Stop>,
     /// The tasks that were asked for and what they wait for; `None` for all.
     narrowed: Option<&'a [bool]>,
 }
@@ -301,9 +303,11 @@ pub fn run(
     let (send, receive) = mpsc::channel();
     let interrupt = send.clone();
     let commands = Arc::downgrade(&shared);
-    options.cancel.on_cancel(move || {
-        let _ = interrupt.send(Report::Interrupted);
-        commands.upgrade().inspect(|shared| shared.shell.stop());
+    options.cancel.on_stop(move |stop| {
+        let _ = interrupt.send(Report::Interrupted(stop));
+        if stop == Stop::Now {
+            commands.upgrade().inspect(|shared| shared.shell.stop());
+        }
     });
     let run = Run {
         shared: Arc::clone(&shared),
@@ -333,7 +337,7 @@ pub fn run(
         gone: Vec::new(),
         orphans_left: false,
         unmade: Vec::new(),
-        interrupted: false,
+        interrupted: None,
         narrowed: (!whole).then_some(needed),
     };
     run.run(needed, whole)
@@ -347,11 +351,11 @@ impl Run<'_> {
         loop {
             match self.schedule.next_step() {
                 // After a signal nothing new is begun.
-                Step::Run(task) if self.interrupted => self.schedule.ended(task, End::Skipped),
+                Step::Run(task) if self.interrupted.is_some() => self.schedule.ended(task, End::Skipped),
                 Step::Run(task) => self.begin(task),
                 Step::Request(batch) => self.request(batch),
                 Step::Wait if !self.rendered.is_empty() => self.write_rendered(),
-                Step::Wait if self.interrupted && self.only_requests_left() => break,
+                Step::Wait if self.interrupted == Some(Stop::Now) && self.only_requests_left() => break,
                 Step::Wait => match self.receive.recv() {
                     Ok(message) => self.take(message),
                     Err(_) => return Err(bug("all workers are gone")),
@@ -373,10 +377,21 @@ impl Run<'_> {
             let end = self.task_end(task, status, None);
             (self.emit)(Event::Ended(end));
         }
-        Ok(Outcome { written: self.written.len(), interrupted: self.interrupted })
+        Ok(Outcome { written: self.written.len(), interrupted: self.interrupted.is_some() })
     }
 
-    /// After a signal, requests are not waited for; what is being written is.
+    /// Nothing new is begun any more. What is under way is told of where it is waited for.
+    fn interrupt(&mut self, stop: Stop) {
+        self.interrupted = Some(stop);
+        self.schedule.stop();
+        self.shared.stopped.store(true, Ordering::Release);
+        if stop == Stop::Gently {
+            let requests = self.providers.values().map(|pooled| pooled.pool.current_num_threads() - pooled.free).sum();
+            (self.emit)(Event::Ending { requests });
+        }
+    }
+
+    /// Where what is under way is given up, requests are not waited for; what is being written is.
     fn only_requests_left(&self) -> bool {
         !self.schedule.is_running()
     }
@@ -409,10 +424,7 @@ impl Run<'_> {
             Report::Kept(task, results, kept) => self.kept(task, results, kept),
             Report::Asked(asked) => self.asked(*asked),
             Report::Told(told) => self.told(told),
-            Report::Interrupted => {
-                self.interrupted = true;
-                self.schedule.stop();
-            }
+            Report::Interrupted(stop) => self.interrupt(stop),
         }
     }
 

@@ -213,7 +213,7 @@ impl Run<'_> {
             };
             for begin in begins.into_iter().rev() {
                 let parcel = put_by.split_off(begin);
-                if self.interrupted || self.options.cancel.is_cancelled() {
+                if self.interrupted.is_some() || self.options.cancel.is_cancelled() {
                     return done;
                 }
                 let tasks: Vec<TaskId> = parcel.iter().flat_map(|put_by| &put_by.tasks).map(|unit| unit.task).collect();

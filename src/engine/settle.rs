@@ -53,7 +53,8 @@ impl Run<'_> {
         let is_all = ends.all(|end| end == Some(End::Done));
         // With another provider it may be up to date that is not with the Genfile's.
         let is_usual = self.shared.graph.manifest.instead.is_none();
-        let is_settled = is_usual && whole && is_all && !self.interrupted && !self.orphans_left && !self.options.frozen;
+        let is_settled =
+            is_usual && whole && is_all && self.interrupted.is_none() && !self.orphans_left && !self.options.frozen;
         let mut lock = self.shared.lock.clone();
         let mut memory = self.shared.memory.clone();
         // A run of some targets leaves the lines of all others as they are.

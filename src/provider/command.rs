@@ -93,7 +93,7 @@ impl Program {
         let ran = self.run(&request.model, self.input(request), &mut hear);
         let ended = ran.and_then(|()| output.end(&mut take).map_err(|what| self.failed(FailureKind::Failed, what)));
         match ended {
-            _ if cancel.is_cancelled() => Err(Failure::new(FailureKind::Cancelled, "interrupted")),
+            _ if cancel.is_now() => Err(Failure::new(FailureKind::Cancelled, "interrupted")),
             Ok(()) => output.answer(&self.line, self.key(), &mut take),
             Err(failure) if is_worth_keeping => {
                 let stop = Stop::Broken(failure.message);
@@ -113,7 +113,7 @@ impl Program {
             if bytes.len() > MAX_OUTPUT { Err(TOO_LARGE) } else { Ok(()) }
         };
         let ran = self.run(&request.model, input, &mut hear);
-        if cancel.is_cancelled() {
+        if cancel.is_now() {
             return Err(Failure::new(FailureKind::Cancelled, "interrupted"));
         }
         ran?;

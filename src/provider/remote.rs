@@ -159,7 +159,7 @@ impl Remote {
         let mut buffer = vec![0; PIECE];
         // To the very end, also after the last event: then the connection can be used again.
         let broken = loop {
-            if self.cancel.is_cancelled() {
+            if self.cancel.is_now() {
                 return Err(Failure::new(FailureKind::Cancelled, "interrupted"));
             }
             let mut event = |name: &str, data: &str| {

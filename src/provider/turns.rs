@@ -45,7 +45,7 @@ impl Turns {
     pub fn new(limits: Limits, cancel: Cancel) -> Turns {
         let shared = Arc::new(Shared { limits: Mutex::new(limits), changed: Condvar::new() });
         let line = Arc::downgrade(&shared);
-        cancel.on_cancel(move || {
+        cancel.on_stop(move |_| {
             if let Some(shared) = line.upgrade() {
                 // Whoever has looked and not yet lain down holds the lock.
                 drop(shared.lock());

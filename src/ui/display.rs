@@ -2,16 +2,16 @@
 
 use std::collections::BTreeSet;
 use std::io::IsTerminal;
-use std::time::Duration;
 
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use owo_colors::OwoColorize;
 
 use super::closing::{closing, details};
-use super::{complain, count, sanitize, say};
+use super::progress::Phase;
+use super::sanitize::for_terminal;
+use super::status;
+use super::{complain, count, names, sanitize, say};
 use crate::error::Error;
 use crate::event::{Event, Status, TaskEnd};
-use crate::path::RelPath;
 use crate::report::Summary;
 use crate::wording::{self, time};
 
@@ -28,14 +28,13 @@ pub enum Progress {
 
 /// Shows a run.
 pub struct Display {
-    bar: Option<ProgressBar>,
+    /// Below the lines, on a terminal.
+    status: Option<status::Status>,
+    is_terminal: bool,
     silent: bool,
     /// Whether lines of tasks are left out, and only errors and the end are shown.
     brief: bool,
     verbose: bool,
-    /// Requests under way.
-    waiting: BTreeSet<usize>,
-    tokens: (u64, u64),
     /// The providers of which it was said that they may not read all.
     unread: BTreeSet<String>,
     /// What was said last: an error that ten tasks share is said once.
@@ -45,40 +44,49 @@ pub struct Display {
 impl Display {
     /// A display for this process's terminal, if it has one.
     pub fn new(progress: Progress, verbose: bool, is_ci: bool) -> Display {
-        let live = progress == Progress::Auto && !is_ci && std::io::stderr().is_terminal();
-        let bar = live.then(|| {
-            let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
-            let style = ProgressStyle::with_template("{spinner} {pos}/{len} in {elapsed} {wide_msg}");
-            bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_spinner()));
-            bar
-        });
+        let is_terminal = std::io::stderr().is_terminal();
+        let status = (progress == Progress::Auto && !is_ci && is_terminal).then(status::Status::new);
         let silent = progress == Progress::None;
-        let (waiting, unread) = (BTreeSet::new(), BTreeSet::new());
-        Display { bar, silent, brief: false, verbose, waiting, tokens: (0, 0), unread, last_error: None }
+        Display { status, is_terminal, silent, brief: false, verbose, unread: BTreeSet::new(), last_error: None }
     }
 
     /// Shows only errors, and one line at the end.
     #[must_use]
     pub fn brief(self) -> Display {
-        Display { brief: true, bar: None, ..self }
+        Display { brief: true, status: None, ..self }
+    }
+
+    /// What genmake is at, before there are events.
+    pub fn phase(&self, phase: Phase) {
+        self.status.iter().for_each(|status| status.phase(phase));
+    }
+
+    /// Leaves the terminal to somebody else, such as a question, until the next phase.
+    pub fn pause(&self) {
+        self.status.iter().for_each(status::Status::pause);
+    }
+
+    /// What leaves the terminal clean if the process is ended at once.
+    pub fn clearing(&self) -> Option<impl FnOnce() + Send + 'static> {
+        self.status.as_ref().map(status::Status::clearing)
     }
 
     /// Shows an event.
     pub fn show(&mut self, event: &Event) {
+        self.status.iter().for_each(|status| status.note(event));
         match event {
             Event::WaitsForOther => self.line("wait", "another genmake runs here; this one goes on when it has ended"),
             Event::StateDamaged => self.line("notice", "`.genmake/state` was damaged and is made anew"),
-            Event::Planned { stale, .. } => {
-                if let Some(bar) = self.bar.as_ref().filter(|_| *stale > 0) {
-                    bar.set_length(*stale as u64);
-                    bar.enable_steady_tick(Duration::from_millis(120));
-                }
+            Event::Planned { .. } => self.phase(Phase::Making),
+            Event::Ending { requests } => {
+                let waits = (*requests > 0).then(|| format!("waits for {}, ", count(*requests, "request")));
+                let what = format!("{}begins nothing new", waits.unwrap_or_default());
+                self.line("ending", &format!("{what}; Ctrl-C again stops at once"));
             }
             Event::Starting { provider, command } => self.line("start", &format!("{provider}: {command}")),
             Event::StartSaid { provider, line } => self.line("", &format!("{provider}: {line}")),
             Event::Started { provider, took } => self.line("ready", &format!("{provider}, after {}", time(*took))),
             Event::Requested { request, provider, paths, again, .. } => {
-                self.waiting.insert(*request);
                 let what = if *again { "ask again" } else { "ask" };
                 self.line(what, &format!("{provider} for {} (request {request})", names(paths)));
             }
@@ -91,9 +99,6 @@ impl Display {
             Event::Arrived { path } if self.verbose => self.line("arrive", path.as_str()),
             Event::Arrived { .. } => {}
             Event::Answered { request, tasks, good, usage, took, .. } => {
-                self.waiting.remove(request);
-                self.tokens.0 += usage.input;
-                self.tokens.1 += usage.output;
                 self.line(
                     "answer",
                     &format!(
@@ -115,7 +120,7 @@ impl Display {
             Event::Unread { .. } => {}
             Event::Unkept { path, why, is_first: true } => self.line("warning", &wording::unkept(path.as_str(), *why)),
             Event::Unkept { .. } => {}
-            Event::RequestFailed { request, .. } => drop(self.waiting.remove(request)),
+            Event::RequestFailed { .. } => {}
             Event::FellBack { request, missing, why, again: true } => {
                 let why = wording::shortfall(why);
                 self.line("fall back", &format!("request {request} lacks {}: {why}", names(missing)));
@@ -170,7 +175,6 @@ impl Display {
             Event::Unasked { .. } => {}
             Event::Failed(error) => self.error(error),
         }
-        self.status();
     }
 
     fn ended(&mut self, end: &TaskEnd) {
@@ -205,11 +209,6 @@ impl Display {
         if let Some(error) = &end.error {
             self.error(error);
         }
-        if end.status != Status::Fresh
-            && let Some(bar) = &self.bar
-        {
-            bar.inc(1);
-        }
     }
 
     fn line(&self, verb: &str, text: &str) {
@@ -225,10 +224,11 @@ impl Display {
         let verb = match verb {
             "fail" | "edited" => format!("{verb:>9}").red().bold().to_string(),
             "wait" | "retry" | "fall back" | "correct" | "keep" | "notice" | "warning" | "skip" | "default"
-            | "excuse" | "advice" => format!("{verb:>9}").yellow().bold().to_string(),
+            | "excuse" | "advice" | "ending" => format!("{verb:>9}").yellow().bold().to_string(),
             verb => format!("{verb:>9}").green().bold().to_string(),
         };
-        let line = format!("{verb}  {}", sanitize(text));
+        let text = if self.is_terminal { for_terminal(text) } else { sanitize(text) };
+        let line = format!("{verb}  {text}");
         self.above(|| say(&line));
     }
 
@@ -241,29 +241,15 @@ impl Display {
 
     /// Prints above the status line.
     fn above(&self, print: impl FnOnce()) {
-        match &self.bar {
-            Some(bar) => bar.suspend(print),
+        match &self.status {
+            Some(status) => status.above(print),
             None => print(),
         }
     }
 
-    fn status(&self) {
-        let Some(bar) = &self.bar else { return };
-        let mut parts = Vec::new();
-        if !self.waiting.is_empty() {
-            parts.push(format!("{} under way", count(self.waiting.len(), "request")));
-        }
-        if self.tokens != (0, 0) {
-            parts.push(format!("{} tokens in, {} out", self.tokens.0, self.tokens.1));
-        }
-        bar.set_message(format!("· {}", parts.join(" · ")));
-    }
-
     /// Ends the display with what the run came to.
-    pub fn end(self, summary: &Summary) {
-        if let Some(bar) = &self.bar {
-            bar.finish_and_clear();
-        }
+    pub fn end(mut self, summary: &Summary) {
+        self.status = None;
         if !self.brief {
             for (what, text) in details(summary) {
                 self.always(what, &text);
@@ -273,13 +259,4 @@ impl Display {
             say(&closing(summary));
         }
     }
-}
-
-/// Outputs by name; the items of a collection are counted.
-fn names(paths: &[RelPath]) -> String {
-    let name = |same: &[RelPath]| match same {
-        [only] => only.to_string(),
-        _ => format!("{} items of {}", same.len(), same[0]),
-    };
-    paths.chunk_by(|a, b| a == b).map(name).collect::<Vec<_>>().join(", ")
 }

@@ -1,15 +1,21 @@
 //! What people see: diagnostics and the display of a run. The only module that prints.
 
 mod closing;
+pub mod columns;
 mod diagnostics;
 mod display;
 mod excerpt;
+mod progress;
 mod sanitize;
+mod status;
 
 use std::io::{IsTerminal, Write};
 
+use crate::path::RelPath;
+
 pub use diagnostics::render;
 pub use display::{Display, Progress};
+pub use progress::Phase;
 pub use sanitize::sanitize;
 
 /// Whether colors go to a stream.
@@ -87,4 +93,13 @@ pub fn ask(question: &str) -> Option<bool> {
     let mut answer = String::new();
     std::io::stdin().read_line(&mut answer).ok()?;
     Some(matches!(answer.trim().to_lowercase().as_str(), "y" | "yes"))
+}
+
+/// Outputs by name; the items of a collection are counted.
+fn names(paths: &[RelPath]) -> String {
+    let name = |same: &[RelPath]| match same {
+        [only] => only.to_string(),
+        _ => format!("{} items of {}", same.len(), same[0]),
+    };
+    paths.chunk_by(|a, b| a == b).map(name).collect::<Vec<_>>().join(", ")
 }

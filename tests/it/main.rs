@@ -55,6 +55,8 @@ mod project;
 mod prompts;
 mod providers;
 #[cfg(unix)]
+mod pty;
+#[cfg(unix)]
 mod random;
 mod replay;
 mod reports;
@@ -70,6 +72,8 @@ mod shop;
 mod staleness;
 #[cfg(unix)]
 mod streams;
+#[cfg(unix)]
+mod terminal;
 #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
 mod tracer;
 mod trust;
