@@ -72,6 +72,8 @@ pub use report::Summary;
 #[cfg(feature = "cli")]
 pub mod cli;
 #[cfg(feature = "cli")]
+pub mod telemetry;
+#[cfg(feature = "cli")]
 pub mod ui;
 
 impl Default for Options {

@@ -289,6 +289,15 @@ pub struct Options {
     /// Write a report of the run, as JSON, or as a page for a browser if FILE ends in .html
     #[arg(long, value_name = "FILE", global = true)]
     pub report: Option<PathBuf>,
+    /// Write the run's figures in Prometheus' text format
+    #[arg(long, value_name = "FILE", global = true)]
+    pub metrics: Option<PathBuf>,
+    /// Write the run's requests and tasks as Chrome's trace events, for Perfetto
+    #[arg(long, value_name = "FILE", global = true)]
+    pub trace: Option<PathBuf>,
+    /// How a run says what it does: for people, or a line of JSON for each decision
+    #[arg(long, value_enum, default_value_t = LogFormat::Text, global = true)]
+    pub log_format: LogFormat,
     /// How data is printed
     #[arg(long, value_enum, default_value_t = Format::Text, global = true)]
     pub format: Format,
@@ -298,6 +307,15 @@ pub struct Options {
     /// How a run is shown
     #[arg(long, value_enum, default_value_t = Progress::Auto, global = true)]
     pub progress: Progress,
+}
+
+/// How a run says what it does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// For people
+    Text,
+    /// For programs
+    Json,
 }
 
 /// What a JSON Schema describes.

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::time::Instant;
 
+use super::listening::Listener;
 use super::{Context, Exit, spending, targets};
 use crate::error::{Code, Error, Errors};
 use crate::event::Event;
@@ -11,15 +12,15 @@ use crate::project::{Location, Planned, Project};
 use crate::provider::is_local;
 use crate::report::Summary;
 use crate::store::{FOLDER, Glance, Guard};
-use crate::ui::{self, Display, Phase};
+use crate::ui::{self, Phase};
 
 pub(super) fn run(context: &Context, names: &[String]) -> Result<Exit, Errors> {
     let location = context.location()?;
     let targets = targets(names, &location)?;
-    let mut display = context.display();
+    let mut display = Listener::new(context, || context.display());
     display.phase(Phase::Reading);
     let begun = Instant::now();
-    let waits = |display: &mut Display| display.show(&Event::WaitsForOther);
+    let waits = |display: &mut Listener| display.show(&Event::WaitsForOther);
     let project = match context.glance(&location, names) {
         Some(glance) if glance.is_fresh() => {
             display.end(&Summary { untouched: glance.tasks(), took: begun.elapsed(), ..Summary::default() });
@@ -40,6 +41,7 @@ pub(super) fn run(context: &Context, names: &[String]) -> Result<Exit, Errors> {
         may_spend(&planned, if context.options.always_make { "-B" } else { "-W" })?;
     }
     spending::confirm(context, &planned)?;
+    display.planned(&planned);
     // The report's path is relative to where one stands, not to the root.
     let summary = planned.run(&context.run_options()?, &mut |event| display.show(&event))?;
     display.end(&summary);

@@ -13,6 +13,7 @@ mod gc;
 mod graph;
 mod hook;
 mod init;
+mod listening;
 mod man;
 mod plan;
 mod prompt;
@@ -41,9 +42,10 @@ use crate::plan::Wish;
 use crate::project::{Location, Project};
 use crate::report::Report;
 use crate::store::Glance;
+use crate::telemetry::Log;
 use crate::ui::{self, Display, Progress};
 
-use args::{Cli, Command, Described, Format, Options};
+use args::{Cli, Command, Described, Format, LogFormat, Options};
 
 /// What a command came to, as make's: 0 done, 1 not up to date (only `check` and `-q`), 2 failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -84,24 +86,28 @@ pub fn run(args: impl IntoIterator<Item = std::ffi::OsString>, env: Env, cancel:
             if let Some(format) = format {
                 annotations::mistakes(format, context.location().ok().as_ref(), &errors);
             }
-            complain(&errors);
+            context.complain(&errors);
             Exit(2)
         }
     }
 }
 
-/// Shows what is wrong, as much of it as anybody reads.
-fn complain(errors: &Errors) {
-    let (count, shown) = (errors.0.len(), errors.0.len().min(MOST_MISTAKES));
-    errors.0.iter().take(shown).for_each(ui::complain);
-    match count {
-        0 | 1 => {}
-        _ if count == shown => ui::say(&format!("{count} mistakes")),
-        _ => ui::say(&format!("{count} mistakes, of which these are the first {shown}")),
-    }
-}
-
 impl Context {
+    /// Shows what is wrong, as much of it as anybody reads.
+    fn complain(&self, errors: &Errors) {
+        let (count, shown) = (errors.0.len(), errors.0.len().min(MOST_MISTAKES));
+        if self.options.log_format == LogFormat::Json {
+            let log = Log::default();
+            return errors.0.iter().for_each(|error| listening::say(&log.error(error)));
+        }
+        errors.0.iter().take(shown).for_each(ui::complain);
+        match count {
+            0 | 1 => {}
+            _ if count == shown => ui::say(&format!("{count} mistakes")),
+            _ => ui::say(&format!("{count} mistakes, of which these are the first {shown}")),
+        }
+    }
+
     fn dispatch(&self, command: Option<Command>, targets: Vec<String>) -> Result<Exit, Errors> {
         if let Some(directory) = &self.options.directory {
             std::env::set_current_dir(directory)
@@ -212,7 +218,8 @@ impl Context {
         let options = &self.options;
         let is_plain = targets.is_empty() && !options.always_make && !options.frozen && options.what_if.is_empty();
         let is_plain = is_plain && options.provider.is_none();
-        let is_short = !options.verbose && options.report.is_none();
+        let is_short =
+            !options.verbose && options.report.is_none() && options.metrics.is_none() && options.trace.is_none();
         if is_plain && is_short { Project::glance(location, &self.env) } else { None }
     }
 

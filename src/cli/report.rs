@@ -1,13 +1,14 @@
-//! `report`: what the last run did, as it was kept; and `--report` of a run.
+//! `report`: what the last run did, as it was kept; and what a run writes about itself.
 
 use std::path::Path;
 
-use super::args::Format;
+use super::args::{Format, Options};
 use super::{Context, Exit};
 use crate::error::{Code, Error, Errors};
 use crate::project::Location;
 use crate::report::{Report, Summary};
 use crate::store::{FOLDER, kept_runs, put};
+use crate::telemetry;
 use crate::ui;
 
 pub(super) fn run(context: &Context, html: Option<&Path>) -> Result<Exit, Errors> {
@@ -24,13 +25,25 @@ pub(super) fn run(context: &Context, html: Option<&Path>) -> Result<Exit, Errors
     Ok(Exit(0))
 }
 
-/// Writes what `--report` asks for. The path is relative to where one stands, not to the root.
+/// Writes what `--report`, `--metrics` and `--trace` ask for. Paths are relative to where one stands, not to the root.
 pub(super) fn write(context: &Context, location: &Location, summary: &Summary) -> Result<(), Error> {
-    let Some(path) = &context.options.report else { return Ok(()) };
-    let is_page = path.extension().is_some_and(|ext| ext.eq_ignore_ascii_case("html"));
+    let Options { report: of_report, metrics: of_metrics, trace: of_trace, .. } = &context.options;
+    if of_report.is_none() && of_metrics.is_none() && of_trace.is_none() {
+        return Ok(());
+    }
     let report = summary.report();
-    let text = if is_page { page(location, &report)? } else { report.to_json() };
-    put(path, text.as_bytes())
+    if let Some(path) = of_report {
+        let is_page = path.extension().is_some_and(|ext| ext.eq_ignore_ascii_case("html"));
+        let text = if is_page { page(location, &report)? } else { report.to_json() };
+        put(path, text.as_bytes())?;
+    }
+    if let Some(path) = of_metrics {
+        put(path, telemetry::metrics(&report)?.as_bytes())?;
+    }
+    if let Some(path) = of_trace {
+        put(path, telemetry::trace(&report).as_bytes())?;
+    }
+    Ok(())
 }
 
 /// A report as a page, held against the run before it.

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use super::args::{Collect, Going, Submit};
+use super::listening::Listener;
 use super::{Context, Exit, spending, targets};
 use crate::engine::{Asking, Fetched, Options, Patience};
 use crate::error::{Code, Error, Errors};
@@ -11,7 +12,6 @@ use crate::event::Event;
 use crate::project::{Location, Project};
 use crate::report::Summary;
 use crate::store::{FOLDER, Store};
-use crate::ui::Display;
 
 /// Hands in what is needed; with `--wait`, goes on until nothing is.
 pub(super) fn run(context: &Context, args: &Submit) -> Result<Exit, Errors> {
@@ -57,7 +57,7 @@ fn start(context: &Context, command: &str) -> Result<Location, Error> {
 /// Hands in what is needed now, in a summary that goes on with the requests of the one before.
 fn submit(context: &Context, location: &Location, names: &[String], summary: &mut Summary) -> Result<Exit, Errors> {
     let targets = targets(names, location)?;
-    let mut display = context.display();
+    let mut display = Listener::new(context, || context.display());
     let project = open(context, location, &mut display)?;
     let options = Options { asking: Asking::Later, ..context.run_options()? };
     let before = take(summary, &mut |summary| {
@@ -68,6 +68,7 @@ fn submit(context: &Context, location: &Location, names: &[String], summary: &mu
     })?;
     let planned = context.with_provider(project)?.plan_as(&targets, context.wish(), context.options.jobs)?;
     spending::confirm(context, &planned)?;
+    display.planned(&planned);
     *summary = planned.run_after(before, &options, &mut |event| display.show(&event))?;
     end(context, location, display, summary)
 }
@@ -88,7 +89,7 @@ pub(super) fn collect(context: &Context, args: &Collect) -> Result<Exit, Errors>
 
 fn collect_as(context: &Context, location: &Location, args: &Collect, summary: &mut Summary) -> Result<Exit, Errors> {
     let targets = targets(&args.targets, location)?;
-    let mut display = context.display();
+    let mut display = Listener::new(context, || context.display());
     let options = context.run_options()?;
     let patience = match args.wait {
         _ if args.cancel => Patience::Cancel,
@@ -126,6 +127,7 @@ fn collect_as(context: &Context, location: &Location, args: &Collect, summary: &
     if args.retry {
         spending::confirm(context, &planned)?;
     }
+    display.planned(&planned);
     *summary = planned.run_after(before, &options, &mut |event| display.show(&event))?;
     let exit = end(context, location, display, summary)?;
     if pending > 0 && !context.cancel.is_cancelled() {
@@ -148,7 +150,7 @@ fn is_worth_saying(event: &Event, said: &mut HashMap<String, String>, verbose: b
     }
 }
 
-fn open(context: &Context, location: &Location, display: &mut Display) -> Result<Project, Errors> {
+fn open(context: &Context, location: &Location, display: &mut Listener) -> Result<Project, Errors> {
     let project = Project::open_to_run(location, &context.env, || display.show(&Event::WaitsForOther))?;
     if project.state_damaged {
         display.show(&Event::StateDamaged);
@@ -156,7 +158,7 @@ fn open(context: &Context, location: &Location, display: &mut Display) -> Result
     Ok(project)
 }
 
-fn end(context: &Context, location: &Location, display: Display, summary: &Summary) -> Result<Exit, Errors> {
+fn end(context: &Context, location: &Location, display: Listener, summary: &Summary) -> Result<Exit, Errors> {
     display.end(summary);
     super::report::write(context, location, summary)?;
     Ok(Exit(summary.exit()))

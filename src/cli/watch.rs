@@ -13,7 +13,8 @@ use std::time::{Duration, Instant};
 use notify::event::{CreateKind, EventKind};
 use notify::{RecommendedWatcher, RecursiveMode, Watcher};
 
-use super::{Context, Exit, complain, targets};
+use super::listening::Listener;
+use super::{Context, Exit, targets};
 use crate::cancel::Cancel;
 use crate::error::{Code, Error, Errors};
 use crate::event::Event;
@@ -164,7 +165,7 @@ impl Watch<'_> {
                 Err(errors) => {
                     let text = errors.to_string();
                     if self.last.errors.as_ref() != Some(&text) {
-                        complain(&errors);
+                        self.context.complain(&errors);
                         self.last.errors = Some(text);
                     }
                     return;
@@ -218,12 +219,15 @@ impl Watch<'_> {
             return Ok(true);
         }
         let progress = if context.options.silent { Progress::None } else { Progress::Plain };
-        let display = Display::new(progress, context.options.verbose, true);
-        let mut display = if context.options.verbose { display } else { display.brief() };
+        let mut display = Listener::new(context, || {
+            let display = Display::new(progress, context.options.verbose, true);
+            if context.options.verbose { display } else { display.brief() }
+        });
         let project = Project::open_to_run(&self.location, &context.env, || display.show(&Event::WaitsForOther))?;
         let planned = context.with_provider(project)?.plan_as(targets, context.wish(), context.options.jobs)?;
         let mut options = context.run_options()?;
         (options.free_only, options.cancel) = (!context.options.yes, cancel);
+        display.planned(&planned);
         let summary = planned.run(&options, &mut |event| display.show(&event))?;
         display.end(&summary);
         Ok(summary.interrupted)

@@ -72,6 +72,7 @@ mod shop;
 mod staleness;
 #[cfg(unix)]
 mod streams;
+mod telemetry;
 #[cfg(unix)]
 mod terminal;
 #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
