@@ -344,6 +344,8 @@ pub enum Format {
     Dot,
     /// For Mermaid: `graph` only.
     Mermaid,
+    /// A page for a browser: `graph` only.
+    Html,
     /// For GitHub's workflows, as annotations: `check` only.
     Github,
     /// For GitLab, as a report on code quality: `check` only.

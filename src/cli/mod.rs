@@ -124,9 +124,9 @@ impl Context {
             ) => t.targets.clone(),
             _ => targets,
         };
-        let is_of_graph = matches!(self.options.format, Format::Dot | Format::Mermaid);
+        let is_of_graph = matches!(self.options.format, Format::Dot | Format::Mermaid | Format::Html);
         if is_of_graph && !matches!(command, Some(Command::Graph(_))) {
-            return Err(Error::new(Code::Usage, "only `graph` prints as `dot` or `mermaid`")
+            return Err(Error::new(Code::Usage, "only `graph` prints as `dot`, `mermaid` or `html`")
                 .hint("`--format text` or `--format json`")
                 .into());
         }

@@ -128,7 +128,8 @@ impl Browser {
         base64::engine::general_purpose::STANDARD.decode(text).expect("base64")
     }
 
-    /// The addresses of all that the browser has asked for since this was last asked, and what its console says.
+    /// The addresses of all that pages have asked for since this was last asked, and what the console says. The browser's own
+    /// first page is its own affair.
     #[track_caller]
     pub fn fetched(&self) -> (Vec<String>, Vec<String>) {
         let log = |kind: &str| self.post("/se/log", json!({"type": kind})).as_array().cloned().unwrap_or_default();
@@ -138,6 +139,7 @@ impl Browser {
             (message["method"] == "Network.requestWillBeSent")
                 .then(|| message["params"]["request"]["url"].as_str().unwrap_or_default().to_owned())
         });
+        let sent = sent.filter(|address| !address.starts_with("chrome:") && !address.starts_with("data:"));
         (sent.collect(), log("browser").iter().map(|entry| entry["message"].to_string()).collect())
     }
 }

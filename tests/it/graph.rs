@@ -1,10 +1,12 @@
 //! `graph`: files, tasks and rules, drawn and as data.
 
 use std::collections::BTreeSet;
+use std::path::Path;
 
 use expect_test::expect;
 
-use crate::project::Project;
+use crate::browser::Browser;
+use crate::project::{Project, updates};
 
 /// Two pages of sources, an index of the pages, and a command over the index; names that want quoting.
 fn project() -> Project {
@@ -248,7 +250,7 @@ fn of_what_targets_need() {
 
 #[test]
 fn other_commands_do_not_draw() {
-    project().run(["plan", "--format", "dot"]).stderr_has("only `graph` prints as `dot` or `mermaid`").exits(2);
+    project().run(["plan", "--format", "dot"]).stderr_has("only `graph` prints as `dot`, `mermaid` or `html`").exits(2);
 }
 
 /// Hundreds of tasks that each read the same hundreds of files: drawn, and as data, that grows with their sum.
@@ -272,4 +274,78 @@ fn what_is_read_in_common_stands_once() {
     let json = p.run(["graph", "--format", "json"]);
     assert!(json.stdout.len() < 500 * count, "{} bytes", json.stdout.len());
     json.exits(0);
+}
+
+/// The page as a person has it: in a browser, by mouse and by keyboard.
+#[test]
+fn a_browser_shows_the_graph_and_fetches_nothing() {
+    let Some(browser) = Browser::open(1400, 900) else { return };
+    let shop = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/shop");
+    let p = Project::new();
+    let page = p.run(["-C", shop.to_str().expect("a name"), "graph", "--format", "html"]);
+    p.edit("graph.html", &page.stdout);
+    page.exits(0);
+    browser.show(&p.path("graph.html"));
+    let (fetched, said) = browser.fetched();
+    assert!(fetched.len() == 1 && fetched[0].ends_with("/graph.html"), "{fetched:?}");
+    assert_eq!(said, [""; 0], "the console");
+    assert_eq!(browser.run("return performance.getEntriesByType('resource').length"), 0);
+
+    // A click brings out what is needed, all the way up, and what needs it.
+    let lit = |browser: &Browser| {
+        let lit = browser.run("return [...document.querySelectorAll('a.lit')].map(a => a.dataset.label)");
+        serde_json::from_value::<BTreeSet<String>>(lit).expect("labels")
+    };
+    browser.run("document.querySelector('a[data-label=\"models\"]').dispatchEvent(new MouseEvent('click', {bubbles: true, cancelable: true}))");
+    let shown = lit(&browser);
+    let expected = ["index", "models", "spec/shop.yaml", "templates/", "types"];
+    assert_eq!(shown, expected.map(str::to_owned).into());
+    let said = browser.run("return document.querySelector('#said').textContent");
+    assert_eq!(said, "models: needs 2, needed by 2");
+    if updates() {
+        let to = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/pictures/graph.png");
+        fs_err::write(to, browser.picture()).expect("a picture");
+    }
+
+    // By keyboard: Escape takes it back, Tab reaches boxes, Enter brings out; Find narrows the lists, too.
+    let (tab, enter, escape) = ('\u{e004}', '\u{e007}', '\u{e00c}');
+    browser.press(escape);
+    assert_eq!(lit(&browser), BTreeSet::new());
+    let focused = "return document.activeElement.dataset.label || document.activeElement.id || ''";
+    let stops: Vec<String> = (0..5)
+        .map(|_| {
+            browser.press(tab);
+            browser.run(focused).as_str().unwrap_or_default().to_owned()
+        })
+        .collect();
+    assert_eq!(stops[1], "find", "{stops:?}");
+    browser.press(enter);
+    assert!(lit(&browser).contains(&stops[4]), "{stops:?}");
+    browser.run(
+        "const find = document.querySelector('#find'); find.value = 'models/Order.go'; find.dispatchEvent(new Event('input'))",
+    );
+    assert_eq!(lit(&browser), ["models".to_owned()].into(), "the rule that makes internal/models/order.go");
+    assert_eq!(browser.run("return document.querySelectorAll('details:not(.out)').length"), 1);
+}
+
+#[test]
+fn a_graph_of_thousands_is_drawn_by_rules() {
+    let items: String = (0..3000).map(|n| format!("- \"{n:04}<b>\"\n")).collect();
+    let rules = "  a: { foreach: items.yaml#/*, output: \"out/{{item.index}}.txt\", template: t.hbs }\n  \
+                 b: { output: all.txt, inputs: [\"rule:a\", \"many/*\"], template: t.hbs }\n";
+    let mut p = Project::new()
+        .file("Genfile", &format!("version: 1\nrules:\n{rules}"))
+        .file("items.yaml", &items)
+        .file("t.hbs", "{{rule}}\n");
+    for n in 0..200 {
+        p = p.file(&format!("many/<{n}>.txt"), "");
+    }
+    let page = p.run(["graph", "--format", "html"]);
+    let boxes = page.stdout.matches("<a data-at=").count();
+    assert_eq!(boxes, 4, "two rules and two folders");
+    for part in ["3000 tasks, template", "many/", "200 files", "and 2500 more", "many/&lt;7&gt;.txt"] {
+        assert!(page.stdout.contains(part), "{part}");
+    }
+    assert!(!page.stdout.contains("many/<7>"), "what comes from outside is text");
+    page.exits(0);
 }

@@ -36,6 +36,12 @@ pub fn all() -> bool {
     std::env::var("GENMAKE_ALL").is_ok_and(|value| value == "1")
 }
 
+/// Whether what is published of the tests, pictures and such, is to be written anew.
+#[allow(clippy::disallowed_methods, reason = "asked of who runs the test")]
+pub fn updates() -> bool {
+    std::env::var_os("UPDATE_EXPECT").is_some()
+}
+
 /// How long a run may take before it is killed and its test fails.
 const PATIENCE: Duration = Duration::from_secs(60);
 

@@ -1,7 +1,9 @@
-//! `graph`: files, tasks and rules, as a drawing for Graphviz or Mermaid or as data. Reads only, and judges nothing.
+//! `graph`: files, tasks and rules, as a drawing for Graphviz, Mermaid or a browser, or as data. Reads only, and judges nothing.
 //!
 //! What many tasks read in common (what a glob matches, the outputs of a rule, the partials beside a recipe) is a node of its own, a
 //! list, so that a graph of ten thousand tasks is as large as the project and not as its square.
+
+mod page;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt::Write;
@@ -27,6 +29,7 @@ pub(super) fn run(context: &Context, names: &[String]) -> Result<Exit, Errors> {
     ui::out(&ui::sanitize(&match context.options.format {
         Format::Json => format!("{:#}\n", drawn.to_json()),
         Format::Mermaid => drawn.to_mermaid(),
+        Format::Html => drawn.to_html(&location.root.file_name().unwrap_or_default().to_string_lossy())?,
         _ => drawn.to_dot(),
     }));
     Ok(Exit(0))
@@ -52,6 +55,8 @@ struct Node<'a> {
 struct List<'a> {
     label: String,
     files: Vec<&'a str>,
+    /// Whether it is what lies beside a recipe.
+    is_of_partials: bool,
 }
 
 /// The ends of a line.
@@ -79,7 +84,7 @@ impl<'a> Drawn<'a> {
                 }
                 let lists = &mut drawn.lists;
                 node.lists.insert(*known.entry(at).or_insert_with(|| {
-                    lists.push(List { label: label(), files });
+                    lists.push(List { label: label(), files, is_of_partials: false });
                     lists.len() - 1
                 }));
             };
@@ -106,7 +111,11 @@ impl<'a> Drawn<'a> {
             }
             let partials = task.partials.iter().map(|(_, path)| path.as_str()).collect();
             let beside = || format!("beside {}", task.recipe.as_ref().map_or("", RelPath::as_str));
-            add(&mut node, task.partials.as_ptr().addr(), &beside, partials);
+            let at = task.partials.as_ptr().addr();
+            add(&mut node, at, &beside, partials);
+            if let Some(list) = known.get(&at) {
+                drawn.lists[*list].is_of_partials = true;
+            }
             drawn.tasks.push(node);
         }
         let read =
