@@ -2,25 +2,24 @@
 
 mod loading;
 mod location;
+mod part;
 mod reading;
 mod rounds;
 mod staged;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
-use crate::digest::Digest;
 use crate::engine::{self, Env, Near, Options, PartOf, Shared, Standing};
 use crate::error::{Error, Errors};
 use crate::estimate::Estimate;
 use crate::event::Event;
-use crate::graph::{Graph, Target, TaskId, Unit};
+use crate::graph::{Changed, Graph, Target, TaskId, Unit};
 use crate::llm::Ask;
 use crate::lock::{self, Lock};
-use crate::manifest;
 use crate::path::RelPath;
 use crate::plan::{self, Lists, Memory, Plan, Recipes, Wish};
 use crate::provider::Notice;
@@ -29,8 +28,6 @@ use crate::shell::{self, Shell};
 use crate::store::{self, Glance, Guard, Journal, Origin, Staged, State, Store, WorkTree};
 
 pub use location::{GENFILES, Location};
-
-use reading::{read_genfile, read_text};
 
 /// The file in `.genmake` that names a run which may have commands under way.
 const RUNNING: &str = "running";
@@ -50,6 +47,8 @@ pub struct Project {
     origin: Origin,
     part_of: Option<PartOf>,
     assumed: BTreeSet<RelPath>,
+    /// What files a person narrows it to, where that is still to be found out.
+    narrowed: Option<Changed>,
     /// Whether `.genmake/state` was damaged.
     pub state_damaged: bool,
     load_took: Duration,
@@ -92,77 +91,6 @@ impl Project {
     /// say it.
     pub fn glance(location: &Location, env: &Env) -> Option<Glance> {
         Glance::take(&location.root, &location.root.join(store::FOLDER), &location.name, &**env)
-    }
-
-    /// Loads a project for a run, as [`Project::open_to_run`], after a glance: only the tasks that what moved may concern, where
-    /// that can be told.
-    ///
-    /// # Errors
-    /// As [`Project::open_to_run`].
-    pub fn open_moved(location: &Location, env: &Env, glance: Glance, waits: impl FnOnce()) -> Result<Project, Errors> {
-        let begun = Instant::now();
-        let mut has_waited = false;
-        let (guard, is_left) = Project::begin(location, || {
-            has_waited = true;
-            waits();
-        })?;
-        let glance = match has_waited {
-            // However long that was: whatever anybody did meanwhile is to be seen.
-            true => Project::glance(location, env),
-            false => Some(glance).filter(|glance| !is_left && glance.still_holds()),
-        };
-        let part = glance.and_then(|glance| Project::load_part(location, env, glance));
-        match part {
-            Some(project) => Ok(Project { guard: Some(guard), load_took: begun.elapsed(), ..project }),
-            None => Project::load(location, env, Some(guard), None),
-        }
-    }
-
-    /// The part of a project that what moved may concern; `None` where it is to be loaded whole. What a glance found as it was is
-    /// not looked at again.
-    fn load_part(location: &Location, env: &Env, mut glance: Glance) -> Option<Project> {
-        let root = location.root.clone();
-        let store = Arc::new(Store::new(root.join(store::FOLDER).join("store")).with_history(root.clone()));
-        let part = glance.part()?;
-        let text = read_genfile(&root.join(&location.name), &location.name).ok()?;
-        let included = WorkTree::new(root.clone(), HashMap::new(), 0, Arc::clone(&store));
-        let (manifest, found) = manifest::load(&location.name, &text, &included).ok()?;
-        let names = manifest.rules.iter().flat_map(|rule| &rule.env);
-        let env: BTreeMap<String, String> = names.filter_map(|name| Some((name.clone(), env(name)?))).collect();
-        let kept = part.kept.iter().map(Vec::as_slice);
-        let graph =
-            Graph::restore(manifest, env, kept, &part.lists, &|id| glance.path(id)).filter(|_| found.is_empty())?;
-        let lock_text = read_text(&root.join(location.lock_name())).ok()??;
-        let lock = Lock::of_targets(&lock_text, graph.makers.keys())?;
-        // What is read here is what was glanced at, and that is what the kept tasks are of.
-        let mut read: HashMap<RelPath, Digest> =
-            included.seen().into_iter().map(|(path, (_, digest))| (path, digest)).collect();
-        read.insert(RelPath::new(&location.name).ok()?, Digest::of(&text));
-        read.insert(RelPath::new(&location.lock_name()).ok()?, Digest::of(&lock_text));
-        if !read.iter().all(|(path, digest)| glance.digest(path) == Some(*digest)) {
-            return None;
-        }
-        let reads = graph.tasks.iter().flat_map(|task| task.reads());
-        let stamps = glance.stamps(reads.chain(graph.makers.keys()))?;
-        store::sweep(&root, &location.lock_name(), &store, &[]);
-        let files = WorkTree::new(root.clone(), stamps, glance.began(), Arc::clone(&store));
-        Some(Project {
-            root,
-            name: location.name.clone(),
-            graph,
-            files,
-            store,
-            memory: part.memory,
-            lock,
-            lock_text,
-            guard: None,
-            journal_left: false,
-            origin: Origin::default(),
-            part_of: Some(PartOf { tasks: part.tasks, glance }),
-            assumed: BTreeSet::new(),
-            state_damaged: false,
-            load_took: Duration::ZERO,
-        })
     }
 
     /// Loads a project for reading. `env` reads the variables that its rules name.
@@ -263,10 +191,16 @@ impl Project {
     ///
     /// # Errors
     /// As [`Project::plan`].
-    pub fn plan_as(self, targets: &[Target], wish: Wish, jobs: usize) -> Result<Planned, Errors> {
+    pub fn plan_as(mut self, targets: &[Target], wish: Wish, jobs: usize) -> Result<Planned, Errors> {
         let begun = Instant::now();
-        let selected = self.graph.select(targets).map_err(Errors)?;
-        let needed = self.graph.needed(&selected);
+        let mut selected = self.graph.select(targets).map_err(Errors)?;
+        let orphans = match targets.is_empty() {
+            true => plan::orphans(&self.graph, &self.files, &self.lock)?,
+            false => Vec::new(),
+        };
+        let count = orphans.len();
+        let (orphans, needed) = self.narrow(&mut selected, orphans);
+        let whole = targets.is_empty() && orphans.len() == count;
         let untouched = self.part_of.as_ref().map_or(0, PartOf::untouched);
         let location = Location { root: self.root.clone(), name: self.name.clone() };
         let keys = self.graph.manifest.providers.values().filter_map(|provider| provider.key_env.clone());
@@ -295,15 +229,14 @@ impl Project {
         };
         let pool = engine::pool("genmake-plan", jobs)?;
         let mut plan = pool.install(|| plan::plan(&shared.ground(), &needed));
-        if targets.is_empty() {
-            plan.orphans = plan::orphans(&shared.graph, &shared.files, &shared.lock)?;
-        }
+        plan.orphans = orphans;
         let phases = vec![("load", self.load_took), ("plan", begun.elapsed())];
         Ok(Planned {
             location,
             targets: targets.to_vec(),
             selected,
             needed,
+            whole,
             untouched,
             plan,
             shared: Arc::new(shared),
@@ -321,6 +254,8 @@ pub struct Planned {
     pub selected: Vec<TaskId>,
     /// Those and what they wait for, as a mark for each task.
     pub needed: Vec<bool>,
+    /// Whether nothing was left out, but for tasks that no changed file concerns.
+    whole: bool,
     /// How many tasks there are beside these, all of them up to date.
     untouched: usize,
     /// The verdicts.
@@ -522,7 +457,7 @@ impl Planned {
             requests: self.plan.batches.len(),
             to_do: self.shared.to_do(&self.plan),
         });
-        let whole = self.targets.is_empty();
+        let whole = self.whole;
         let folder = self.shared.root.join(store::FOLDER);
         let running = folder.join(RUNNING);
         if self.may_run_commands() {

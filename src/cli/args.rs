@@ -244,6 +244,12 @@ pub struct Options {
     /// Take FILE as changed; with `-n`, what an edit of it would cost
     #[arg(short = 'W', long = "what-if", value_name = "FILE", global = true)]
     pub what_if: Vec<PathBuf>,
+    /// Only what depends on files that are others than in REV, committed or not, and what makes them
+    #[arg(long, value_name = "REV", global = true, conflicts_with = "files")]
+    pub since: Option<String>,
+    /// Only what depends on these files, and what makes them
+    #[arg(long, value_name = "PATH", num_args = 1.., global = true)]
+    pub files: Vec<PathBuf>,
     /// Say nothing and do nothing; exit 1 if anything is not up to date
     #[arg(short = 'q', long, global = true)]
     pub question: bool,

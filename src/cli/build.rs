@@ -28,7 +28,7 @@ pub(super) fn run(context: &Context, names: &[String]) -> Result<Exit, Errors> {
             return Ok(Exit(0));
         }
         Some(glance) => Project::open_moved(&location, &context.env, glance, || waits(&mut display))?,
-        None => Project::open_to_run(&location, &context.env, || waits(&mut display))?,
+        None => context.open_to_run(&location, &targets, || waits(&mut display))?,
     };
     if project.state_damaged {
         display.show(&Event::StateDamaged);

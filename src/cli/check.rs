@@ -135,7 +135,10 @@ pub(super) fn question(context: &Context, names: &[String]) -> Result<Exit, Erro
 }
 
 fn say_up_to_date(context: &Context, count: usize) {
-    if !context.options.silent {
+    let is_narrowed = context.options.since.is_some() || !context.options.files.is_empty();
+    if count == 0 && is_narrowed && !context.options.silent {
+        ui::say("nothing is made from what changed");
+    } else if !context.options.silent {
         ui::say(&format!("{count} {} up to date", if count == 1 { "target is" } else { "targets are" }));
     }
 }
@@ -149,6 +152,6 @@ fn fresh_at_a_glance(context: &Context, names: &[String]) -> Result<Option<usize
 fn judged(context: &Context, names: &[String]) -> Result<Planned, Errors> {
     let location = context.location()?;
     let targets = targets(names, &location)?;
-    let project = context.assume(Project::open_at(&location, &context.env)?, &location)?;
+    let project = context.assume(context.open(&location, &targets)?, &location)?;
     project.plan_as(&targets, context.wish(), context.options.jobs)
 }

@@ -27,7 +27,7 @@ mod submit;
 mod verdicts;
 mod watch;
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
@@ -36,12 +36,12 @@ use clap::Parser;
 use crate::cancel::Cancel;
 use crate::engine::Env;
 use crate::error::{Code, Error, Errors, did_you_mean};
-use crate::graph::{Target, Task};
+use crate::graph::{Changed, Target, Task};
 use crate::path::RelPath;
 use crate::plan::Wish;
 use crate::project::{Location, Project};
 use crate::report::Report;
-use crate::store::Glance;
+use crate::store::{Glance, Repository};
 use crate::telemetry::Log;
 use crate::ui::{self, Display, Progress};
 
@@ -135,6 +135,17 @@ impl Context {
                 .hint("`--format text` or `--format json`")
                 .into());
         }
+        let is_narrowed = self.options.since.is_some() || !self.options.files.is_empty();
+        let can_be = match &command {
+            None | Some(Command::Build(_) | Command::Plan(_)) => true,
+            Some(Command::Check(args)) => !args.staged,
+            _ => false,
+        };
+        if is_narrowed && !can_be {
+            return Err(Error::new(Code::Usage, "`--since` and `--files` go with a build, `check` and `plan`")
+                .hint("name TARGETs instead")
+                .into());
+        }
         let is_watch = matches!(command, Some(Command::Watch(_)));
         if is_watch && self.options.dry_run {
             return Err(Error::new(Code::Usage, "`watch` builds, and `-n` makes nothing")
@@ -213,11 +224,63 @@ impl Context {
         }
     }
 
+    /// The project for reading: what `--since` or `--files` narrow it to, if one of them is there.
+    fn open(&self, location: &Location, targets: &[Target]) -> Result<Project, Errors> {
+        match self.changed(location)? {
+            None => Project::open_at(location, &self.env),
+            // Targets are known by the whole of it.
+            Some(changed) if self.is_whole_needed(targets) => {
+                Ok(Project::open_at(location, &self.env)?.narrowed_to(changed))
+            }
+            Some(changed) => Project::open_changed(location, &self.env, changed),
+        }
+    }
+
+    /// The same, for a run.
+    fn open_to_run(&self, location: &Location, targets: &[Target], waits: impl FnOnce()) -> Result<Project, Errors> {
+        match self.changed(location)? {
+            None => Project::open_to_run(location, &self.env, waits),
+            Some(changed) if self.is_whole_needed(targets) => {
+                Ok(Project::open_to_run(location, &self.env, waits)?.narrowed_to(changed))
+            }
+            Some(changed) => Project::open_changed_to_run(location, &self.env, changed, waits),
+        }
+    }
+
+    /// Whether what is asked for can be told by the whole project only.
+    fn is_whole_needed(&self, targets: &[Target]) -> bool {
+        let options = &self.options;
+        !targets.is_empty() || options.always_make || options.frozen || !options.what_if.is_empty()
+    }
+
+    /// The files that `--since` or `--files` name; none without them.
+    fn changed(&self, location: &Location) -> Result<Option<Changed>, Error> {
+        if let Some(revision) = &self.options.since {
+            let files = Repository::of(&location.root, &*self.env)?.changed_since(revision)?;
+            return Ok(Some(Changed::new(files, [])));
+        }
+        if self.options.files.is_empty() {
+            return Ok(None);
+        }
+        let here = here()?;
+        let (mut files, mut folders) = (BTreeSet::new(), Vec::new());
+        for file in &self.options.files {
+            let full = here.join(file);
+            // What lies outside of the root is nobody's here.
+            let Some(path) = relative(&full, &location.root) else { continue };
+            match full.is_dir() {
+                true => folders.push(path),
+                false => files.extend(RelPath::new(&path).ok()),
+            }
+        }
+        Ok(Some(Changed::new(files, folders)))
+    }
+
     /// A glance at the tree, where that can answer: what is asked for is the whole project as it is, and no list of it.
     fn glance(&self, location: &Location, targets: &[String]) -> Option<Glance> {
         let options = &self.options;
         let is_plain = targets.is_empty() && !options.always_make && !options.frozen && options.what_if.is_empty();
-        let is_plain = is_plain && options.provider.is_none();
+        let is_plain = is_plain && options.provider.is_none() && options.since.is_none() && options.files.is_empty();
         let is_short =
             !options.verbose && options.report.is_none() && options.metrics.is_none() && options.trace.is_none();
         if is_plain && is_short { Project::glance(location, &self.env) } else { None }

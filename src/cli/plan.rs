@@ -14,7 +14,7 @@ use crate::error::{Error, Errors};
 use crate::graph::Unit;
 use crate::llm::Ask;
 use crate::models::Price;
-use crate::project::{Planned, Project};
+use crate::project::Planned;
 use crate::ui;
 use crate::wording::{self, usd};
 
@@ -26,7 +26,7 @@ pub(super) fn run(context: &Context, names: &[String]) -> Result<Exit, Errors> {
 pub(super) fn run_at(context: &Context, names: &[String], priced: fn(Price) -> Price) -> Result<Exit, Errors> {
     let location = context.location()?;
     let targets = targets(names, &location)?;
-    let project = context.assume(Project::open_at(&location, &context.env)?, &location)?;
+    let project = context.assume(context.open(&location, &targets)?, &location)?;
     let mut planned = project.plan_as(&targets, context.wish(), context.options.jobs)?;
     if context.options.no_batch {
         let alone = |batch: &Batch| {

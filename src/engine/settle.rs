@@ -26,9 +26,9 @@ pub struct PartOf {
 }
 
 impl PartOf {
-    /// How many others there are.
+    /// How many others there are, and known to be up to date.
     pub fn untouched(&self) -> usize {
-        self.glance.tasks() - self.tasks.len()
+        if self.glance.is_partial() { 0 } else { self.glance.tasks() - self.tasks.len() }
     }
 }
 

@@ -3,6 +3,7 @@
 //! Reads files through [`Files`] only. The same Genfile, tree and lock give the same graph, in whatever state the outputs
 //! are: a glob counts what rules declare, not what happens to lie on disk.
 
+mod changed;
 mod collection;
 mod context;
 mod expand;
@@ -24,6 +25,7 @@ use crate::manifest::{Manifest, Rule};
 use crate::path::RelPath;
 use crate::selector::{DataCache, Selector};
 
+pub use changed::{Changed, Concerned};
 pub use collection::{ItemAxis, ItemSource, TaskItems, combined};
 pub use context::TaskContext;
 pub(crate) use expand::{env_of, file_names};

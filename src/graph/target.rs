@@ -1,6 +1,6 @@
 //! What a person asks for by name, and the tasks that it takes.
 
-use super::{Graph, TaskId};
+use super::{Graph, Task, TaskId};
 use crate::error::{Code, Error, did_you_mean};
 use crate::path::{Pattern, RelPath};
 
@@ -63,11 +63,16 @@ impl Graph {
 
     /// `tasks` and everything they wait for, as a mark for each task.
     pub fn needed(&self, tasks: &[TaskId]) -> Vec<bool> {
+        self.needed_but(tasks, |_, _| false)
+    }
+
+    /// The same, without what is taken as it is.
+    pub fn needed_but(&self, tasks: &[TaskId], is_taken: impl Fn(TaskId, &Task) -> bool) -> Vec<bool> {
         let mut needed = vec![false; self.tasks.len()];
         let mut queue = tasks.to_vec();
         while let Some(id) = queue.pop() {
             if !std::mem::replace(&mut needed[id], true) {
-                queue.extend(&self.tasks[id].deps);
+                queue.extend(self.tasks[id].deps.iter().filter(|dep| !is_taken(**dep, &self.tasks[**dep])));
             }
         }
         needed

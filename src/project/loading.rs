@@ -75,6 +75,7 @@ impl Project {
             origin: Origin::default(),
             part_of: None,
             assumed: BTreeSet::new(),
+            narrowed: None,
             state_damaged: false,
             load_took: begun.elapsed(),
         })

@@ -145,11 +145,15 @@ impl Repository {
                 .hint("a branch, a tag or a commit; in CI it may have to be fetched first")
         })?;
         let commit = String::from_utf8_lossy(&commit).trim().to_owned();
-        let differ = ["diff-index", "--name-only", "-z", "--no-renames", "--relative", &commit, "--"];
-        let (differ, others) = (begun(self.git().args(differ))?, begun(self.git().args(OTHERS))?);
+        let differ = begun(self.git().args(DIFFER).args(["--name-only", &commit, "--"]))?;
+        let others = begun(self.git().args(OTHERS))?;
         Ok(paths(&finished(differ)?).chain(paths(&finished(others)?)).collect())
     }
 }
+
+/// Compares with the work tree; what was only touched is no difference.
+pub(super) const DIFFER: [&str; 7] =
+    ["diff", "-z", "--no-renames", "--relative", "--no-ext-diff", "--no-textconv", "--ignore-submodules=all"];
 
 /// Asks for what is not tracked and not ignored.
 pub(super) const OTHERS: [&str; 4] = ["ls-files", "--others", "--exclude-standard", "-z"];

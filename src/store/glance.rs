@@ -31,6 +31,8 @@ pub struct Glance {
     table: Table,
     digests: Option<Vec<u8>>,
     began: i64,
+    /// Whether only some files were looked at.
+    is_partial: bool,
     moved: Vec<u32>,
     /// Files that are what they were under another stamp, or under one that was too young.
     again: Vec<(u32, Stamp)>,
@@ -58,6 +60,59 @@ impl Glance {
     /// Looks at the tree below `root`, whose Genfile is called `genfile`. `None` where only the full path can say what is up to
     /// date: nothing was noted when everything was, or something moved that decides which tasks there are.
     pub fn take(root: &Path, folder: &Path, genfile: &str, env: &dyn Fn(&str) -> Option<String>) -> Option<Glance> {
+        let mut glance = Glance::begin(root, folder, genfile, env)?;
+        let suspects = suspects(root, &glance.table)?;
+        glance.look_closer(root, &suspects)?;
+        Some(glance)
+    }
+
+    /// Takes these files as moved and looks at nothing else but what decides which tasks there are. `None` as [`Glance::take`].
+    pub fn of_files(
+        root: &Path,
+        folder: &Path,
+        genfile: &str,
+        env: &dyn Fn(&str) -> Option<String>,
+        files: &BTreeSet<RelPath>,
+    ) -> Option<Glance> {
+        let mut glance = Glance { is_partial: true, ..Glance::begin(root, folder, genfile, env)? };
+        let table = &glance.table;
+        let mut suspects = Vec::new();
+        for id in 0..table.len() as u32 {
+            let entry = table.entry(id)?;
+            if entry.flags & flag::LOADED == 0 {
+                continue;
+            }
+            let now = root.join(table.path(id)?).metadata().ok().filter(Metadata::is_file);
+            match now.map(|meta| Stamp::of(&meta)) {
+                None if entry.flags & flag::ABSENT != 0 => {}
+                Some(now) if entry.flags & flag::ABSENT == 0 => {
+                    if now != entry.stamp || now.is_racy(table.meta.taken) {
+                        suspects.push(id);
+                    }
+                }
+                _ => return None,
+            }
+        }
+        // What moved of these decides which tasks there are: then this is none.
+        glance.look_closer(root, &suspects)?;
+        let mut moved = Vec::new();
+        for path in files {
+            // What no verdict rested on was not there or matched nothing, and its folder is as it was.
+            let Some(id) = glance.table.find(path) else { continue };
+            let entry = glance.table.entry(id)?;
+            let is_known = entry.flags & (flag::ABSENT | flag::EXISTS | flag::OTHER | flag::LOADED) == 0;
+            if !is_known || (entry.flags & flag::OUTPUT == 0 && !root.join(path).is_file()) {
+                return None;
+            }
+            moved.push(id);
+        }
+        moved.sort_unstable();
+        glance.moved = moved;
+        Some(glance)
+    }
+
+    /// Opens the state, and sees whether the same folders have the same names.
+    fn begin(root: &Path, folder: &Path, genfile: &str, env: &dyn Fn(&str) -> Option<String>) -> Option<Glance> {
         // A run that is under way, or was killed.
         if folder.join("journal").exists() || folder.join("running").exists() {
             return None;
@@ -72,11 +127,8 @@ impl Glance {
         if !table.meta.folders.iter().all(|at| is_same_folder(root, at, table.meta.taken)) {
             return None;
         }
-        let suspects = suspects(root, &table)?;
-        let folder = folder.to_path_buf();
-        let mut glance = Glance { folder, snapshot, table, digests: None, began, moved: Vec::new(), again: Vec::new() };
-        glance.look_closer(root, &suspects)?;
-        Some(glance)
+        let (folder, digests, moved, again) = (folder.to_path_buf(), None, Vec::new(), Vec::new());
+        Some(Glance { folder, snapshot, table, digests, began, is_partial: false, moved, again })
     }
 
     /// Whether everything is as it was when it was up to date.
@@ -139,6 +191,16 @@ impl Glance {
         self.began
     }
 
+    /// Whether only some files were looked at, so that nothing is known of the tasks that those do not concern.
+    pub fn is_partial(&self) -> bool {
+        self.is_partial
+    }
+
+    /// Since when stamps that were not looked at can be trusted.
+    pub fn trusted(&self) -> i64 {
+        if self.is_partial { self.table.meta.taken } else { self.began }
+    }
+
     /// The digest of a file, as it was when everything was up to date.
     pub fn digest(&mut self, path: &RelPath) -> Option<Digest> {
         let id = self.table.find(path)?;
@@ -184,6 +246,9 @@ impl Glance {
         tasks: &[usize],
         memory: &Memory,
     ) -> Option<Result<(), Error>> {
+        if self.is_partial && !self.explains(files, tasks)? {
+            return None;
+        }
         let mut sections = self.snapshot.sections().ok()?;
         let mut digests = std::mem::take(&mut sections.0[Section::Digests as usize]);
         let mut note = |table: &mut Table, id: u32, stamp: Option<Stamp>, digest: Option<Digest>| -> Option<()> {
@@ -225,9 +290,26 @@ impl Glance {
             sections.set(Section::Memory, Rows::write((0..self.tasks()).map(row)));
         }
         sections.set(Section::Digests, digests);
-        self.table.meta.taken = self.began;
+        // Of what was not looked at a younger time would say more than is known.
+        self.table.meta.taken = self.trusted();
         self.table.put(&mut sections);
         Some(write(&self.folder, &sections))
+    }
+
+    /// Whether all that is otherwise by now was named, or made by these tasks. Others may read what was not, and were not looked at.
+    fn explains(&mut self, files: &HashMap<RelPath, (Option<Stamp>, Digest)>, tasks: &[usize]) -> Option<bool> {
+        let digests = self.digests()?.to_vec();
+        let memory = self.snapshot.section(Section::Memory).ok()?;
+        let rows = Rows::read(&memory, self.tasks())?;
+        let mut known: BTreeSet<u32> = self.moved.iter().copied().collect();
+        for task in tasks {
+            let row: MemoryRow = postcard::from_bytes(rows.get(*task)?).ok()?;
+            known.extend(row.1.iter().map(|(id, _)| *id));
+        }
+        let is_explained = |(path, (_, digest)): (&RelPath, &(Option<Stamp>, Digest))| {
+            self.table.find(path).is_some_and(|id| known.contains(&id) || digest_at(&digests, id) == Some(*digest))
+        };
+        Some(files.iter().all(is_explained))
     }
 
     fn digests(&mut self) -> Option<&[u8]> {

@@ -9,7 +9,7 @@ use std::process::{Child, ChildStdin, ChildStdout, Stdio};
 use std::sync::{Mutex, PoisonError};
 
 use super::Glance;
-use super::git::{OTHERS, Repository, begun, blob, finished, paths};
+use super::git::{DIFFER, OTHERS, Repository, begun, blob, finished, paths};
 use crate::error::{Code, Error};
 use crate::path::RelPath;
 
@@ -55,9 +55,8 @@ impl Staged {
     /// # Errors
     /// [`Code::Usage`] where git cannot say it.
     pub fn of(repository: Repository) -> Result<Staged, Error> {
-        let differ = ["diff-files", "--raw", "-z", "--no-renames", "--relative", "--ignore-submodules=all"];
         let listed = begun(repository.git().args(["ls-files", "--stage", "-v", "-z"]))?;
-        let differ = begun(repository.git().args(differ))?;
+        let differ = begun(repository.git().args(DIFFER).args(["--raw", "--no-abbrev"]))?;
         let others = begun(repository.git().args(OTHERS))?;
         let eol = begun(repository.git().args(["config", "--get-regexp", "^core\\.(autocrlf|eol)$"]))?;
         let (mut otherwise, links) = index(&finished(listed)?);
@@ -310,7 +309,7 @@ fn index(list: &[u8]) -> (HashMap<RelPath, Otherwise>, Vec<RelPath>) {
     (otherwise, links)
 }
 
-/// Of `diff-files --raw -z` what the index has.
+/// Of `diff --raw -z` what the index has.
 fn differing(list: &[u8]) -> Vec<(RelPath, Otherwise)> {
     let mut fields = list.split(|byte| *byte == 0).map(|field| std::str::from_utf8(field).unwrap_or_default());
     let mut found = Vec::new();
