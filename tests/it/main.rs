@@ -84,4 +84,5 @@ mod trust;
 mod watch;
 mod why;
 mod windows;
+mod workflows;
 mod world;
