@@ -2,13 +2,17 @@
 
 use std::path::Path;
 
-use super::args::{Format, Options};
+use serde_json::json;
+
+use super::args::{Format, LogFormat, Options};
+use super::listening::say;
 use super::{Context, Exit};
 use crate::error::{Code, Error, Errors};
 use crate::project::Location;
+use crate::provider::tell;
 use crate::report::{Report, Summary};
 use crate::store::{FOLDER, kept_runs, put};
-use crate::telemetry;
+use crate::telemetry::{self, Log, Otlp};
 use crate::ui;
 
 pub(super) fn run(context: &Context, html: Option<&Path>) -> Result<Exit, Errors> {
@@ -27,8 +31,9 @@ pub(super) fn run(context: &Context, html: Option<&Path>) -> Result<Exit, Errors
 
 /// Writes what `--report`, `--metrics` and `--trace` ask for. Paths are relative to where one stands, not to the root.
 pub(super) fn write(context: &Context, location: &Location, summary: &Summary) -> Result<(), Error> {
+    let otlp = if context.options.offline || context.options.frozen { None } else { otlp(context) };
     let Options { report: of_report, metrics: of_metrics, trace: of_trace, .. } = &context.options;
-    if of_report.is_none() && of_metrics.is_none() && of_trace.is_none() {
+    if of_report.is_none() && of_metrics.is_none() && of_trace.is_none() && otlp.is_none() {
         return Ok(());
     }
     let report = summary.report();
@@ -43,7 +48,36 @@ pub(super) fn write(context: &Context, location: &Location, summary: &Summary) -
     if let Some(path) = of_trace {
         put(path, telemetry::trace(&report).as_bytes())?;
     }
+    if let Some(otlp) = otlp {
+        export(context, location, &otlp, &report);
+    }
     Ok(())
+}
+
+/// Where spans go; what is wrong about that is said, and fails nothing.
+fn otlp(context: &Context) -> Option<Otlp> {
+    Otlp::of(&*context.env).unwrap_or_else(|why| {
+        warn(context, &why);
+        None
+    })
+}
+
+/// Sends a run's spans. Where that fails it is said, and nothing else.
+fn export(context: &Context, location: &Location, otlp: &Otlp, report: &Report) {
+    let seed = format!("{} {}", location.root.display(), std::process::id());
+    for body in otlp.bodies(report, &seed) {
+        if let Err(why) = tell(&otlp.address, &otlp.headers, &body, otlp.timeout, &*context.env) {
+            return warn(context, &format!("the run's spans were not sent: {why}"));
+        }
+    }
+}
+
+fn warn(context: &Context, what: &str) {
+    match context.options.log_format {
+        LogFormat::Json => say(&Log::default().line("warning", json!({"what": what}))),
+        LogFormat::Text if context.options.silent => {}
+        LogFormat::Text => say(&format!("  warning  {what}")),
+    }
 }
 
 /// A report as a page, held against the run before it.

@@ -183,6 +183,13 @@ impl Http {
         Ok(Incoming { head, body: body.into_with_config().limit(MAX_RESULTS).reader(), left: MAX_RESULTS })
     }
 
+    /// Sends what is no request, with headers of its own; the status of the answer.
+    pub fn tell(&self, path: &str, headers: &[(String, String)], body: &Value) -> Result<u16, Failure> {
+        let request = self.agent.post(format!("{}{path}", self.base_url));
+        let request = headers.iter().fold(request, |request, (name, value)| request.header(name, value));
+        Ok(request.send_json(body).map_err(|e| self.failure(&e))?.status().as_u16())
+    }
+
     /// Has something taken away; whether anybody answered.
     pub fn delete(&self, wire: &dyn Wire, path: &str) -> bool {
         let request = self.agent.delete(format!("{}{path}", self.base_url));

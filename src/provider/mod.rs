@@ -47,6 +47,8 @@ mod sse;
 #[cfg(feature = "net")]
 mod start;
 #[cfg(feature = "net")]
+mod telling;
+#[cfg(feature = "net")]
 mod turns;
 #[cfg(feature = "net")]
 mod wire;
@@ -60,6 +62,8 @@ pub use embeds::embed_limits;
 #[cfg(feature = "net")]
 pub use live::{Provider, is_local, most_results};
 pub use round::{Entry, Returned, Sought, Standing};
+#[cfg(feature = "net")]
+pub use telling::tell;
 
 /// A provider that asks for more patience than this is not waited for.
 const LONGEST: Duration = Duration::from_secs(300);

@@ -139,6 +139,108 @@ fn figures_for_prometheus_are_those_of_the_report() {
     assert!(of("__metadata", "M").iter().any(|event| event["args"]["name"] == "pages"));
 }
 
+/// A server that takes spans, and what it was sent: headers, then JSON.
+fn collector(status: u16) -> (String, std::sync::mpsc::Receiver<(String, Value)>) {
+    use std::io::{BufRead, BufReader, Read, Write};
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = format!("http://{}", listener.local_addr().expect("an address"));
+    let (send, receive) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        for stream in listener.incoming().map_while(Result::ok) {
+            let mut reader = BufReader::new(stream);
+            loop {
+                let (mut head, mut line) = (String::new(), String::new());
+                while reader.read_line(&mut line).is_ok_and(|n| n > 2) {
+                    head += &std::mem::take(&mut line);
+                }
+                let length = head
+                    .lines()
+                    .find_map(|line| line.to_ascii_lowercase().strip_prefix("content-length: ")?.trim().parse().ok());
+                let Some(length) = length else { break };
+                let mut body = vec![0; length];
+                reader.read_exact(&mut body).expect("a body");
+                let body = serde_json::from_slice(&body).expect("JSON");
+                let _ = send.send((head, body)); // the test may have ended
+                let answer =
+                    format!("HTTP/1.1 {status} X\r\ncontent-length: 2\r\ncontent-type: application/json\r\n\r\n{{}}");
+                if reader.get_mut().write_all(answer.as_bytes()).is_err() {
+                    break;
+                }
+            }
+        }
+    });
+    (address, receive)
+}
+
+#[test]
+fn spans_go_where_opentelemetry_says() {
+    let server = Server::start();
+    let (address, received) = collector(200);
+    let p = shop_with(&server, 4, "in_flight: 1, prices: {input: 3, output: 15}", "batching: {max_batch_size: 4}")
+        .env("OTEL_EXPORTER_OTLP_ENDPOINT", &address)
+        .env("OTEL_EXPORTER_OTLP_HEADERS", "api-key=s3cret%20word")
+        .env("OTEL_RESOURCE_ATTRIBUTES", "deployment.environment.name=test")
+        .env("TRACEPARENT", "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01");
+    server.script([Act::MissingSlot("f3")]);
+    let run = p.run(["--report", "report.json"]);
+    assert!(!run.to_string().contains("s3cret"), "{run}");
+    run.exits(0);
+    let report: Value = serde_json::from_str(&p.read("report.json")).expect("JSON");
+    let (head, body) = received.recv_timeout(std::time::Duration::from_secs(30)).expect("spans");
+    assert!(head.starts_with("POST /v1/traces ") && head.to_lowercase().contains("\napi-key: s3cret word"), "{head}");
+    let of = &body["resourceSpans"][0];
+    let value = |attributes: &Value, key: &str| {
+        let all = attributes.as_array().expect("attributes").iter();
+        all.clone().find(|attribute| attribute["key"] == key).unwrap_or_else(|| panic!("no {key}"))["value"].clone()
+    };
+    assert_eq!(value(&of["resource"]["attributes"], "service.name"), json!({"stringValue": "genmake"}));
+    assert_eq!(value(&of["resource"]["attributes"], "deployment.environment.name"), json!({"stringValue": "test"}));
+    let spans = of["scopeSpans"][0]["spans"].as_array().expect("spans");
+    assert_eq!(spans.len(), 1 + 2 + 5, "{body:#}");
+    let root = &spans[0];
+    assert_eq!(
+        (&root["traceId"], &root["parentSpanId"]),
+        (&json!("4bf92f3577b34da6a3ce929d0e0e4736"), &json!("00f067aa0ba902b7"))
+    );
+    assert!(spans[1..].iter().all(|span| span["parentSpanId"] == root["spanId"] && span["traceId"] == root["traceId"]));
+    let ids: BTreeSet<String> = spans.iter().map(|span| span["spanId"].to_string()).collect();
+    assert_eq!(ids.len(), spans.len());
+    let requests: Vec<&Value> = spans.iter().filter(|span| span["kind"] == 3).collect();
+    for (span, line) in requests.iter().zip(report["requests"].as_array().expect("requests")) {
+        assert_eq!(span["name"], "chat m");
+        let tokens = value(&span["attributes"], "gen_ai.usage.input_tokens");
+        assert_eq!(tokens["intValue"], json!(line["input_tokens"].to_string()));
+        let nanos = |key: &str| span[key].as_str().and_then(|text| text.parse::<u64>().ok()).expect("nanoseconds");
+        let took = nanos("endTimeUnixNano") - nanos("startTimeUnixNano");
+        assert_eq!(json!(took / 1_000_000), line["duration_ms"]);
+    }
+    // What fails there fails no build, and shows no key; without a network nothing is sent.
+    let (refusing, received) = collector(401);
+    p.edit("spec.yaml", &spec(4, &[("e1", "another")]));
+    let p = p.env("OTEL_EXPORTER_OTLP_ENDPOINT", &refusing);
+    let run = p.run([]);
+    assert!(
+        run.stderr.contains("warning  the run's spans were not sent: `127.0.0.1` answered with status 401"),
+        "{run}"
+    );
+    assert!(!run.to_string().contains("s3cret"), "{run}");
+    run.exits(0);
+    drop(received.recv_timeout(std::time::Duration::from_secs(30)).expect("spans"));
+    let p = p.env("OTEL_EXPORTER_OTLP_ENDPOINT", "http://user:s3cret@127.0.0.1:1");
+    p.edit("spec.yaml", &spec(4, &[("e1", "a third")]));
+    let run = p.run([]);
+    assert!(run.stderr.contains("spans were not sent") && !run.to_string().contains("s3cret"), "{run}");
+    run.exits(0);
+    let p = p.env("OTEL_EXPORTER_OTLP_ENDPOINT", &refusing);
+    p.remove("docs/index.md");
+    for flag in ["--offline", "--frozen"] {
+        let run = p.run([flag, "-v"]);
+        assert!(!run.stderr.contains("spans"), "{run}");
+        run.exits(0);
+    }
+    assert!(received.try_recv().is_err());
+}
+
 #[test]
 fn a_cost_that_is_not_known_is_no_figure_and_nothing_to_do_has_figures_too() {
     let p = Project::new()
