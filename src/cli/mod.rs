@@ -16,6 +16,7 @@ mod init;
 mod listening;
 mod man;
 mod plan;
+mod plan_text;
 mod prompt;
 mod prompt_file;
 mod report;

@@ -5,13 +5,14 @@ use std::collections::HashSet;
 use serde_json::{Value, json};
 
 use super::args::Format;
-use super::savings::{savings, savings_line};
-use super::spending::{Sum, cost_json, price, without_genmake};
-use super::verdicts::{orphan_json, rows, table};
+use super::plan_text::to_text;
+use super::savings::savings;
+use super::spending::{Sum, cost_json, without_genmake};
+use super::verdicts::{orphan_json, rows};
 use super::{Context, Exit, targets};
 use crate::batch::Batch;
 use crate::error::{Error, Errors};
-use crate::graph::Unit;
+use crate::graph::{Graph, Unit};
 use crate::llm::Ask;
 use crate::models::Price;
 use crate::project::Planned;
@@ -96,13 +97,13 @@ fn over_budget(context: &Context, planned: &Planned, sum: &Sum) -> Option<String
 }
 
 /// What the requests would take.
-struct Costs {
-    requests: Vec<Estimate>,
-    without_genmake: Sum,
+pub(super) struct Costs {
+    pub requests: Vec<Estimate>,
+    pub without_genmake: Sum,
 }
 
 impl Costs {
-    fn sum(&self) -> Sum {
+    pub fn sum(&self) -> Sum {
         let mut sum = Sum::nothing();
         for request in &self.requests {
             sum.add(request.input_tokens, request.output_tokens, request.cost);
@@ -112,20 +113,22 @@ impl Costs {
 }
 
 /// What a request would take.
-struct Estimate {
-    paths: Vec<String>,
+pub(super) struct Estimate {
+    pub paths: Vec<String>,
+    /// The rules of these.
+    pub rules: Vec<String>,
     /// What it is of: tasks, or texts that are to become vectors.
-    noun: &'static str,
+    pub noun: &'static str,
     /// How alike each is to what its group goes by.
-    alike: Vec<f64>,
-    provider: String,
-    model: String,
-    input_tokens: u64,
-    output_tokens: u64,
+    pub alike: Vec<f64>,
+    pub provider: String,
+    pub model: String,
+    pub input_tokens: u64,
+    pub output_tokens: u64,
     /// The most that may come back; none where the request does not bound it.
-    max_output_tokens: Option<u64>,
+    pub max_output_tokens: Option<u64>,
     /// In USD; none where the price is not known.
-    cost: Option<f64>,
+    pub cost: Option<f64>,
 }
 
 fn estimate(planned: &Planned, batch: &Batch, priced: fn(Price) -> Price) -> Result<Estimate, Error> {
@@ -136,6 +139,7 @@ fn estimate(planned: &Planned, batch: &Batch, priced: fn(Price) -> Price) -> Res
     estimate.model.price = estimate.model.price.map(priced);
     Ok(Estimate {
         paths: batch.tasks.iter().map(|task| graph.name(*task).to_string()).collect(),
+        rules: rules(graph, batch),
         noun: if asks.is_empty() { "text" } else { "task" },
         alike: batch.tasks.iter().map(|task| planned.plan.scores.get(task).copied().unwrap_or(1.0)).collect(),
         provider: provider.map(|provider| provider.name.clone()).unwrap_or_default(),
@@ -145,6 +149,14 @@ fn estimate(planned: &Planned, batch: &Batch, priced: fn(Price) -> Price) -> Res
         max_output_tokens: estimate.is_bounded.then_some(estimate.most_output),
         cost: estimate.cost(),
     })
+}
+
+/// The rules of what a request carries, each once.
+fn rules(graph: &Graph, batch: &Batch) -> Vec<String> {
+    let mut rules: Vec<String> = batch.tasks.iter().map(|task| graph.rule(*task).name.clone()).collect();
+    rules.sort_unstable();
+    rules.dedup();
+    rules
 }
 
 fn to_json(planned: &Planned, costs: &Costs, warnings: &[String]) -> Value {
@@ -175,82 +187,4 @@ fn to_json(planned: &Planned, costs: &Costs, warnings: &[String]) -> Value {
         },
         "warnings": warnings,
     })
-}
-
-fn to_text(context: &Context, planned: &Planned, costs: &Costs, warnings: &[String]) {
-    let requests = &costs.requests;
-    let rows = rows(planned);
-    let mut lines = Vec::new();
-    for row in &rows {
-        if row.status == "fresh" && !context.options.verbose {
-            continue;
-        }
-        let mut why = row.reasons.join("; ");
-        if let Some(request) = row.request {
-            why += &match planned.plan.scores.get(&row.task.into()).filter(|_| context.options.verbose) {
-                Some(score) => format!("  [request {request}, {score:.2} alike]"),
-                None => format!("  [request {request}]"),
-            };
-        }
-        lines.push([row.action.unwrap_or(row.status).to_owned(), row.name(), why]);
-    }
-    for orphan in &planned.plan.orphans {
-        lines.push(["orphan".to_owned(), orphan.path.to_string(), wording::orphan(orphan).to_owned()]);
-    }
-    ui::out(&table(&lines));
-    // One mistake in a recipe is one mistake, however many tasks it fails.
-    let mut shown: Vec<&Error> = Vec::new();
-    for error in planned.plan.tasks.iter().flatten().filter_map(|judged| judged.as_ref().err()) {
-        if !shown.iter().any(|other| other.code == error.code && other.place == error.place) {
-            ui::complain(error);
-            shown.push(error);
-        }
-    }
-    for (at, request) in requests.iter().enumerate() {
-        let most = request.max_output_tokens.map_or("no bound".to_owned(), |n| format!("at most {n}"));
-        ui::out(&format!(
-            "request {}: {}, {} ({}), about {} tokens in and {} out ({most}), {}\n",
-            at + 1,
-            ui::count(request.paths.len(), request.noun),
-            request.provider,
-            request.model,
-            request.input_tokens,
-            request.output_tokens,
-            price(request.cost)
-        ));
-    }
-    for warning in warnings {
-        ui::out(&format!("warning: {warning}\n"));
-    }
-    if let Some(line) = savings_line(planned, &savings(planned)) {
-        ui::out(&line);
-    }
-    let count = |action: &str| rows.iter().filter(|row| row.action == Some(action)).count();
-    let fresh = rows.iter().filter(|row| row.status == "fresh").count();
-    let waiting = rows.iter().filter(|row| row.status == "waiting").count();
-    let mut parts = vec![format!("{fresh} fresh")];
-    for (n, word) in [
-        (count("render"), "to render"),
-        (count("run"), "to run"),
-        (count("restore"), "to restore"),
-        (count("accept"), "to accept"),
-        (count("generate"), "to generate"),
-        (count("embed"), "to embed"),
-    ] {
-        if n > 0 {
-            parts.push(format!("{n} {word}"));
-        }
-    }
-    let open = match waiting {
-        0 => String::new(),
-        1 => " and what 1 waiting task turns out to need".to_owned(),
-        n => format!(" and what {n} waiting tasks turn out to need"),
-    };
-    let requests = ui::count(requests.len(), "request");
-    ui::out(&format!("{}; {requests}{open}\n", parts.join(", ")));
-    if !costs.requests.is_empty() {
-        let without = &costs.without_genmake;
-        ui::out(&format!("in all {}\n", costs.sum().words()));
-        ui::out(&format!("without genmake {}, {}\n", ui::count(without.requests, "request"), without.words()));
-    }
 }

@@ -3,6 +3,7 @@
 use super::Context;
 use crate::batch::Batch;
 use crate::error::{Code, Error};
+use crate::llm::Ask;
 use crate::project::Planned;
 use crate::ui;
 use crate::wording::usd;
@@ -20,7 +21,19 @@ pub(super) fn confirm(context: &Context, planned: &Planned) -> Result<(), Error>
         return Ok(());
     }
     let results = ui::count(tasks, "result");
-    let what = format!("{results} will take about {tokens} tokens, more than the {limit} of `confirm_above_tokens`");
+    // What waits for others is in the tokens, and not in the price.
+    let mut sum = Sum::nothing();
+    for batch in &planned.plan.batches {
+        let asks: Vec<&Ask> = batch.tasks.iter().filter_map(|task| planned.ask(*task)).collect();
+        let estimate = planned.estimate(&batch.tasks, &asks)?;
+        sum.add(estimate.input, estimate.output, estimate.cost());
+    }
+    let cost = match sum.cost {
+        None => "unpriced".to_owned(),
+        cost => format!("{} so far as can be told", price(cost)),
+    };
+    let what =
+        format!("{results} will take about {tokens} tokens ({cost}), more than the {limit} of `confirm_above_tokens`");
     match ui::ask(&format!("{what}. Go on?")) {
         Some(true) => Ok(()),
         Some(false) => Err(Error::new(Code::NeedsYes, "nothing was asked")),
@@ -48,10 +61,6 @@ impl Sum {
         self.input += input;
         self.output += output;
         self.cost = self.cost.zip(cost).map(|(sum, cost)| sum + cost);
-    }
-
-    pub fn words(&self) -> String {
-        format!("about {} tokens in and {} out, {}", self.input, self.output, price(self.cost))
     }
 }
 

@@ -8,6 +8,7 @@ use crate::graph::TaskId;
 use crate::manifest::Recipe;
 use crate::plan::{Edit, Fate, Orphan, Verdict};
 use crate::project::Planned;
+use crate::ui::columns::{self, Column};
 use crate::wording;
 
 /// One task's verdict, ready to be shown.
@@ -123,10 +124,8 @@ pub(super) fn orphan_json(orphan: &Orphan) -> Value {
     })
 }
 
-/// Columns of text, padded to the widest of each; trailing spaces are left out.
+/// Verbs, names and reasons below each other, as wide as the terminal has room for.
 pub(super) fn table(rows: &[[String; 3]]) -> String {
-    let width = |at: usize| rows.iter().map(|row| row[at].chars().count()).max().unwrap_or(0);
-    let (first, second) = (width(0), width(1).min(60));
-    let line = |[a, b, c]: &[String; 3]| format!("{a:first$}  {b:second$}  {c}").trim_end().to_owned() + "\n";
-    crate::ui::sanitize(&rows.iter().map(line).collect::<String>())
+    let rows: Vec<Vec<String>> = rows.iter().map(|row| row.to_vec()).collect();
+    columns::table(&[Column::Words, Column::Names, Column::Rest], &rows, columns::of_stdout())
 }

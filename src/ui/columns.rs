@@ -75,6 +75,9 @@ pub enum Column {
     Rest,
 }
 
+/// The most that names are padded to where nothing is cut.
+const LONG: usize = 60;
+
 /// The least that a column is cut to.
 const LEAST: usize = 10;
 
@@ -84,6 +87,10 @@ pub fn table(kinds: &[Column], rows: &[Vec<String>], columns: Option<usize>) -> 
     let rows: Vec<Vec<String>> = rows.iter().map(|row| row.iter().map(|cell| sanitize(cell)).collect()).collect();
     let widest = |at: usize| rows.iter().filter_map(|row| row.get(at)).map(|cell| width(cell)).max().unwrap_or(0);
     let mut widths: Vec<usize> = (0..kinds.len()).map(widest).collect();
+    if columns.is_none() {
+        // A few long names are no reason to push all else far to the right.
+        widths.iter_mut().zip(kinds).filter(|(_, kind)| **kind == Column::Names).for_each(|(w, _)| *w = (*w).min(LONG));
+    }
     let is_rest = |at: usize| kinds[at] == Column::Rest;
     if let Some(columns) = columns {
         loop {
@@ -104,6 +111,7 @@ pub fn table(kinds: &[Column], rows: &[Vec<String>], columns: Option<usize>) -> 
         for (at, (cell, kind)) in row.iter().zip(kinds).enumerate() {
             let before = width(&line);
             line += &match kind {
+                Column::Names if columns.is_none() => pad(cell, widths[at]),
                 Column::Words => pad(&cut(cell, widths[at]), widths[at]),
                 Column::Names => pad(&cut_front(cell, widths[at]), widths[at]),
                 Column::Numbers => pad_front(cell, widths[at]),

@@ -711,10 +711,11 @@ fn a_plan_shows_how_alike_tasks_are() {
             generate  a1.md  new  [request 1, 0.39 alike]
             generate  b1.md  new  [request 1, 1.00 alike]
             generate  a2.md  new  [request 1, 0.39 alike]
-            request 1: 3 tasks, p (m), about 55 tokens in and 1611 out (no bound), free
+            request          for         model  tokens in   out   at most  cost
+            1                3 tasks     p (m)         55  1611  no bound  free
+            in all           1 request                 55  1611  no bound  free
+            without genmake  3 requests                27  1500            free
             0 fresh, 3 to generate; 1 request
-            in all about 55 tokens in and 1611 out, free
-            without genmake 3 requests, about 27 tokens in and 1500 out, free
         "#]])
         .exits(0);
 }

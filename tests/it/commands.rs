@@ -271,11 +271,12 @@ fn plan_says_what_would_be_done_and_why() {
         restore   docs/e3.md     output missing: docs/e3.md
         edited    docs/e4.md     edited by hand
         orphan    docs/e5.md     no rule makes it any more; a build deletes it
-        request 1: 1 task, p (m), about 19 tokens in and 1 out (no bound), free
+        request          for        model  tokens in  out   at most  cost
+        1                1 task     p (m)         19    1  no bound  free
+        in all           1 request                19    1  no bound  free
+        without genmake  1 request                19    1            free
         saves about 33 tokens: store 26, templates 7
         1 fresh, 1 to render, 1 to restore, 1 to generate; 1 request
-        in all about 19 tokens in and 1 out, free
-        without genmake 1 request, about 19 tokens in and 1 out, free
     "#]];
     changes_nothing(&server, &p, &["plan"]).stdout(text).stderr(expect![[""]]).exits(0);
     let plan = p.run(["plan"]);
@@ -429,12 +430,13 @@ fn plan_of_a_clean_checkout_makes_nothing() {
             generate  docs/e5.md     new  [request 1]
             generate  docs/e6.md     new  [request 2]
             generate  docs/e7.md     new  [request 2]
-            request 1: 5 tasks, p (m), about 105 tokens in and 210 out (at most 705), free
-            request 2: 2 tasks, p (m), about 68 tokens in and 84 out (at most 282), free
+            request          for         model  tokens in  out  at most  cost
+            1                5 tasks     p (m)        105  210      705  free
+            2                2 tasks     p (m)         68   84      282  free
+            in all           2 requests               173  294      987  free
+            without genmake  7 requests               161  238           free
             saves about 41 tokens: batching 30, templates 11
             0 fresh, 1 to render, 7 to generate; 2 requests
-            in all about 173 tokens in and 294 out, free
-            without genmake 7 requests, about 161 tokens in and 238 out, free
         "#]])
         .exits(0);
     assert!(!p.exists(".genmake"));
@@ -442,11 +444,12 @@ fn plan_of_a_clean_checkout_makes_nothing() {
         .stdout(expect![[r#"
             generate  docs/e1.md  new  [request 1]
             generate  docs/e2.md  new  [request 2]
-            request 1: 1 task, p (m), about 23 tokens in and 34 out (at most 100), free
-            request 2: 1 task, p (m), about 23 tokens in and 34 out (at most 100), free
+            request          for         model  tokens in  out  at most  cost
+            1                1 task      p (m)         23   34      100  free
+            2                1 task      p (m)         23   34      100  free
+            in all           2 requests                46   68      200  free
+            without genmake  2 requests                46   68           free
             0 fresh, 2 to generate; 2 requests
-            in all about 46 tokens in and 68 out, free
-            without genmake 2 requests, about 46 tokens in and 68 out, free
         "#]])
         .exits(0);
 }
@@ -461,11 +464,12 @@ fn plan_knows_what_waits_for_a_model() {
             render    docs/index.md  new
             generate  docs/e1.md     new  [request 1]
             render    copy.md        waits for docs/e1.md
-            request 1: 1 task, p (m), about 23 tokens in and 500 out (no bound), free
+            request          for        model  tokens in  out   at most  cost
+            1                1 task     p (m)         23  500  no bound  free
+            in all           1 request                23  500  no bound  free
+            without genmake  1 request                23  500            free
             saves about 4 tokens: templates 4
             0 fresh, 2 to render, 1 to generate; 1 request and what 1 waiting task turns out to need
-            in all about 23 tokens in and 500 out, free
-            without genmake 1 request, about 23 tokens in and 500 out, free
         "#]])
         .exits(0);
     changes_nothing(&server, &p, &["check"])
@@ -485,11 +489,12 @@ fn plan_of_everything_anew() {
         generate  docs/e1.md  asked for  [request 1]
         generate  docs/e2.md  asked for  [request 1]
         generate  docs/e3.md  asked for  [request 1]
-        request 1: 3 tasks, p (m), about 68 tokens in and 24 out (no bound), free
+        request          for         model  tokens in  out   at most  cost
+        1                3 tasks     p (m)         68   24  no bound  free
+        in all           1 request                 68   24  no bound  free
+        without genmake  3 requests                60    6            free
         saves about 12 tokens: batching 12
         0 fresh, 3 to generate; 1 request
-        in all about 68 tokens in and 24 out, free
-        without genmake 3 requests, about 60 tokens in and 6 out, free
     "#]])
         .exits(0);
     let run = changes_nothing(&server, &p, &["plan"]);

@@ -90,9 +90,9 @@ fn a_fresh_clone_takes_vectors_from_the_output() {
     p.run(["--frozen"]).exits(0);
     p.edit("src/b.py", "def third():\n    pass\n");
     p.run(["plan"])
-        .stdout_has("request 1: 1 text, p (m)")
+        .stdout_has("1                1 text     p (m)")
         .stdout_has("1 to embed; 1 request\n")
-        .stdout_has("without genmake 1 request")
+        .stdout_has("without genmake  1 request")
         .exits(0);
     p.run([]).stderr_has("1 new, 2 that were there").stderr_has("done: 1 embedded in").exits(0);
     assert_eq!(texts(&server)[1..], [["third\ndef third():\n    pass"]]);

@@ -115,9 +115,10 @@ fn the_way_back_costs_nothing() {
     p.edit("spec.yaml", &spec(3, &[]));
     p.run([])
         .stderr(expect![[r#"
-          restore  docs/e2.md
-        done: 1 restored, 3 fresh in [TIME]
-    "#]])
+              restore  docs/e2.md
+                saved  about 30 tokens: store 30
+            done: 1 restored, 3 fresh in [TIME]
+        "#]])
         .exits(0);
     assert_eq!(server.count(), 2);
     is_built(&p, 3, &[]);

@@ -113,3 +113,31 @@ fn names_from_right_to_left_turn_nothing_around_them() {
     // Data and pipes have names as they are.
     p.remove("docs").run([]).stderr_has("render  docs/שלום.md\n").exits(0);
 }
+
+#[test]
+fn a_plan_fits_the_terminal_and_wide_names_count_twice() {
+    let server = Server::start();
+    let p = shop_with(&server, 3, "", "group: all").env("TERM", "xterm");
+    p.edit("Genfile", &p.read("Genfile").replace("docs/{{item.key}}", "docs/日本語/a-rather-long-folder/{{item.key}}"));
+    for (columns, expected) in [
+        (40, "generate  …older/e1.md  new  [request 1]\n"),
+        (80, "generate  docs/日本語/a-rather-long-folder/e1.md  new  [request 1]\n"),
+    ] {
+        let ended = Terminal::start(&p, columns, ["plan"]).ends();
+        assert!(ended.screen.contains(expected), "{}", ended.screen);
+        let is_table = |line: &&str| ["request ", "in all ", "without "].iter().any(|head| line.starts_with(head));
+        assert_eq!(ended.screen.lines().filter(is_table).count(), 3, "{}", ended.screen);
+    }
+}
+
+#[test]
+fn a_large_plan_is_shown_by_rule() {
+    let server = Server::start();
+    let p = shop_with(&server, 61, "", "batch: false");
+    p.run(["plan"])
+        .stdout_has("generate  61 targets of rule `pages`  new\n")
+        .stdout_has("pages            61 tasks in 61 requests  p (m)")
+        .stdout_has("in all           61 requests ")
+        .exits(0);
+    p.run(["plan", "-v"]).stdout_has("generate  docs/e61.md").stdout_has("\n61               1 task").exits(0);
+}

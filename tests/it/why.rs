@@ -245,11 +245,12 @@ fn what_an_edit_of_a_specification_would_ask_for() {
             generate  docs/e1.md     as if changed: spec.yaml  [request 1]
             generate  docs/e2.md     as if changed: spec.yaml  [request 1]
             generate  docs/e3.md     as if changed: spec.yaml  [request 1]
-            request 1: 3 tasks, p (m), about 68 tokens in and 24 out (no bound), free
+            request          for         model  tokens in  out   at most  cost
+            1                3 tasks     p (m)         68   24  no bound  free
+            in all           1 request                 68   24  no bound  free
+            without genmake  3 requests                60    6            free
             saves about 18 tokens: batching 12, templates 6
             0 fresh, 1 to render, 3 to generate; 1 request
-            in all about 68 tokens in and 24 out, free
-            without genmake 3 requests, about 60 tokens in and 6 out, free
         "#]],
     );
     assert_eq!(server.count(), asked);
