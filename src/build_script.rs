@@ -19,6 +19,7 @@ use crate::engine::Options;
 use crate::error::{Code, Error, Errors};
 use crate::files::Files;
 use crate::graph::{Target, TaskId};
+use crate::jobs::Jobs;
 use crate::llm;
 use crate::manifest::Recipe;
 use crate::path::RelPath;
@@ -37,7 +38,7 @@ const MOST_NAMED: usize = 20;
 pub fn verify(genfile: impl AsRef<Path>) {
     in_build_script(genfile.as_ref(), |script| {
         let project = Project::open_committed(&script.location, &script.options.env)?;
-        let planned = project.plan_as(&[], Wish::default(), script.options.jobs)?;
+        let planned = project.plan_as(&[], Wish::default(), &script.options.jobs)?;
         script.look_at(&planned);
         Ok(complaints(&script.location, &planned, |_| true))
     });
@@ -124,7 +125,7 @@ fn in_build_script(genfile: &Path, part: impl FnOnce(&Script) -> Result<Vec<Stri
             folder: genfile.parent().map(Path::to_owned).unwrap_or_default(),
             location: Location::of_file(&crate_folder.join(genfile))?,
             out_dir: variable("OUT_DIR")?,
-            options: Options { jobs, ..Options::default() },
+            options: Options { jobs: Jobs::from(jobs), ..Options::default() },
         })
     };
     let found = script().and_then(|script| part(&script)).unwrap_or_else(|errors| lines(&errors));
@@ -145,7 +146,7 @@ fn tell(instruction: &str, value: &str) {
 impl Script {
     /// Tells cargo what all this rests on.
     fn look_at(&self, planned: &Planned) {
-        let LookedAt { there, absent, folders } = planned.files().looked_at();
+        let LookedAt { there, absent, folders, .. } = planned.files().looked_at();
         let graph = planned.graph();
         let lock = self.location.lock_name();
         // An output that is not there is not read either, and without a lock everything that needs one is stale.
@@ -189,7 +190,7 @@ impl Script {
             let error = Error::new(Code::Usage, format!("no rule of `{}` has a template", self.location.name));
             return Err(error.hint("`genmake::build_script::verify` is for what is committed").into());
         }
-        let planned = project.plan_as(&targets, Wish::default(), self.options.jobs)?;
+        let planned = project.plan_as(&targets, Wish::default(), &self.options.jobs)?;
         self.look_at(&planned);
         let graph = planned.graph();
         let mut found = complaints(&self.location, &planned, |id| !graph.rule(id).is_rendered());

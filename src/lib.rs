@@ -35,6 +35,7 @@ pub mod event;
 pub mod expr;
 pub mod files;
 pub mod graph;
+pub mod jobs;
 pub mod ledger;
 pub mod llm;
 pub mod lock;
@@ -80,7 +81,7 @@ impl Default for Options {
     /// What `genmake` without options does; keys are read from the process's environment.
     fn default() -> Options {
         Options {
-            jobs: 0,
+            jobs: jobs::Jobs::default(),
             keep_going: false,
             wish: plan::Wish::default(),
             frozen: false,

@@ -18,6 +18,7 @@ use crate::error::{Error, Errors};
 use crate::estimate::Estimate;
 use crate::event::Event;
 use crate::graph::{Changed, Graph, Target, TaskId, Unit};
+use crate::jobs::Jobs;
 use crate::llm::Ask;
 use crate::lock::{self, Lock};
 use crate::path::RelPath;
@@ -184,14 +185,14 @@ impl Project {
     /// # Errors
     /// [`Code::UnknownTarget`](crate::error::Code::UnknownTarget) for each target that names nothing.
     pub fn plan(self, targets: &[Target]) -> Result<Planned, Errors> {
-        self.plan_as(targets, Wish::default(), 0)
+        self.plan_as(targets, Wish::default(), &Jobs::default())
     }
 
-    /// As [`Project::plan`], with what a person asked for, and on `jobs` threads (0: as many as there are cores).
+    /// As [`Project::plan`], with what a person asked for, in as many jobs as there may be.
     ///
     /// # Errors
     /// As [`Project::plan`].
-    pub fn plan_as(mut self, targets: &[Target], wish: Wish, jobs: usize) -> Result<Planned, Errors> {
+    pub fn plan_as(mut self, targets: &[Target], wish: Wish, jobs: &Jobs) -> Result<Planned, Errors> {
         let begun = Instant::now();
         let mut selected = self.graph.select(targets).map_err(Errors)?;
         let orphans = match targets.is_empty() {
@@ -205,7 +206,8 @@ impl Project {
         let location = Location { root: self.root.clone(), name: self.name.clone() };
         let keys = self.graph.manifest.providers.values().filter_map(|provider| provider.key_env.clone());
         let shared = Shared {
-            shell: Shell::new(self.root.clone(), keys.collect(), format!("{}-{}", std::process::id(), State::now())),
+            shell: Shell::new(self.root.clone(), keys.collect(), format!("{}-{}", std::process::id(), State::now()))
+                .beside(jobs),
             root: self.root,
             lock_name: location.lock_name(),
             graph: self.graph,
@@ -227,7 +229,8 @@ impl Project {
             part_of: Mutex::new(self.part_of),
             journal: Mutex::new(None),
         };
-        let pool = engine::pool("genmake-plan", jobs)?;
+        let slots = jobs.slots();
+        let pool = engine::pool("genmake-plan", slots.count)?;
         let mut plan = pool.install(|| plan::plan(&shared.ground(), &needed));
         plan.orphans = orphans;
         let phases = vec![("load", self.load_took), ("plan", begun.elapsed())];
@@ -436,7 +439,7 @@ impl Planned {
                 None => project,
             };
             let project = project.assume_changed(self.shared.assumed.iter().cloned());
-            return project.plan_as(&self.targets, options.wish, options.jobs)?.run_after(before, options, events);
+            return project.plan_as(&self.targets, options.wish, &options.jobs)?.run_after(before, options, events);
         };
         let begun = Instant::now();
         let mut summary = before;

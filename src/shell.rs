@@ -10,6 +10,8 @@ use std::sync::mpsc;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use crate::jobs::{Jobs, Slot};
+
 /// How long an interrupted command gets between SIGTERM and SIGKILL.
 const GRACE: Duration = Duration::from_secs(5);
 
@@ -30,6 +32,7 @@ pub struct Shell {
     without: Vec<String>,
     /// What tells this run's commands from any other's.
     token: String,
+    jobs: Jobs,
     shared: Arc<Shared>,
 }
 
@@ -74,7 +77,18 @@ impl Shell {
     /// A shell in `root`. Commands get the environment but for the variables `without`, which hold secrets that are not theirs,
     /// and `token` as `GENMAKE_RUN`, by which [`end_left`] knows them.
     pub fn new(root: PathBuf, without: Vec<String>, token: String) -> Shell {
-        Shell { root, without, token, shared: Arc::default() }
+        Shell { root, without, token, jobs: Jobs::default(), shared: Arc::default() }
+    }
+
+    /// A shell beside these jobs. It runs any number of commands at once: whoever has one run that is no part of a job asks for room.
+    #[must_use]
+    pub fn beside(self, jobs: &Jobs) -> Shell {
+        Shell { jobs: jobs.clone(), ..self }
+    }
+
+    /// Waits until there is room for one more job beside those that run.
+    pub fn slot(&self) -> Slot {
+        self.jobs.slot()
     }
 
     /// The variables that commands do not get.

@@ -35,7 +35,7 @@ pub(super) fn run(context: &Context, names: &[String]) -> Result<Exit, Errors> {
     }
     let project = context.with_provider(project)?;
     // What `--force` and `-B` mean for a build changes nothing about who wrote what.
-    let planned = project.plan_as(&targets, Wish::default(), context.options.jobs)?;
+    let planned = project.plan_as(&targets, Wish::default(), &context.jobs)?;
     let wanted = planned.outputs();
     let known: Vec<bool> = wanted.iter().map(|(_, path)| planned.is_accepted(path)).collect();
     let accepted = planned.accept(context.options.force)?;

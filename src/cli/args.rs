@@ -134,6 +134,23 @@ pub struct Going {
 }
 
 impl Command {
+    /// Whether it answers another question than whether targets are up to date.
+    pub fn has_own_answer(&self) -> bool {
+        matches!(
+            self,
+            Command::Clean { .. }
+                | Command::Init { .. }
+                | Command::Hook { .. }
+                | Command::Gc { .. }
+                | Command::Diff(_)
+                | Command::Accept(_)
+                | Command::Search(_)
+                | Command::Submit(_)
+                | Command::Collect(_)
+                | Command::Report { .. }
+        )
+    }
+
     /// Whether `-k` stands behind the command.
     pub fn keeps_going(&self) -> bool {
         match self {
@@ -228,9 +245,9 @@ pub struct Options {
     /// Stand in DIR
     #[arg(short = 'C', long = "directory", value_name = "DIR", global = true)]
     pub directory: Option<PathBuf>,
-    /// Local jobs at once; 0 for as many as there are cores
-    #[arg(short = 'j', long, value_name = "N", default_value_t = 0, hide_default_value = true, global = true)]
-    pub jobs: usize,
+    /// Local jobs at once; 0 for as many as there are cores. Without, as many as the make gives that called
+    #[arg(short = 'j', long, value_name = "N", global = true)]
+    pub jobs: Option<usize>,
     /// After a failure, go on asking for what does not depend on it
     // Not global: of `search` it is a number.
     #[arg(short = 'k', long)]
@@ -304,6 +321,9 @@ pub struct Options {
     /// How a run says what it does: for people, or a line of JSON for each decision
     #[arg(long, value_enum, default_value_t = LogFormat::Text, global = true)]
     pub log_format: LogFormat,
+    /// Write what the build rests on to FILE, as rules for make and ninja
+    #[arg(long, value_name = "FILE", global = true)]
+    pub depfile: Option<PathBuf>,
     /// How data is printed
     #[arg(long, value_enum, default_value_t = Format::Text, global = true)]
     pub format: Format,

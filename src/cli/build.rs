@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::time::Instant;
 
+use super::depfile::Depfile;
 use super::listening::Listener;
 use super::{Context, Exit, spending, targets};
 use crate::error::{Code, Error, Errors};
@@ -34,18 +35,22 @@ pub(super) fn run(context: &Context, names: &[String]) -> Result<Exit, Errors> {
         display.show(&Event::StateDamaged);
     }
     display.phase(Phase::Judging);
-    let planned = context.assume(project, &location)?.plan_as(&targets, context.wish(), context.options.jobs)?;
+    let planned = context.assume(project, &location)?.plan_as(&targets, context.wish(), &context.jobs)?;
     display.pause();
     let asks_anew = context.options.always_make || !context.options.what_if.is_empty();
     if asks_anew && !context.options.yes && !context.options.frozen {
         may_spend(&planned, if context.options.always_make { "-B" } else { "-W" })?;
     }
     spending::confirm(context, &planned)?;
+    let depfile = Depfile::of(context, &location, &planned)?;
     display.planned(&planned);
     // The report's path is relative to where one stands, not to the root.
     let summary = planned.run(&context.run_options()?, &mut |event| display.show(&event))?;
     display.end(&summary);
     super::report::write(context, &location, &summary)?;
+    if let Some(depfile) = depfile.filter(|_| summary.is_success()) {
+        depfile.write()?;
+    }
     Ok(Exit(summary.exit()))
 }
 

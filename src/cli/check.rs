@@ -40,7 +40,7 @@ pub(super) fn staged(context: &Context, names: &[String]) -> Result<Exit, Errors
     let missing = glance.map(|glance| staged.missing(&glance)).filter(|missing| !missing.is_empty());
     let targets = targets(names, &location)?;
     let project = context.assume(Project::open_staged(&location, &context.env, staged)?, &location)?;
-    let planned = project.plan_as(&targets, context.wish(), context.options.jobs)?;
+    let planned = project.plan_as(&targets, context.wish(), &context.jobs)?;
     let (exit, tasks) = say(context, &planned);
     if exit != Exit(0) {
         let is_built = missing.is_some();
@@ -153,5 +153,5 @@ fn judged(context: &Context, names: &[String]) -> Result<Planned, Errors> {
     let location = context.location()?;
     let targets = targets(names, &location)?;
     let project = context.assume(context.open(&location, &targets)?, &location)?;
-    project.plan_as(&targets, context.wish(), context.options.jobs)
+    project.plan_as(&targets, context.wish(), &context.jobs)
 }

@@ -15,7 +15,7 @@ pub(super) fn run(context: &Context, orphans_only: bool) -> Result<Exit, Errors>
         true => Project::open_at(&location, &context.env)?,
         false => Project::open_to_run(&location, &context.env, || ui::say("     wait  another genmake runs here"))?,
     };
-    let planned = project.plan_as(&[], context.wish(), context.options.jobs)?;
+    let planned = project.plan_as(&[], context.wish(), &context.jobs)?;
     let tree = planned.files();
     let found = orphans(planned.graph(), tree, planned.lock())?;
     let is_orphan = |path: &RelPath| found.iter().any(|orphan| orphan.path == *path);

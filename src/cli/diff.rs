@@ -20,7 +20,7 @@ pub(super) fn run(context: &Context, names: &[String]) -> Result<Exit, Errors> {
     let location = context.location()?;
     let targets = targets(names, &location)?;
     let project = context.with_provider(Project::open_at(&location, &context.env)?)?;
-    let planned = project.plan_as(&targets, Wish::default(), context.options.jobs)?;
+    let planned = project.plan_as(&targets, Wish::default(), &context.jobs)?;
     let mut found = Vec::new();
     let mut failed = false;
     let mut last = None;

@@ -28,7 +28,7 @@ pub(super) fn run(context: &Context, names: &[String]) -> Result<Exit, Errors> {
     let location = context.location()?;
     let targets = targets(names, &location)?;
     let project = context.assume(Project::open_at(&location, &context.env)?, &location)?;
-    let planned = project.plan_as(&targets, context.wish(), context.options.jobs)?;
+    let planned = project.plan_as(&targets, context.wish(), &context.jobs)?;
     let rows: Vec<Row> = rows(&planned);
     let selected: HashSet<TaskId> = planned.selected.iter().copied().collect();
     let mut failed = false;

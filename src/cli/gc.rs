@@ -18,7 +18,7 @@ pub(super) fn run(context: &Context, keep: Duration) -> Result<Exit, Errors> {
         true => Project::open_at(&location, &context.env)?,
         false => Project::open_to_run(&location, &context.env, || ui::say("     wait  another genmake runs here"))?,
     };
-    let planned = project.plan_as(&[], context.wish(), context.options.jobs)?;
+    let planned = project.plan_as(&[], context.wish(), &context.jobs)?;
     let needed = needed(&planned, &location)?;
     // Longer ago than there is time: nothing is that old.
     let since = SystemTime::now().checked_sub(keep).unwrap_or(SystemTime::UNIX_EPOCH);

@@ -4,9 +4,11 @@ mod accept;
 mod annotations;
 mod args;
 mod build;
+mod caller;
 mod check;
 mod clean;
 mod completions;
+mod depfile;
 mod diff;
 mod explain;
 mod gc;
@@ -14,6 +16,7 @@ mod graph;
 mod hook;
 mod init;
 mod listening;
+mod makeflags;
 mod man;
 mod plan;
 mod plan_text;
@@ -38,6 +41,7 @@ use crate::cancel::Cancel;
 use crate::engine::Env;
 use crate::error::{Code, Error, Errors, did_you_mean};
 use crate::graph::{Changed, Target, Task};
+use crate::jobs::Jobs;
 use crate::path::RelPath;
 use crate::plan::Wish;
 use crate::project::{Location, Project};
@@ -58,6 +62,8 @@ const MOST_MISTAKES: usize = 100;
 /// What every command gets.
 struct Context {
     options: args::Options,
+    /// As many as asked for, or as make gives.
+    jobs: Jobs,
     env: Env,
     cancel: Cancel,
 }
@@ -78,7 +84,9 @@ pub fn run(args: impl IntoIterator<Item = std::ffi::OsString>, env: Env, cancel:
     };
     cli.options.color.choose();
     let keep_going = cli.options.keep_going || cli.command.as_ref().is_some_and(Command::keeps_going);
-    let context = Context { options: Options { keep_going, ..cli.options }, env, cancel };
+    let options = Options { keep_going, ..cli.options };
+    let (options, jobs) = caller::heeded(options, cli.command.as_ref(), &*env);
+    let context = Context { options, jobs, env, cancel };
     let format = Some(context.options.format).filter(|format| format.is_of_ci());
     let format = format.filter(|_| matches!(cli.command, Some(Command::Check(_))));
     match context.dispatch(cli.command, cli.targets) {
@@ -153,21 +161,7 @@ impl Context {
                 .hint("`genmake plan` says what would be done now")
                 .into());
         }
-        let has_own_answer = matches!(
-            command,
-            Some(
-                Command::Clean { .. }
-                    | Command::Init { .. }
-                    | Command::Hook { .. }
-                    | Command::Gc { .. }
-                    | Command::Diff(_)
-                    | Command::Accept(_)
-                    | Command::Search(_)
-                    | Command::Submit(_)
-                    | Command::Collect(_)
-                    | Command::Report { .. }
-            )
-        );
+        let has_own_answer = command.as_ref().is_some_and(Command::has_own_answer);
         if self.options.question && (is_watch || has_own_answer) {
             return Err(Error::new(
                 Code::Usage,
@@ -282,8 +276,11 @@ impl Context {
         let options = &self.options;
         let is_plain = targets.is_empty() && !options.always_make && !options.frozen && options.what_if.is_empty();
         let is_plain = is_plain && options.provider.is_none() && options.since.is_none() && options.files.is_empty();
-        let is_short =
-            !options.verbose && options.report.is_none() && options.metrics.is_none() && options.trace.is_none();
+        let is_short = !options.verbose
+            && options.report.is_none()
+            && options.metrics.is_none()
+            && options.trace.is_none()
+            && options.depfile.is_none();
         if is_plain && is_short { Project::glance(location, &self.env) } else { None }
     }
 
@@ -344,7 +341,7 @@ impl Context {
         // Relative to where one stands, as a report's path.
         let record = self.options.record.as_ref().map(|folder| Ok(here()?.join(folder))).transpose()?;
         Ok(crate::engine::Options {
-            jobs: self.options.jobs,
+            jobs: self.jobs.clone(),
             keep_going: self.options.keep_going,
             wish: self.wish(),
             frozen: self.options.frozen,

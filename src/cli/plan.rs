@@ -28,7 +28,7 @@ pub(super) fn run_at(context: &Context, names: &[String], priced: fn(Price) -> P
     let location = context.location()?;
     let targets = targets(names, &location)?;
     let project = context.assume(context.open(&location, &targets)?, &location)?;
-    let mut planned = project.plan_as(&targets, context.wish(), context.options.jobs)?;
+    let mut planned = project.plan_as(&targets, context.wish(), &context.jobs)?;
     if context.options.no_batch {
         let alone = |batch: &Batch| {
             batch.tasks.iter().map(|task| Batch { tasks: vec![*task], ..batch.clone() }).collect::<Vec<_>>()

@@ -65,7 +65,7 @@ fn of_targets(context: &Context, args: &Prompt) -> Result<Exit, Errors> {
     let selected = project.graph().select(&targets).map_err(Errors)?;
     // A batch is what a build of everything would form.
     let planned = if args.batch { &[][..] } else { &targets[..] };
-    let planned = project.plan_as(planned, context.wish(), context.options.jobs)?;
+    let planned = project.plan_as(planned, context.wish(), &context.jobs)?;
     let together = args.batch && !context.options.no_batch;
     let mut said = Vec::new();
     let mut shown: HashSet<TaskId> = HashSet::new();

@@ -30,7 +30,7 @@ pub(super) fn run(context: &Context, args: &Search) -> Result<Exit, Errors> {
         return Err(error.hint_if(did_you_mean(&args.rule, known.iter().copied())).hint(named).into());
     };
     let targets = targets(std::slice::from_ref(&args.rule), &location)?;
-    let planned = project.plan_as(&targets, context.wish(), context.options.jobs)?;
+    let planned = project.plan_as(&targets, context.wish(), &context.jobs)?;
     let tasks: Vec<usize> =
         (0..planned.graph().tasks.len()).filter(|task| planned.graph().tasks[*task].rule == rule).collect();
     let is_fresh = |task: &usize| match planned.plan.tasks[*task].as_ref() {

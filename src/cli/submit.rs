@@ -66,7 +66,7 @@ fn submit(context: &Context, location: &Location, names: &[String], summary: &mu
             display.show(&event);
         })
     })?;
-    let planned = context.with_provider(project)?.plan_as(&targets, context.wish(), context.options.jobs)?;
+    let planned = context.with_provider(project)?.plan_as(&targets, context.wish(), &context.jobs)?;
     spending::confirm(context, &planned)?;
     display.planned(&planned);
     *summary = planned.run_after(before, &options, &mut |event| display.show(&event))?;
@@ -123,7 +123,7 @@ fn collect_as(context: &Context, location: &Location, args: &Collect, summary: &
     };
     let pending = fetched.pending;
     let options = Options { asking: fetched.asking(args.retry), ..options };
-    let planned = context.with_provider(project)?.plan_as(&targets, context.wish(), context.options.jobs)?;
+    let planned = context.with_provider(project)?.plan_as(&targets, context.wish(), &context.jobs)?;
     if args.retry {
         spending::confirm(context, &planned)?;
     }

@@ -176,7 +176,7 @@ impl Watch<'_> {
 
     /// Builds what is not up to date; `false` if there was nothing to build.
     fn step(&mut self) -> Result<bool, Errors> {
-        let (wish, jobs) = (self.context.wish(), self.context.options.jobs);
+        let (wish, jobs) = (self.context.wish(), &self.context.jobs);
         let project = Project::open_at(&self.location, &self.context.env)?;
         let planned = self.context.with_provider(project)?.plan_as(&self.targets, wish, jobs)?;
         let to_do = to_do(&planned, &self.context.options);
@@ -224,7 +224,7 @@ impl Watch<'_> {
             if context.options.verbose { display } else { display.brief() }
         });
         let project = Project::open_to_run(&self.location, &context.env, || display.show(&Event::WaitsForOther))?;
-        let planned = context.with_provider(project)?.plan_as(targets, context.wish(), context.options.jobs)?;
+        let planned = context.with_provider(project)?.plan_as(targets, context.wish(), &context.jobs)?;
         let mut options = context.run_options()?;
         (options.free_only, options.cancel) = (!context.options.yes, cancel);
         display.planned(&planned);

@@ -90,9 +90,12 @@ impl Run<'_> {
     /// Does what is to be done for pieces of a task.
     pub(super) fn spawn_pieces(&mut self, task: TaskId, job: impl FnOnce() -> Report + Send + 'static) {
         self.write_rendered();
-        let send = self.send.clone();
+        let (send, jobs) = (self.send.clone(), self.options.jobs.clone());
         self.cpu.spawn(move || {
+            let slot = jobs.slot();
             let report = catch_unwind(AssertUnwindSafe(job));
+            // Before the report: it may be the last, and then the process ends.
+            drop(slot);
             let panicked = |_| Report::Kept(task, Vec::new(), Err(bug("a job panicked")));
             let _ = send.send(report.unwrap_or_else(panicked));
         });
@@ -100,11 +103,13 @@ impl Run<'_> {
 
     /// A panic in a job is the failure of its tasks.
     fn spawn(&self, tasks: Vec<TaskId>, job: impl FnOnce() -> Vec<Report> + Send + 'static) {
-        let send = self.send.clone();
+        let (send, jobs) = (self.send.clone(), self.options.jobs.clone());
         self.cpu.spawn(move || {
+            let slot = jobs.slot();
             let begun = Instant::now();
             let panicked = |task: &TaskId| Report::Made(*task, Err(bug("a job panicked")));
             let reports = catch_unwind(AssertUnwindSafe(job)).unwrap_or_else(|_| tasks.iter().map(panicked).collect());
+            drop(slot);
             let each = begun.elapsed() / u32::try_from(tasks.len().max(1)).unwrap_or(u32::MAX);
             let _ = send.send(Report::Worked(tasks, each));
             for report in reports {

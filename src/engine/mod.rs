@@ -320,7 +320,7 @@ pub fn run(
         embeddings: HashMap::new(),
         rendered: Vec::new(),
         left: Vec::new(),
-        cpu: local::pool("genmake-local", options.jobs)?,
+        cpu: local::pool("genmake-local", options.jobs.threads())?,
         providers: BTreeMap::new(),
         budget,
         held_back: VecDeque::new(),

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::Asking;
 use crate::cancel::Cancel;
+use crate::jobs::Jobs;
 use crate::plan::Wish;
 
 /// Reads the environment.
@@ -13,8 +14,8 @@ pub type Env = Arc<dyn Fn(&str) -> Option<String> + Send + Sync>;
 /// How a run goes.
 #[derive(Clone)]
 pub struct Options {
-    /// How many jobs of local work at once; 0 for as many as there are cores.
-    pub jobs: usize,
+    /// How many jobs of local work at once.
+    pub jobs: Jobs,
     /// `-k`: go on asking after a failure.
     pub keep_going: bool,
     /// What is to be taken for stale, or overwritten.

@@ -143,6 +143,8 @@ impl Program {
         let failed = |kind, what: &str| self.failed(kind, what);
         let mut with = vec![(MODEL, model)];
         with.extend(self.key.iter().map(|(name, Secret(key))| (name.as_str(), key.as_str())));
+        // Where make is short of tokens, it begins when one is free: what asks for others' answers is no job, and this is.
+        let _slot = self.shell.slot();
         let (child, mut running) =
             self.shell.begin(&self.line, Stdio::piped(), &with).map_err(|failure| match failure {
                 Failed::Interrupted => Failure::new(FailureKind::Cancelled, "interrupted"),

@@ -48,8 +48,10 @@ pub struct LookedAt {
     pub there: BTreeSet<RelPath>,
     /// Where it found no file.
     pub absent: BTreeSet<RelPath>,
-    /// Folders in which it looked for files; `""` is the root.
+    /// Folders in which it looked for files, at whatever depth; `""` is the root.
     pub folders: BTreeSet<String>,
+    /// The folders that it came through.
+    pub listed: BTreeSet<String>,
 }
 
 /// A folder and how deep below it was looked.
@@ -181,7 +183,9 @@ impl WorkTree {
             if *is_there { &mut there } else { &mut absent }.insert(path.clone());
         }
         let folders = locked(&self.listed).keys().map(|(base, _)| base.clone()).collect();
-        LookedAt { there, absent, folders }
+        let all = locked(&self.folders);
+        let listed = all.iter().filter(|(_, names)| names.is_some()).map(|(path, _)| path.clone()).collect();
+        LookedAt { there, absent, folders, listed }
     }
 
     /// The digest that the last run knew a file by.

@@ -20,7 +20,7 @@ use crate::shop::{asked_after, is_built, page, shop, spec};
 fn stale(root: &Path) -> BTreeMap<String, Verdict> {
     let location = Location { root: root.to_path_buf(), name: "Genfile".to_owned() };
     let project = Opened::open_at(&location, &Options::default().env).unwrap_or_else(|e| panic!("{e}"));
-    let planned = project.plan_as(&[], Wish::default(), 1).unwrap_or_else(|e| panic!("{e}"));
+    let planned = project.plan_as(&[], Wish::default(), &1.into()).unwrap_or_else(|e| panic!("{e}"));
     let mut found = BTreeMap::new();
     for (task, judged) in planned.plan.tasks.iter().enumerate() {
         let judged = judged.as_ref().expect("all are asked for").as_ref().unwrap_or_else(|e| panic!("{e}"));
@@ -357,7 +357,7 @@ fn soaked() {
     let p = shop(&server, 3);
     let root = fs_err::canonicalize(p.path("")).expect("the root");
     let location = Location { root, name: "Genfile".to_owned() };
-    let options = Options { yes: true, jobs: 1, ..Options::default() };
+    let options = Options { yes: true, jobs: 1.into(), ..Options::default() };
     let has_gc = p.run(["--help"]).stdout.lines().any(|line| line.trim_start().starts_with("gc "));
     let held = || p.everything().keys().filter(|path| path.starts_with(".genmake/")).count();
     let (mut early, mut first) = (0, 0);
@@ -378,7 +378,7 @@ fn soaked() {
             Some(glance) => Opened::open_moved(&location, &options.env, glance, || {}),
             None => Opened::open_to_run(&location, &options.env, || {}),
         };
-        let planned = project.and_then(|project| project.plan_as(&[], Wish::default(), 1));
+        let planned = project.and_then(|project| project.plan_as(&[], Wish::default(), &1.into()));
         let summary = planned.and_then(|planned| planned.run(&options, &mut |_| {})).unwrap_or_else(|e| panic!("{e}"));
         assert!(summary.is_success(), "edit {edit}");
         if edit % 20 == 0 && has_gc {

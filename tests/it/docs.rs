@@ -23,16 +23,16 @@ use serde_json::Value;
 use crate::project::{Project, mask_durations, mask_ports};
 use crate::server::Server;
 
-struct Block {
+pub struct Block {
     /// From 1.
     line: usize,
-    info: String,
-    text: String,
+    pub info: String,
+    pub text: String,
     /// Where the text stands in its page.
     range: Range<usize>,
 }
 
-fn blocks(markdown: &str) -> Vec<Block> {
+pub fn blocks(markdown: &str) -> Vec<Block> {
     let mut found = Vec::new();
     let mut open: Option<Block> = None;
     for (event, Range { start, end }) in Parser::new(markdown).into_offset_iter() {

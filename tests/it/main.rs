@@ -46,6 +46,8 @@ mod killed;
 mod language;
 mod limits;
 mod locks;
+#[cfg(unix)]
+mod make;
 mod metrics;
 mod modules;
 mod money;

@@ -117,7 +117,7 @@ impl Runner {
         if Project::glance(&location, &env).is_some_and(|glance| glance.is_fresh()) {
             return Ok(Verdicts::new());
         }
-        let planned = match Project::open_at(&location, &env).and_then(|p| p.plan_as(&[], Wish::default(), 1)) {
+        let planned = match Project::open_at(&location, &env).and_then(|p| p.plan_as(&[], Wish::default(), &1.into())) {
             Ok(planned) => planned,
             Err(errors) => return Ok([("error".to_owned(), errors.to_string())].into()),
         };
@@ -153,7 +153,7 @@ impl Runner {
         }
         let options = Options {
             yes: true,
-            jobs: 2,
+            jobs: 2.into(),
             wish: Wish { force, rebuild: false },
             env: variable(env),
             ..Options::default()
@@ -172,7 +172,7 @@ impl Runner {
             None => Project::open_to_run(&location, &options.env, || {}),
         };
         let summary = project
-            .and_then(|project| project.plan_as(&targets, options.wish, 2))
+            .and_then(|project| project.plan_as(&targets, options.wish, &options.jobs))
             .and_then(|planned| planned.run(&options, &mut |event| says += &format!("{event:?}\n")));
         match summary {
             Ok(summary) => Built {
