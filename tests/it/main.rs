@@ -54,6 +54,8 @@ mod money;
 mod narrowed;
 mod packs;
 mod paths;
+#[cfg(unix)]
+mod pictures;
 mod precommit;
 mod project;
 mod prompts;

@@ -87,6 +87,11 @@ impl Terminal {
         contents
     }
 
+    /// The screen as it is, with its colors.
+    pub fn screen(&self) -> vt100::Screen {
+        self.shown.0.lock().expect("no test panics with it").parser.screen().clone()
+    }
+
     /// Waits for its end: what was printed, and how it ended. The terminal is as it should be left: a visible cursor at the
     /// beginning of a line with nothing on it.
     #[track_caller]
@@ -102,7 +107,8 @@ impl Terminal {
         let below: String = screen.rows(0, screen.size().1.get()).skip(usize::from(row)).collect();
         assert_eq!(below, "", "something is left below\n{contents}");
         assert!(!screen.alternate_screen());
-        Ended { status, screen: contents, raw: String::from_utf8_lossy(&shown.raw).into_owned() }
+        let parsed = screen.clone();
+        Ended { status, screen: contents, parsed, raw: String::from_utf8_lossy(&shown.raw).into_owned() }
     }
 }
 
@@ -116,6 +122,8 @@ pub struct Ended {
     pub status: ExitStatus,
     /// What is on the screen.
     pub screen: String,
+    /// The same with its colors.
+    pub parsed: vt100::Screen,
     /// All that was printed.
     pub raw: String,
 }
