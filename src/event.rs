@@ -26,6 +26,19 @@ pub enum Event {
         /// The tasks among them that a model or a command is needed for, by rule.
         to_do: Vec<ToDo>,
     },
+    /// A run that was cut short is gone on with.
+    Resumed {
+        /// Its targets, as typed; none for everything.
+        targets: Vec<String>,
+        /// How long ago it began.
+        ago: Duration,
+        /// How many tasks there were to do.
+        tasks: usize,
+        /// How many are left.
+        left: usize,
+        /// How many of these have a result that is kept already.
+        kept: usize,
+    },
     /// The run is to end before its time: nothing new is begun, and what is under way is waited for.
     Ending {
         /// How many requests are under way.

@@ -237,7 +237,7 @@ pub struct Collect {
 }
 
 /// What holds for every command.
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 pub struct Options {
     /// The Genfile; without, it is sought here and above. Of `prompt` without a target: the prompt file
     #[arg(short = 'f', long = "file", value_name = "FILE", global = true)]
@@ -288,6 +288,9 @@ pub struct Options {
     /// Answer questions with yes
     #[arg(long, global = true)]
     pub yes: bool,
+    /// Go on with the run that was cut short last, with its targets and options
+    #[arg(long, global = true)]
+    pub resume: bool,
     /// One request for each task
     #[arg(long, global = true)]
     pub no_batch: bool,

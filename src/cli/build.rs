@@ -5,49 +5,72 @@ use std::time::Instant;
 
 use super::depfile::Depfile;
 use super::listening::Listener;
-use super::{Context, Exit, spending, targets};
+use super::{Context, Exit, resume, spending, targets};
 use crate::error::{Code, Error, Errors};
 use crate::event::Event;
+use crate::graph::Target;
 use crate::plan::{Memory, Reason, Verdict};
 use crate::project::{Location, Planned, Project};
 use crate::provider::is_local;
 use crate::report::Summary;
-use crate::store::{FOLDER, Glance, Guard};
+use crate::store::{FOLDER, Glance, Guard, Unfinished};
 use crate::ui::{self, Phase};
 
 pub(super) fn run(context: &Context, names: &[String]) -> Result<Exit, Errors> {
+    if context.options.resume {
+        return resume::run(context, names);
+    }
     let location = context.location()?;
     let targets = targets(names, &location)?;
+    run_targets(context, &location, &targets, None)
+}
+
+/// As [`run`], perhaps to go on with a run that was cut short.
+pub(super) fn run_targets(
+    context: &Context,
+    location: &Location,
+    targets: &[Target],
+    unfinished: Option<&Unfinished>,
+) -> Result<Exit, Errors> {
     let mut display = Listener::new(context, || context.display());
     display.phase(Phase::Reading);
     let begun = Instant::now();
     let waits = |display: &mut Listener| display.show(&Event::WaitsForOther);
-    let project = match context.glance(&location, names) {
+    let project = match context.glance(location, targets.is_empty()) {
         Some(glance) if glance.is_fresh() => {
             display.end(&Summary { untouched: glance.tasks(), took: begun.elapsed(), ..Summary::default() });
-            note(glance, &location)?;
+            note(glance, location)?;
+            resume::forget(location, targets)?;
             return Ok(Exit(0));
         }
-        Some(glance) => Project::open_moved(&location, &context.env, glance, || waits(&mut display))?,
-        None => context.open_to_run(&location, &targets, || waits(&mut display))?,
+        Some(glance) => Project::open_moved(location, &context.env, glance, || waits(&mut display))?,
+        None => context.open_to_run(location, targets, || waits(&mut display))?,
     };
     if project.state_damaged {
         display.show(&Event::StateDamaged);
     }
     display.phase(Phase::Judging);
-    let planned = context.assume(project, &location)?.plan_as(&targets, context.wish(), &context.jobs)?;
+    let planned = context.assume(project, location)?.plan_as(targets, context.wish(), &context.jobs)?;
     display.pause();
     let asks_anew = context.options.always_make || !context.options.what_if.is_empty();
     if asks_anew && !context.options.yes && !context.options.frozen {
         may_spend(&planned, if context.options.always_make { "-B" } else { "-W" })?;
     }
     spending::confirm(context, &planned)?;
-    let depfile = Depfile::of(context, &location, &planned)?;
+    let depfile = Depfile::of(context, location, &planned)?;
+    if let Some(unfinished) = unfinished {
+        display.show(&resume::resumed(unfinished, &planned));
+    }
+    let is_noted = resume::note(context, location, targets, &planned)?;
     display.planned(&planned);
     // The report's path is relative to where one stands, not to the root.
-    let summary = planned.run(&context.run_options()?, &mut |event| display.show(&event))?;
+    let mut summary = planned.run(&context.run_options()?, &mut |event| display.show(&event))?;
+    summary.is_resumable = summary.interrupted && is_noted;
+    if !summary.interrupted {
+        resume::forget(location, targets)?;
+    }
     display.end(&summary);
-    super::report::write(context, &location, &summary)?;
+    super::report::write(context, location, &summary)?;
     if let Some(depfile) = depfile.filter(|_| summary.is_success()) {
         depfile.write()?;
     }

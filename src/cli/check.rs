@@ -32,7 +32,7 @@ pub(super) fn staged(context: &Context, names: &[String]) -> Result<Exit, Errors
         }
         return Ok(Exit(0));
     }
-    let glance = context.glance(&location, names).filter(Glance::is_fresh);
+    let glance = context.glance(&location, names.is_empty()).filter(Glance::is_fresh);
     if let Some(glance) = glance.as_ref().filter(|glance| staged.is_as_seen(glance)) {
         return Ok(all_fresh(context, glance.tasks()));
     }
@@ -145,7 +145,7 @@ fn say_up_to_date(context: &Context, count: usize) {
 
 /// How many tasks there are, if a glance tells that all of them are up to date.
 fn fresh_at_a_glance(context: &Context, names: &[String]) -> Result<Option<usize>, Errors> {
-    let glance = context.glance(&context.location()?, names).filter(Glance::is_fresh);
+    let glance = context.glance(&context.location()?, names.is_empty()).filter(Glance::is_fresh);
     Ok(glance.map(|glance| glance.tasks()))
 }
 

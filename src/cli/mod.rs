@@ -23,6 +23,7 @@ mod plan_text;
 mod prompt;
 mod prompt_file;
 mod report;
+mod resume;
 mod savings;
 mod search;
 mod spending;
@@ -142,6 +143,12 @@ impl Context {
         if self.options.format.is_of_ci() && !matches!(command, Some(Command::Check(_))) {
             return Err(Error::new(Code::Usage, "only `check` prints as `github`, `gitlab` or `sarif`")
                 .hint("`--format text` or `--format json`")
+                .into());
+        }
+        let is_build = matches!(command, None | Some(Command::Build(_)));
+        if self.options.resume && (!is_build || self.options.question || self.options.dry_run) {
+            return Err(Error::new(Code::Usage, "`--resume` goes with a build, and with no other command")
+                .hint("`genmake plan` says what is left to do")
                 .into());
         }
         let is_narrowed = self.options.since.is_some() || !self.options.files.is_empty();
@@ -272,9 +279,9 @@ impl Context {
     }
 
     /// A glance at the tree, where that can answer: what is asked for is the whole project as it is, and no list of it.
-    fn glance(&self, location: &Location, targets: &[String]) -> Option<Glance> {
+    fn glance(&self, location: &Location, is_everything: bool) -> Option<Glance> {
         let options = &self.options;
-        let is_plain = targets.is_empty() && !options.always_make && !options.frozen && options.what_if.is_empty();
+        let is_plain = is_everything && !options.always_make && !options.frozen && options.what_if.is_empty();
         let is_plain = is_plain && options.provider.is_none() && options.since.is_none() && options.files.is_empty();
         let is_short = !options.verbose
             && options.report.is_none()

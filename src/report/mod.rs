@@ -47,6 +47,8 @@ pub struct Summary {
     pub other_failures: usize,
     /// Whether a signal cut it short.
     pub interrupted: bool,
+    /// Whether `--resume` goes on with it.
+    pub is_resumable: bool,
     /// How many outputs were written.
     pub written: usize,
     /// What advice is made from.

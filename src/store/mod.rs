@@ -23,6 +23,7 @@ mod snapshot;
 mod staged;
 mod state;
 mod syncing;
+mod unfinished;
 mod vectors;
 mod write;
 
@@ -40,6 +41,7 @@ pub use read::{LookedAt, WorkTree};
 pub use runs::{RUNS, keep_run, kept_runs};
 pub use staged::Staged;
 pub use state::{Basis, BasisTask, Damaged, Origin, Stamp, State};
+pub use unfinished::Unfinished;
 pub use write::{
     make_way, mode, move_aside, move_back, no_file, prune, put, put_program, put_stamped, remove, set_mode,
     sync_folder, sync_folders, sync_output, take_away, write_staged,

@@ -40,6 +40,9 @@ pub(super) fn details(summary: &Summary) -> Vec<(&'static str, String)> {
     if !slowest.is_empty() {
         lines.push(("slowest", slowest.join(", ")));
     }
+    if summary.is_resumable {
+        lines.push(("resume", "`genmake --resume` goes on from here".to_owned()));
+    }
     lines.extend(summary.advice().iter().map(|advice| ("advice", advice.words())));
     lines
 }

@@ -78,6 +78,13 @@ impl Display {
             Event::WaitsForOther => self.line("wait", "another genmake runs here; this one goes on when it has ended"),
             Event::StateDamaged => self.line("notice", "`.genmake/state` was damaged and is made anew"),
             Event::Planned { .. } => self.phase(Phase::Making),
+            Event::Resumed { targets, ago, tasks, left, kept } => {
+                let what = if targets.is_empty() { "everything".to_owned() } else { targets.join(", ") };
+                let (done, ago) = (tasks.saturating_sub(*left), humantime::format_duration(*ago));
+                let kept = if *kept > 0 { format!(", {kept} of them with a result that is kept") } else { String::new() };
+                let tasks = count(*tasks, "task");
+                self.line("resume", &format!("{what}, begun {ago} ago: {done} of {tasks} done, {left} to go{kept}"));
+            }
             Event::Ending { requests } => {
                 let waits = (*requests > 0).then(|| format!("waits for {}, ", count(*requests, "request")));
                 let what = format!("{}begins nothing new", waits.unwrap_or_default());

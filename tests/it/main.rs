@@ -68,6 +68,8 @@ mod replay;
 mod reports;
 mod responses;
 #[cfg(unix)]
+mod resume;
+#[cfg(unix)]
 mod rounds;
 mod running;
 mod safety;
