@@ -31,7 +31,7 @@ pub fn is_lock(text: &str) -> bool {
 pub struct Lock {
     /// More than one entry for a path only where a merge left both sides.
     entries: BTreeMap<RelPath, Vec<Entry>>,
-    /// Whether the text held conflict markers, so that it must be written anew.
+    /// Whether the text held conflict markers or several lines for a target, so that it must be written anew.
     pub conflicted: bool,
 }
 
@@ -89,7 +89,6 @@ impl Lock {
             Error::new(Code::BadLock, format!("the lock cannot be read: {what}")).at(place).hint(way_out(name))
         };
         let mut headed = false;
-        let mut double = None;
         for line in text.split_inclusive('\n') {
             let body = line.trim_end();
             match () {
@@ -112,9 +111,8 @@ impl Lock {
                         if !entries.contains(&entry) {
                             entries.push(entry);
                         }
-                        if entries.len() > 1 && double.is_none() {
-                            double = Some((line, offset));
-                        }
+                        // So it is after a merge by `union`, which leaves no markers.
+                        lock.conflicted |= entries.len() > 1;
                     }
                     None => return Err(bad("this line is no entry with a path below the root", line, offset)),
                 },
@@ -126,9 +124,6 @@ impl Lock {
             if let Some(entries) = lock.entries.get_mut(&path).filter(|entries| !entries.contains(&entry)) {
                 entries.push(entry);
             }
-        }
-        if let Some((line, offset)) = double.filter(|_| !lock.conflicted) {
-            return Err(bad("this target stands in it twice", line, offset));
         }
         if !headed {
             return Err(bad("it is empty", "", 0));
@@ -364,16 +359,21 @@ mod tests {
     }
 
     #[test]
+    fn lines_of_both_sides_without_markers_are_settled_likewise() {
+        let text = format!("{HEADER}\n{}\n{}\n", line("a", "x"), line("a", "y"));
+        let mut lock = Lock::parse("Genfile.lock", &text).unwrap();
+        assert!(lock.conflicted);
+        lock.settle(|_| Some(Digest::of("y")), |_| true);
+        assert_eq!(lock.to_text(), format!("{HEADER}\n{}\n", line("a", "y")));
+    }
+
+    #[test]
     fn what_is_no_lock_is_an_error_with_its_line() {
         for (text, why) in [
             ("nonsense\n".to_owned(), "1:1: the lock cannot be read: its first line"),
             ("genmake-lock 9\n".to_owned(), "1:1: the lock cannot be read: it is of another version"),
             (format!("{HEADER}\na sha256:xyz\n"), "2:1: the lock cannot be read: this line is no entry"),
             (format!("{HEADER}\n{}\n", line("../a", "x")), "2:1: the lock"),
-            (
-                format!("{HEADER}\n{}\n{}\n", line("a", "x"), line("a", "y")),
-                "3:1: the lock cannot be read: this target stands",
-            ),
             (String::new(), "1:1: the lock cannot be read: it is empty"),
         ] {
             let error = Lock::parse("Genfile.lock", &text).unwrap_err().to_string();

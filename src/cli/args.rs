@@ -93,6 +93,9 @@ pub enum Command {
         /// Include a pack that ships with genmake, and write sources to start from: go, node, project, python, rust
         #[arg(long, value_name = "NAME", num_args = 1.., value_delimiter = ',')]
         pack: Vec<String>,
+        /// Tell git what is generated and how it is merged, in `.gitattributes` and `.gitignore`; also where there is a Genfile
+        #[arg(long)]
+        git: bool,
     },
 }
 

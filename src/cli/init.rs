@@ -2,10 +2,10 @@
 
 use std::path::Path;
 
-use super::{Exit, starter};
+use super::{Exit, gitfiles, starter};
 use crate::error::{Code, Error, Errors};
 use crate::path::RelPath;
-use crate::project::GENFILES;
+use crate::project::{GENFILES, Location, Project};
 use crate::store;
 use crate::ui;
 
@@ -17,7 +17,11 @@ const FILES: [(&str, &str); 4] = [
     ("prompts/page.prompt", include_str!("../../templates/starter/page.prompt")),
 ];
 
-pub(super) fn run(packs: &[String], dry_run: bool) -> Result<Exit, Errors> {
+pub(super) fn run(packs: &[String], git: bool, dry_run: bool) -> Result<Exit, Errors> {
+    if git && packs.is_empty() && GENFILES.iter().any(|name| Path::new(name).is_file()) {
+        for_git(Wish::Write, dry_run)?;
+        return Ok(Exit(0));
+    }
     let is_there = |name: &str| Path::new(name).symlink_metadata().is_ok();
     let (files, notes) = if packs.is_empty() {
         let file = |(name, text): (&str, &str)| Ok((new_path(name)?, text.to_owned()));
@@ -43,8 +47,53 @@ pub(super) fn run(packs: &[String], dry_run: bool) -> Result<Exit, Errors> {
         ui::say("nothing was written");
         return Ok(Exit(0));
     }
+    for_git(if git { Wish::Write } else { Wish::Ask }, false)?;
     ui::say("run `genmake` to build, `genmake plan` to see first what it would do");
     Ok(Exit(0))
+}
+
+/// Whether git's files are to be written.
+enum Wish {
+    Ask,
+    Write,
+}
+
+/// Writes, or offers to write, what git should know of the project that lies here.
+fn for_git(wish: Wish, dry_run: bool) -> Result<(), Errors> {
+    let location = Location::find(Path::new("."))?;
+    let is_in_git = location.root.ancestors().any(|folder| folder.join(".git").exists());
+    if matches!(wish, Wish::Ask) && !is_in_git {
+        return Ok(());
+    }
+    let texts = gitfiles::texts(&Project::open(&location.root)?, &location.root, &location.lock_name())?;
+    let names: Vec<&str> = texts.iter().map(|(name, _)| *name).collect();
+    let names = names.join("` and `");
+    if texts.is_empty() {
+        if matches!(wish, Wish::Write) {
+            ui::say("git knows what there is to know");
+        }
+        return Ok(());
+    }
+    if matches!(wish, Wish::Ask) {
+        match ui::ask(&format!("add lines for git to `{names}`?")) {
+            Some(true) => {}
+            Some(false) => return Ok(()),
+            None => {
+                ui::say(&format!("`genmake init --git` adds lines for git to `{names}`"));
+                return Ok(());
+            }
+        }
+    }
+    for (name, text) in texts {
+        if !dry_run {
+            store::put(&location.root.join(name), text.as_bytes())?;
+        }
+        ui::say(&format!("    write  {name}"));
+    }
+    if dry_run {
+        ui::say("nothing was written");
+    }
+    Ok(())
 }
 
 fn new_path(name: &str) -> Result<RelPath, Error> {

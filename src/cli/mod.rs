@@ -12,6 +12,7 @@ mod depfile;
 mod diff;
 mod explain;
 mod gc;
+mod gitfiles;
 mod graph;
 mod hook;
 mod init;
@@ -212,7 +213,7 @@ impl Context {
             Some(Command::Man(page)) => man::run(&page),
             Some(Command::Help(page)) => man::help(&page),
             Some(Command::Hook { action }) => hook::run(self, action),
-            Some(Command::Init { pack }) => init::run(&pack, self.options.dry_run),
+            Some(Command::Init { pack, git }) => init::run(&pack, git, self.options.dry_run),
             None | Some(Command::Build(_)) if self.options.question => check::question(self, &targets),
             None | Some(Command::Build(_)) if self.options.dry_run => plan::run(self, &targets),
             None | Some(Command::Build(_)) => build::run(self, &targets),

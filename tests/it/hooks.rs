@@ -566,3 +566,120 @@ fn blobs_are_taken_in_the_form_in_which_git_writes_them() {
         "#]],
     );
 }
+
+#[test]
+fn merges_need_no_more_than_a_build() {
+    let p = committed();
+    shell(
+        &p,
+        "genmake init --git && genmake init --git; cat .gitattributes .gitignore",
+        expect![[r#"
+            write  .gitattributes
+            write  .gitignore
+        git knows what there is to know
+        # genmake
+        /Genfile.lock linguist-generated merge=union -text
+        /out/*.txt linguist-generated -merge -text
+        /out/index.txt linguist-generated -merge -text
+        # genmake
+        /.genmake/
+    "#]],
+    );
+    shell(
+        &p,
+        "git add -A && git commit -qm git && git check-attr merge linguist-generated text -- Genfile.lock out/a.txt notes/a.md",
+        expect![[r#"
+            Genfile.lock: merge: union
+            Genfile.lock: linguist-generated: set
+            Genfile.lock: text: unset
+            out/a.txt: merge: unset
+            out/a.txt: linguist-generated: set
+            out/a.txt: text: unset
+            notes/a.md: merge: unspecified
+            notes/a.md: linguist-generated: unspecified
+            notes/a.md: text: unspecified
+        "#]],
+    );
+    // Branches that change neighbours, and what is made of all of them.
+    p.edit("notes/a.md", "uno\n");
+    shell(
+        &p,
+        "git switch -qc other && genmake -s && git add -A && git commit -qm other && git switch -q main",
+        expect![],
+    );
+    p.edit("notes/b.md", "due\n").edit("notes/c.md", "tre\n");
+    shell(
+        &p,
+        "genmake -s && git add -A && git commit -qm main; git merge other; git status --short",
+        expect![[r#"
+        Auto-merging Genfile.lock
+        warning: Cannot merge binary files: out/index.txt (HEAD vs. other)
+        Auto-merging out/index.txt
+        CONFLICT (content): Merge conflict in out/index.txt
+        Automatic merge failed; fix conflicts and then commit the result.
+        M  Genfile.lock
+        M  notes/a.md
+        M  out/a.txt
+        UU out/index.txt
+    "#]],
+    );
+    shell(
+        &p,
+        "grep -c . Genfile.lock; genmake; git add -A; genmake check --staged && git commit -qm merge && grep -c . Genfile.lock",
+        expect![[r#"
+            8
+               render  out/index.txt
+            done: 1 rendered, 3 fresh in [TIME]
+            4 targets are up to date
+            5
+        "#]],
+    );
+    assert_eq!(p.read("out/index.txt"), "out/a.txt: uno\nout/b.txt: due\nout/c.txt: tre\n");
+    // A fresh clone agrees.
+    shell(
+        &p,
+        "git clone -q . clone && genmake -C clone check",
+        expect![[r#"
+        4 targets are up to date
+    "#]],
+    );
+}
+
+#[test]
+fn what_git_has_been_told_stays() {
+    let p = Project::new().file(".gitattributes", "*.md text\r\n/spec.yaml -text").file(".gitignore", "/.genmake\n");
+    shell(
+        &p,
+        "git init -q && genmake init",
+        expect![[r#"
+            write  Genfile
+            write  spec.yaml
+            write  templates/index.md.hbs
+            write  prompts/page.prompt
+        `genmake init --git` adds lines for git to `.gitattributes`
+        run `genmake` to build, `genmake plan` to see first what it would do
+    "#]],
+    );
+    shell(
+        &p,
+        "genmake init --git -n",
+        expect![[r#"
+            write  .gitattributes
+        nothing was written
+    "#]],
+    );
+    shell(&p, "genmake init --git && echo done", expect![[r#"
+            write  .gitattributes
+        done
+    "#]]);
+    expect![[r#"
+        *.md text\r
+        /spec.yaml -text\r
+        \r
+        # genmake\r
+        /Genfile.lock linguist-generated merge=union -text\r
+        /docs/index.md linguist-generated -merge -text\r
+    "#]]
+    .assert_eq(&p.read(".gitattributes").replace('\r', "\\r"));
+    assert_eq!(p.read(".gitignore"), "/.genmake\n");
+}

@@ -124,7 +124,10 @@ fn what_is_no_lock_at_all_is_told_as_such() {
     p.remove("Genfile.lock").run([]).exits(0);
     let lock = p.read("Genfile.lock");
     let line = lock.lines().nth(1).expect("a line").replace("rule:a", "rule:b");
-    p.edit("Genfile.lock", &format!("{lock}{line}\n")).run([]).stderr_has("Genfile.lock:3:1").exits(2);
+    p.edit("Genfile.lock", &format!("{lock}{line}\nx\n")).run([]).stderr_has("Genfile.lock:4:1").exits(2);
+    // Two lines for a target are what a merge of both sides leaves.
+    p.edit("Genfile.lock", &format!("{lock}{line}\n")).run([]).exits(0);
+    assert_eq!(p.read("Genfile.lock"), lock);
     p.remove("Genfile.lock");
     fs_err::create_dir(p.path("Genfile.lock")).expect("a folder");
     p.run([]).stderr_has(way_out).exits(2);
