@@ -293,7 +293,8 @@ impl Context {
     }
 
     fn wish(&self) -> Wish {
-        Wish { rebuild: self.options.always_make, force: self.options.force }
+        // With `--frozen` nothing is asked for anew, and templates are rendered anew as it is.
+        Wish { rebuild: self.options.always_make && !self.options.frozen, force: self.options.force }
     }
 
     /// The project with the provider that `--provider` names.

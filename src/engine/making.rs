@@ -352,6 +352,29 @@ pub(super) fn made_by(shared: &Shared, task: TaskId) -> String {
     }
 }
 
+/// That what stands there for a template is what it renders, whatever the lock says of it. What goes through filters is not
+/// known without running them.
+///
+/// # Errors
+/// [`Code::Frozen`], saying what differs; what cannot be read or rendered.
+pub(super) fn as_rendered(shared: &Shared, task: TaskId, key: Digest) -> Result<Made, Error> {
+    let made = plan::make(&shared.graph, task, &shared.files, &shared.recipes)?;
+    let mut content = Vec::new();
+    for (at, output) in shared.graph.tasks[task].outputs.iter().enumerate() {
+        let there = shared.files.digest(&output.path)?;
+        if let Making::Bytes(contents) = &made
+            && contents.get(at).map(Digest::of) != there
+        {
+            let what = format!("`{}` is not what is rendered, though `{}` has it so", output.path, shared.lock_name);
+            let error = Error::new(Code::Frozen, what).in_rule(&shared.graph.rule(task).name);
+            return Err(error.hint(format!("`genmake -B {}` renders it anew", output.path)));
+        }
+        content.extend(there);
+    }
+    let bases = edits::bases(shared, task, key, &content);
+    Ok(Made { content, bases, ..Made::new(Status::Fresh) })
+}
+
 /// That a task comes out as the lock says.
 ///
 /// # Errors

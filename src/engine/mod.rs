@@ -44,7 +44,7 @@ use crate::graph::{Graph, TaskId, Unit};
 use crate::ledger::Ledger;
 use crate::llm::{Ask, Complaint, Usage};
 use crate::lock::Lock;
-use crate::manifest::OnError;
+use crate::manifest::{OnError, Recipe};
 use crate::path::RelPath;
 use crate::plan::{
     self, Edit, End, Ground, Judged, Lists, Making, Memory, Plan, Reason, Recipes, Schedule, Step, Verdict, Wish, bug,
@@ -469,6 +469,14 @@ impl Run<'_> {
         match (judged.verdict, judged.making) {
             (Verdict::Fresh, _) if judged.unchecked && !self.options.frozen => {
                 self.spawn_local(task, move || running::judge_there(&shared, task, key));
+            }
+            // A lock can be edited as an output can: only what is rendered anew tells.
+            (Verdict::Fresh, _)
+                if self.options.frozen
+                    && edits.is_empty()
+                    && matches!(shared.graph.rule(task).recipe, Some(Recipe::Template(_))) =>
+            {
+                self.spawn_local(task, move || Report::Made(task, making::as_rendered(&shared, task, key)));
             }
             (Verdict::Fresh, _) => self.fresh(task, key),
             (Verdict::Edited(paths), _) => self.fail(task, Status::Edited, edits::edited(&shared, task, &paths)),

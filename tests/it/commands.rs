@@ -6,6 +6,8 @@ use std::process::Stdio;
 use expect_test::expect;
 use serde_json::Value;
 
+use genmake::digest::Digest;
+
 use crate::project::{Project, Run};
 use crate::server::{Act, Server};
 use crate::shop::{asked_after, index, is_built, page, pages, shop, shop_with, spec};
@@ -687,6 +689,8 @@ fn frozen_takes_what_the_lock_names_from_disk() {
     let stamps = p.stamps();
     p.run(["--frozen"]).exits(0);
     p.remove(".genmake").run(["--frozen"]).exits(0);
+    // There is nothing to ask for anew.
+    p.run(["--frozen", "-B"]).exits(0);
     assert_eq!((server.count(), p.stamps()), (1, stamps));
 }
 
@@ -1299,4 +1303,25 @@ fn a_reader_that_leaves_is_no_panic() {
         assert!(!stderr.contains("panicked"), "{args:?}: {stderr}");
         assert_eq!(out.status.code(), Some(0), "{args:?}: {stderr}");
     }
+}
+
+/// Whoever can commit an output can commit its line in the lock: what a template renders is rendered to know it.
+#[test]
+fn frozen_finds_an_output_that_was_edited_together_with_the_lock() {
+    let p = Project::new()
+        .file("Genfile", "version: 1\nrules:\n  a: {output: a.txt, template: a.hbs}\n  b: {output: b.txt, inputs: [a.txt], template: b.hbs}\n")
+        .file("a.hbs", "hello\n")
+        .file("b.hbs", "{{inputs.[0].text}}");
+    p.run([]).exits(0);
+    let (honest, evil) = (Digest::of("hello\n").to_string(), Digest::of("evil\n").to_string());
+    let lock = p.read("Genfile.lock");
+    assert_eq!(lock.matches(&honest).count(), 2, "{lock}");
+    p.edit("Genfile.lock", &lock.replacen(&honest, &evil, 1)).edit("a.txt", "evil\n").remove(".genmake");
+    p.run(["--frozen", "a.txt"])
+        .stderr_has("`a.txt` is not what is rendered, though `Genfile.lock` has it so")
+        .stderr_has("`genmake -B a.txt` renders it anew")
+        .exits(2);
+    p.run(["-B", "a.txt"]).exits(0);
+    p.run(["--frozen"]).stderr_has("nothing to do: 2 targets are up to date").exits(0);
+    assert_eq!(p.read("Genfile.lock"), lock);
 }
