@@ -22,6 +22,10 @@ const BYTES: u64 = 16 << 20;
 pub fn keep_run(folder: &Path, began: &str, report: Vec<u8>) -> Result<(), Error> {
     let runs = folder.join(NAME);
     fs_err::create_dir_all(&runs).map_err(|e| unwritable(&e))?;
+    // What a killed run left half written is nobody's: only who holds the guard writes here.
+    for left in names(&runs).iter().filter(|name| name.starts_with('.')) {
+        super::forget(&runs.join(left))?;
+    }
     // Colons are no part of a file's name everywhere.
     put_unsynced(&runs.join(format!("{}.json", began.replace(':', "-"))), [report].iter())?;
     let mut bytes = 0;
@@ -45,7 +49,6 @@ pub fn kept_runs(folder: &Path) -> impl Iterator<Item = Vec<u8>> + use<> {
 fn names(runs: &Path) -> Vec<String> {
     let entries = fs_err::read_dir(runs).into_iter().flatten().flatten();
     let mut names: Vec<String> = entries.filter_map(|entry| entry.file_name().into_string().ok()).collect();
-    // Also what a killed run left half written: it goes with the oldest.
     names.sort_unstable_by(|a, b| b.cmp(a));
     names
 }
@@ -70,7 +73,10 @@ mod tests {
         assert_eq!(kept(), [31, 30]);
         keep(32, 1);
         assert_eq!(kept(), [32, 31]);
+        let half = folder.path().join(NAME).join(".genmake-0123.tmp");
+        fs_err::write(&half, "{").unwrap();
         keep(33, 1);
         assert_eq!(kept(), [33, 32, 31]);
+        assert!(!half.exists());
     }
 }

@@ -668,10 +668,14 @@ fn what_git_has_been_told_stays() {
         nothing was written
     "#]],
     );
-    shell(&p, "genmake init --git && echo done", expect![[r#"
+    shell(
+        &p,
+        "genmake init --git && echo done",
+        expect![[r#"
             write  .gitattributes
         done
-    "#]]);
+    "#]],
+    );
     expect![[r#"
         *.md text\r
         /spec.yaml -text\r
