@@ -37,6 +37,42 @@ fn run(p: &Project, job: &Value) -> String {
     p.shell(&format!("set -e\n{}\necho all is well", lines.join("\n")))
 }
 
+/// All that a job does from its genmake on, in a clone whose origin is a folder; what it says, and what GitHub's client is told to open.
+fn put_up(p: &Project, script: &str) -> String {
+    let gh = "gh() { case \"$2\" in list) wc -l < pulls | tr -d ' ';; *) echo \"$4\" >> pulls;; esac; }";
+    let begin = "export GITHUB_REF_NAME=main; cd clone; touch pulls";
+    p.shell(&format!("{begin}\n{gh}\n( set -e\n{script}\n)\necho \"status $?\""))
+}
+
+/// A clone, to be built in, of a project in which one rule of two fails; what is generated is put up in its origin.
+fn failing_in_part() -> Project {
+    let genfile = "version: 1\nrules:\n  good: { output: good.md, template: good.hbs }\n  bad: { output: bad.md, run: \"exit 1\" }\n";
+    let p =
+        Project::new().file("made/Genfile", genfile).file("made/good.hbs", "one\n").file("made/.gitignore", "pulls\n");
+    let p = p.env("GIT_AUTHOR_NAME", "me").env("GIT_AUTHOR_EMAIL", "me");
+    let p = p.env("GIT_COMMITTER_NAME", "me").env("GIT_COMMITTER_EMAIL", "me");
+    p.shell(
+        "cd made && git init -q -b main && git add -A && git commit -qm one && cd .. && git clone -q --bare made origin \
+         && git -C origin config receive.advertisePushOptions true && git clone -q origin clone",
+    );
+    p
+}
+
+/// What a run made of which a part failed is put up all the same, once; and the next one renews it.
+#[track_caller]
+fn is_put_up(p: &Project, script: &str, status: u8) {
+    for text in ["one\n", "two\n"] {
+        p.edit("clone/good.hbs", text);
+        let said = put_up(p, script);
+        assert!(said.ends_with(&format!("status {status}\n")), "{said}");
+        assert_eq!(p.shell("git -C origin show genmake:good.md"), text, "{said}");
+        // As a clone of main is.
+        p.shell("cd clone && git reset -q --hard origin/main");
+    }
+    assert_eq!(p.shell("git -C origin branch --format '%(refname:short)'"), "genmake\nmain\n");
+    assert!(!p.shell("git -C origin show --stat genmake").contains("genmake.html"));
+}
+
 /// The first job passes in a clone of what was committed, and fails, with the place, when something is stale; the second mends it.
 fn passes_fails_and_mends(check: &Value, generate: &Value, stale: &str) {
     let server = Server::start();
@@ -69,6 +105,20 @@ fn github() {
     assert_eq!(workflow["permissions"], serde_json::json!({"contents": "read"}));
     assert!(!check.to_string().contains("secrets.") && check["permissions"].is_null());
     assert_eq!(generate["if"], "github.event_name != 'pull_request'");
+    // What failed in part is kept and put up, too.
+    let steps = generate["steps"].as_array().expect("steps");
+    let step = |is: &dyn Fn(&Value) -> bool| steps.iter().find(|step| is(step)).expect("such a step");
+    let using = |name: &str| step(&|step| step["uses"].as_str().is_some_and(|uses| uses.starts_with(name)));
+    let (restored, saved) = (using("actions/cache/restore@"), using("actions/cache/save@"));
+    assert_eq!(restored["with"]["key"], saved["with"]["key"]);
+    assert_eq!(saved["if"], "always()");
+    let last = step(&|step| step["name"] == "Put up what was generated");
+    assert_eq!(last["if"], "${{ !cancelled() }}");
+    let build = step(&|step| step["run"].as_str().is_some_and(|run| run.starts_with("genmake ")));
+    let p = failing_in_part();
+    let script = |step: &Value| step["run"].as_str().expect("commands").to_owned();
+    is_put_up(&p, &format!("( {} ) || true\n{}", script(build), script(last)), 0);
+    assert_eq!(p.read("clone/pulls"), "genmake\n", "one pull request");
 }
 
 #[test]
@@ -76,5 +126,12 @@ fn gitlab() {
     let workflow = workflow("gitlab.yml");
     let (check, generate) = (&workflow["genmake-check"], &workflow["genmake-generate"]);
     passes_fails_and_mends(check, generate, "\"begin\": 6");
+    // Its items are one shell's.
+    let script: Vec<String> = commands(generate);
+    let script = script
+        .join("\n")
+        .replace("https://genmake:$GENMAKE_PUSH_TOKEN@$CI_SERVER_HOST/$CI_PROJECT_PATH.git", "../origin");
+    assert!(script.contains("\"../origin\""), "{script}");
+    is_put_up(&failing_in_part(), &script, 2);
     assert_eq!(generate["rules"], serde_json::json!([{"if": "$CI_PIPELINE_SOURCE == \"schedule\""}]));
 }
