@@ -341,6 +341,13 @@ pub struct Options {
     pub progress: Progress,
 }
 
+impl Options {
+    /// Whether only what depends on some files is meant.
+    pub fn is_narrowed(&self) -> bool {
+        self.since.is_some() || !self.files.is_empty()
+    }
+}
+
 /// How a run says what it does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum LogFormat {

@@ -65,6 +65,7 @@ pub(super) fn run_targets(
     display.planned(&planned);
     // The report's path is relative to where one stands, not to the root.
     let mut summary = planned.run(&context.run_options()?, &mut |event| display.show(&event))?;
+    summary.is_part = context.options.is_narrowed();
     summary.is_resumable = summary.interrupted && is_noted;
     if !summary.interrupted {
         resume::forget(location, targets)?;

@@ -1,13 +1,9 @@
 //! The make that called: what it was told holds here, too, and its jobs are shared.
 
-use serde_json::json;
-
-use super::args::{Command, LogFormat, Options};
+use super::args::{Command, Options};
 use super::listening;
 use super::makeflags::MakeFlags;
 use crate::jobs::Jobs;
-use crate::telemetry::Log;
-use crate::ui;
 
 /// The options, and how many jobs there may be. What stands on the command line goes before what make was told.
 pub(super) fn heeded(
@@ -27,10 +23,10 @@ pub(super) fn heeded(
         always_make: options.always_make || (make.always_make && is_build),
         ..options
     };
-    let notice = |what: &str| match options.log_format {
-        _ if !is_build || options.silent => {}
-        LogFormat::Text => ui::say(&format!("   notice  {what}")),
-        LogFormat::Json => listening::say(&Log::default().line("notice", json!({"message": what}))),
+    let notice = |what: &str| {
+        if is_build && !options.silent {
+            listening::notice(&options, what);
+        }
     };
     let jobs = match (options.jobs, &make.auth) {
         (Some(own), None) => own.into(),

@@ -135,8 +135,7 @@ pub(super) fn question(context: &Context, names: &[String]) -> Result<Exit, Erro
 }
 
 fn say_up_to_date(context: &Context, count: usize) {
-    let is_narrowed = context.options.since.is_some() || !context.options.files.is_empty();
-    if count == 0 && is_narrowed && !context.options.silent {
+    if count == 0 && context.options.is_narrowed() && !context.options.silent {
         ui::say("nothing is made from what changed");
     } else if !context.options.silent {
         ui::say(&format!("{count} {} up to date", if count == 1 { "target is" } else { "targets are" }));

@@ -29,7 +29,7 @@ impl Depfile {
     /// Only a part was looked at, or it cannot be told where one stands.
     pub fn of(context: &Context, location: &Location, planned: &Planned) -> Result<Option<Depfile>, Error> {
         let Some(path) = &context.options.depfile else { return Ok(None) };
-        if context.options.since.is_some() || !context.options.files.is_empty() {
+        if context.options.is_narrowed() {
             let error = Error::new(
                 Code::Usage,
                 "`--since` and `--files` look at a part, and `--depfile` says what all rests on",

@@ -5,8 +5,9 @@
 use std::path::Path;
 
 use super::args::HookAction;
-use super::{Context, Exit};
+use super::{Context, Exit, here};
 use crate::error::{Code, Error, Errors};
+use crate::project::{GENFILES, Location};
 use crate::store::{self, Repository};
 use crate::ui;
 
@@ -14,11 +15,22 @@ use crate::ui;
 const MARK: &str = "# Written by `genmake hook install`; `genmake hook remove` takes it away.";
 
 pub(super) fn run(context: &Context, action: HookAction) -> Result<Exit, Errors> {
-    let location = context.location()?;
+    let location = match (action, context.location()) {
+        // What is not there any more has a line all the same.
+        (HookAction::Remove, Err(error)) if error.code == Code::NoGenfile => gone(context)?,
+        (_, location) => location?,
+    };
     let repository = Repository::of(&location.root, &*context.env)?;
     let file = repository.hooks()?.join("pre-commit");
     let name = (location.name != "Genfile").then_some(location.name.as_str());
     let line = project_line(repository.prefix(), name);
+    // The lines of its Genfile, and of those that it had by other names.
+    let lines = || {
+        let former = GENFILES.iter().filter(|name| !location.root.join(name).is_file());
+        let former =
+            former.map(|name| project_line(repository.prefix(), Some(*name).filter(|name| *name != "Genfile")));
+        former.chain([line.clone()]).collect::<Vec<_>>()
+    };
     let there = read(&file)?;
     let is_ours = there.as_ref().is_some_and(|text| text.lines().nth(1) == Some(MARK));
     let (shown, dry_run) = (file.display().to_string(), context.options.dry_run);
@@ -39,7 +51,7 @@ pub(super) fn run(context: &Context, action: HookAction) -> Result<Exit, Errors>
             ui::say(&format!("    write  {shown}"));
             ui::say("from now on `git commit` refuses what is not up to date; `git commit --no-verify` asks nobody");
         }
-        (HookAction::Remove, Some(there)) if is_ours => match removed(&there, &line) {
+        (HookAction::Remove, Some(there)) if is_ours => match removed(&there, &lines()) {
             None => {
                 if !dry_run {
                     store::forget(&file)?;
@@ -61,6 +73,14 @@ pub(super) fn run(context: &Context, action: HookAction) -> Result<Exit, Errors>
         ui::say("nothing was written");
     }
     Ok(Exit(0))
+}
+
+/// Where the project was whose Genfile is gone: here, or where `-f` says.
+fn gone(context: &Context) -> Result<Location, Error> {
+    let file = context.options.file.clone().unwrap_or_else(|| GENFILES[0].into());
+    let root = here()?.join(file.parent().unwrap_or(Path::new("")));
+    let name = file.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    Ok(Location { root, name })
 }
 
 /// The text of a hook; none if there is none.
@@ -116,9 +136,9 @@ fn installed(there: Option<&str>, line: &str) -> String {
     }
 }
 
-/// The hook without a project; none if nothing is left.
-fn removed(there: &str, line: &str) -> Option<String> {
-    let rest: Vec<&str> = there.lines().filter(|known| *known != line).collect();
+/// The hook without these lines; none if nothing is left.
+fn removed(there: &str, lines: &[String]) -> Option<String> {
+    let rest: Vec<&str> = there.lines().filter(|known| !lines.iter().any(|line| line == known)).collect();
     let is_empty = rest.len() <= head().lines().count();
     (!is_empty).then(|| rest.join("\n") + "\n")
 }
@@ -155,8 +175,8 @@ mod tests {
         assert_eq!(installed(Some(&one), &first), one);
         let both = installed(Some(&one), &second);
         assert_eq!(both, format!("{}{first}\n{second}\n", head()));
-        assert_eq!(removed(&both, &second).unwrap(), one);
-        assert_eq!(removed(&one, &first), None);
-        assert_eq!(removed(&one, &second).unwrap(), one);
+        assert_eq!(removed(&both, std::slice::from_ref(&second)).unwrap(), one);
+        assert_eq!(removed(&one, &[first]), None);
+        assert_eq!(removed(&one, &[second]).unwrap(), one);
     }
 }

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::Context;
-use super::args::LogFormat;
+use super::args::{LogFormat, Options};
 use super::verdicts::rows;
 use crate::event::Event;
 use crate::project::Planned;
@@ -64,6 +64,14 @@ impl Listener {
             Listener::Display(display) => display.end(summary),
             Listener::Log(log) => say(&log.end(summary)),
         }
+    }
+}
+
+/// Something that a person should know of, and that changes nothing.
+pub(super) fn notice(options: &Options, what: &str) {
+    match options.log_format {
+        LogFormat::Text => say(&format!("   notice  {what}")),
+        LogFormat::Json => say(&Log::default().line("notice", json!({"message": what}))),
     }
 }
 

@@ -59,7 +59,8 @@ pub(super) fn run(page: &Page) -> Result<Exit, Errors> {
             found.ok_or_else(|| unknown(name, names()))?.display_name(format!("genmake-{name}"))
         }
     };
-    let man = Man::new(command).title("GENMAKE").manual("genmake");
+    let title = command.get_display_name().unwrap_or("genmake").to_uppercase();
+    let man = Man::new(command).title(title).manual("genmake");
     let mut text = Vec::new();
     let mut more = Roff::new();
     if is_main {

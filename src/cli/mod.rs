@@ -11,6 +11,7 @@ mod completions;
 mod depfile;
 mod diff;
 mod explain;
+mod fitting;
 mod gc;
 mod gitfiles;
 mod graph;
@@ -52,7 +53,7 @@ use crate::store::{Glance, Repository};
 use crate::telemetry::Log;
 use crate::ui::{self, Display, Progress};
 
-use args::{Cli, Command, Described, Format, LogFormat, Options};
+use args::{Cli, Command, Described, LogFormat, Options};
 
 /// What a command came to, as make's: 0 done, 1 not up to date (only `check` and `-q`), 2 failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -91,9 +92,11 @@ pub fn run(args: impl IntoIterator<Item = std::ffi::OsString>, env: Env, cancel:
     let context = Context { options, jobs, env, cancel };
     let format = Some(context.options.format).filter(|format| format.is_of_ci());
     let format = format.filter(|_| matches!(cli.command, Some(Command::Check(_))));
+    let typed = cli.targets.first().filter(|_| cli.command.is_none()).cloned();
     match context.dispatch(cli.command, cli.targets) {
         Ok(exit) => exit,
-        Err(errors) => {
+        Err(mut errors) => {
+            fitting::suggest(typed.as_ref(), &mut errors);
             if let Some(format) = format {
                 annotations::mistakes(format, context.location().ok().as_ref(), &errors);
             }
@@ -135,49 +138,7 @@ impl Context {
             ) => t.targets.clone(),
             _ => targets,
         };
-        let is_of_graph = matches!(self.options.format, Format::Dot | Format::Mermaid | Format::Html);
-        if is_of_graph && !matches!(command, Some(Command::Graph(_))) {
-            return Err(Error::new(Code::Usage, "only `graph` prints as `dot`, `mermaid` or `html`")
-                .hint("`--format text` or `--format json`")
-                .into());
-        }
-        if self.options.format.is_of_ci() && !matches!(command, Some(Command::Check(_))) {
-            return Err(Error::new(Code::Usage, "only `check` prints as `github`, `gitlab` or `sarif`")
-                .hint("`--format text` or `--format json`")
-                .into());
-        }
-        let is_build = matches!(command, None | Some(Command::Build(_)));
-        if self.options.resume && (!is_build || self.options.question || self.options.dry_run) {
-            return Err(Error::new(Code::Usage, "`--resume` goes with a build, and with no other command")
-                .hint("`genmake plan` says what is left to do")
-                .into());
-        }
-        let is_narrowed = self.options.since.is_some() || !self.options.files.is_empty();
-        let can_be = match &command {
-            None | Some(Command::Build(_) | Command::Plan(_)) => true,
-            Some(Command::Check(args)) => !args.staged,
-            _ => false,
-        };
-        if is_narrowed && !can_be {
-            return Err(Error::new(Code::Usage, "`--since` and `--files` go with a build, `check` and `plan`")
-                .hint("name TARGETs instead")
-                .into());
-        }
-        let is_watch = matches!(command, Some(Command::Watch(_)));
-        if is_watch && self.options.dry_run {
-            return Err(Error::new(Code::Usage, "`watch` builds, and `-n` makes nothing")
-                .hint("`genmake plan` says what would be done now")
-                .into());
-        }
-        let has_own_answer = command.as_ref().is_some_and(Command::has_own_answer);
-        if self.options.question && (is_watch || has_own_answer) {
-            return Err(Error::new(
-                Code::Usage,
-                "`-q` asks whether targets are up to date, and goes with no other command",
-            )
-            .hint("`-n` says what `clean`, `gc` and `init` would do")
-            .into());
-        }
+        fitting::check(self, command.as_ref())?;
         match command {
             Some(Command::Check(args)) if args.staged => check::staged(self, &targets),
             Some(Command::Check(_)) => check::run(self, &targets),
@@ -308,6 +269,7 @@ impl Context {
     /// The same, and with what `-W` names taken as changed; says which of that no task is made from.
     fn assume(&self, project: Project, location: &Location) -> Result<Project, Error> {
         let project = self.with_provider(project)?;
+        self.tell_missing(&project, location)?;
         if self.options.what_if.is_empty() {
             return Ok(project);
         }
@@ -327,6 +289,32 @@ impl Context {
             }
         }
         Ok(project.assume_changed(files))
+    }
+
+    /// Says which of what `--files` names is not there, and is nothing that is made: a slip of the finger, or deleted.
+    fn tell_missing(&self, project: &Project, location: &Location) -> Result<(), Error> {
+        if self.options.silent || self.options.question || self.options.files.is_empty() {
+            return Ok(());
+        }
+        let here = here()?;
+        for file in self.options.files.iter().filter(|file| file.symlink_metadata().is_err()) {
+            let path = relative(&here.join(file), &location.root);
+            let target = Target { text: file.to_string_lossy().into_owned(), path };
+            let of_graph = target.path.as_deref().and_then(|path| RelPath::new(path).ok());
+            if of_graph.is_some_and(|path| project.graph().makers.contains_key(&path))
+                || project.orphan(&target).is_some()
+            {
+                continue;
+            }
+            let folder = file.parent().unwrap_or(Path::new(""));
+            let there = fs_err::read_dir(here.join(folder)).into_iter().flatten().flatten();
+            let there: Vec<String> =
+                there.map(|entry| folder.join(entry.file_name()).to_string_lossy().into_owned()).collect();
+            let near = did_you_mean(&target.text, there.iter().map(String::as_str));
+            let near = near.map(|near| format!("; {near}")).unwrap_or_default();
+            listening::notice(&self.options, &format!("--files {}: there is no such file{near}", target.text));
+        }
+        Ok(())
     }
 
     /// How a run is shown, as the options and the environment want it; a signal that ends it leaves the terminal clean.

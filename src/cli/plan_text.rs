@@ -123,8 +123,7 @@ fn requests(costs: &Costs, is_verbose: bool) -> String {
         return columns::table(&kinds, &table, columns);
     }
     // What decides is left.
-    let left =
-        |row: &Vec<String>| [0, 3, 4, 6].map(|at| row[at].split(" genmake").next().unwrap_or_default().to_owned());
+    let left = |row: &Vec<String>| [0, 3, 4, 6].map(|at| row[at].clone());
     let table: Vec<Vec<String>> = table.iter().map(|row| left(row).to_vec()).collect();
     columns::table(&[0, 3, 4, 6].map(|at| kinds[at]), &table, columns)
 }

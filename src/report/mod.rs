@@ -47,6 +47,8 @@ pub struct Summary {
     pub other_failures: usize,
     /// Whether a signal cut it short.
     pub interrupted: bool,
+    /// Whether it was about nothing but what depends on some files.
+    pub is_part: bool,
     /// Whether `--resume` goes on with it.
     pub is_resumable: bool,
     /// How many outputs were written.

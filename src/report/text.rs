@@ -17,12 +17,12 @@ impl Report {
         let _ = writeln!(text, "run of {}: exit {} after {}", self.began, self.exit, seconds(self.duration_ms));
         let ended = targets.by_status().into_iter().filter(|(_, n)| *n > 0);
         let ended: Vec<String> = ended.map(|(status, n)| format!("{n} {status}")).collect();
-        let _ = writeln!(text, "{} targets: {}", targets.total, ended.join(", "));
+        let _ = writeln!(text, "{}: {}", counted(targets.total, "target"), ended.join(", "));
         if llm.requests > 0 {
             let _ = writeln!(
                 text,
-                "{} requests: {} tokens in, {} of them cached, {} out; {}, {} saved",
-                llm.requests,
+                "{}: {} tokens in, {} of them cached, {} out; {}, {} saved",
+                counted(llm.requests, "request"),
                 llm.input_tokens,
                 llm.cached_input_tokens,
                 llm.output_tokens,
@@ -92,6 +92,11 @@ impl TaskLine {
     pub fn name(&self) -> &str {
         self.outputs.first().map_or(&self.rule, String::as_str)
     }
+}
+
+/// A number with what it counts.
+fn counted(n: u64, thing: &str) -> String {
+    format!("{n} {thing}{}", if n == 1 { "" } else { "s" })
 }
 
 /// An amount of USD in words; one that is not known is none.

@@ -90,6 +90,7 @@ pub(super) fn closing(summary: &Summary) -> String {
     let what = match (summary.is_success(), total) {
         _ if summary.interrupted => "interrupted",
         (false, _) => "failed",
+        (true, 0) if summary.is_part => return "nothing to do: nothing is made from what changed".to_owned(),
         (true, 0) => return "nothing to do: the Genfile makes nothing".to_owned(),
         (true, n) if ended(Status::Fresh) == n && summary.written == 0 => {
             return format!(

@@ -1254,6 +1254,70 @@ fn the_report_has_every_field_with_the_right_numbers() {
 }
 
 #[test]
+fn what_cannot_be_written_in_the_end_is_told_before_anything_is_asked() {
+    let server = Server::start();
+    let p = shop(&server, 1);
+    for flag in ["--report", "--metrics", "--trace", "--depfile"] {
+        let run = p.run([flag, "no/folder/x"]);
+        let run =
+            run.stderr_has("genmake::unwritable").stderr_has("there is no folder `no/folder`").stderr_has("mkdir -p");
+        run.stderr_lacks(".tmp").exits(2);
+        p.run([flag, "prompts"]).stderr_has("that is a folder").exits(2);
+    }
+    assert_eq!(server.count(), 0);
+}
+
+#[test]
+fn options_of_a_run_go_with_no_other_command() {
+    let server = Server::start();
+    let p = shop(&server, 1);
+    for command in ["check", "plan", "explain", "report", "gc"] {
+        for option in [
+            &["--report", "x"][..],
+            &["--metrics", "x"],
+            &["--trace", "x"],
+            &["--depfile", "x"],
+            &["--log-format", "json"],
+        ] {
+            let run = p.run([command].into_iter().chain(option.iter().copied()));
+            assert!(run.stderr.contains(option[0]) && run.stderr.contains("usage"), "{command}: {run}");
+            run.exits(2);
+        }
+    }
+    p.run(["watch", "--report", "x"]).stderr_has("genmake::usage").exits(2);
+    // What make turns into a plan is no mistake.
+    p.run(["-n", "--report", "x"]).exits(0);
+    p.run(["check", "--format", "dot"]).stderr_has("`github`, `gitlab` or `sarif`").exits(2);
+}
+
+#[test]
+fn a_mistyped_command_is_told_from_a_target() {
+    let p = Project::new();
+    p.run(["inti"]).stderr_has("did you mean the command `init`?").exits(2);
+    p.run(["init"]).exits(0);
+    p.run(["chek"]).stderr_has("genmake::unknown_target").stderr_has("did you mean the command `check`?").exits(2);
+    p.run(["build", "chek"]).stderr_lacks("the command").exits(2);
+    p.run(["zebra"]).stderr_lacks("the command").exits(2);
+}
+
+#[test]
+fn the_comment_signs_of_the_first_genfile_can_be_taken_away_either_way() {
+    let starter = Project::new();
+    starter.run(["init"]).exits(0);
+    let text = starter.read("Genfile");
+    let (begin, rest) = text.split_once("name your model:\n").expect("the hint");
+    for sign in ["#", "# "] {
+        let bare = |line: &str| {
+            let (before, after) = line.split_once('#').unwrap_or((line, ""));
+            let after = if sign == "# " { after.strip_prefix(' ').unwrap_or(after) } else { after };
+            format!("{before}{after}\n")
+        };
+        starter.edit("Genfile", &format!("{begin}name your model:\n{}", rest.lines().map(bare).collect::<String>()));
+        starter.run(["plan"]).stdout_has("2 to generate").exits(0);
+    }
+}
+
+#[test]
 fn the_report_of_a_run_with_nothing_to_do() {
     let (_server, p) = built(3);
     p.run(["--report", "out/report.json"]).exits(2);

@@ -127,6 +127,7 @@ fn there_is_a_page_for_genmake_and_one_for_each_command() {
     }
     main.exits(0);
     p.run(["man", "plan"]).stdout_has("genmake\\-plan").exits(0);
+    p.run(["man", "hook"]).stdout_has(".TH GENMAKE-HOOK 1").exits(0);
     p.run(["man", "plam"]).stderr_has("did you mean `plan`?").exits(2);
     if client("man").is_some() {
         // No warning of the formatter, and the words are there.

@@ -361,6 +361,21 @@ fn a_part_of_a_file_can_be_committed() {
 }
 
 #[test]
+fn the_hook_is_taken_away_also_when_the_genfile_is_gone() {
+    for move_it in ["rm Genfile", "mv Genfile Genfile.yaml"] {
+        let p = unbuilt();
+        shell(&p, &format!("genmake -s hook install >/dev/null 2>&1; {move_it}"), expect![]);
+        p.run(["hook", "remove"]).stderr_has("   delete  ").exits(0);
+        assert!(!p.exists(".git/hooks/pre-commit"), "{move_it}");
+    }
+    let p = unbuilt();
+    shell(&p, "mv Genfile other.yaml; genmake -s -f other.yaml hook install >/dev/null 2>&1; rm other.yaml", expect![]);
+    p.run(["hook", "remove"]).stderr_has("has nothing of this project").exits(0);
+    p.run(["-f", "other.yaml", "hook", "remove"]).stderr_has("   delete  ").exits(0);
+    p.run(["hook", "install"]).stderr_has("genmake::no_genfile").exits(2);
+}
+
+#[test]
 fn a_hook_of_somebody_elses_is_left_alone() {
     let p = committed();
     let hook = "#!/bin/sh\nexit 0\n";

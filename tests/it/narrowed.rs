@@ -140,4 +140,30 @@ fn since_a_revision_counts_what_is_committed_changed_and_not_tracked() {
     p.run(["check", "--since=--output=x"]).stderr_has("git knows no revision").exits(2);
     p.run(["graph", "--since", "HEAD"]).stderr_has("go with a build, `check` and `plan`").exits(2);
     p.run(["check", "--since", "HEAD", "--files", "a"]).exits(2);
+    p.run(["check", "--staged", "--since", "HEAD"]).stderr_has("do not go together with `--staged`").exits(2);
+}
+
+#[test]
+fn a_file_that_is_not_there_gets_a_notice() {
+    let p = project();
+    let notice = "   notice  --files notes/44.md: there is no such file; did you mean `notes/";
+    let said = |args: &[&str]| p.run(args.iter().copied()).stderr;
+    for args in
+        [&["--files", "notes/44.md"][..], &["check", "--files", "notes/44.md"], &["plan", "--files", "notes/44.md"]]
+    {
+        let said = said(args);
+        assert!(said.contains(notice), "{said}");
+    }
+    p.run(["--files", "nosuch"]).stderr_has("--files nosuch: there is no such file").exits(0);
+    p.run(["--files", "README.md"]).stderr_has("nothing to do: nothing is made from what changed").exits(0);
+    // What is there, what is made and what git says is gone is no slip of the finger.
+    p.remove("out/1.txt").remove("notes/3.md");
+    for args in [
+        &["check", "--files", "README.md", "out/1.txt"][..],
+        &["check", "--since", "HEAD"],
+        &["-s", "--files", "nosuch"],
+    ] {
+        let said = said(args);
+        assert!(!said.contains("notice"), "{args:?}: {said}");
+    }
 }

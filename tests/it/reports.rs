@@ -164,7 +164,7 @@ fn what_a_run_did_is_kept_and_shown() {
     server.reply(answer);
     p.run([]).exits(0);
     let run = p.run(["report"]);
-    assert!(run.stdout.contains("\n3 targets: 1 generated, ") && run.stdout.contains("\n1 requests: "), "{run}");
+    assert!(run.stdout.contains("\n3 targets: 1 generated, ") && run.stdout.contains("\n1 request: "), "{run}");
     run.exits(0);
     // Damage is none, and what lies beside it is shown.
     let kept = runs(&p.everything());
