@@ -8,7 +8,7 @@
 //! Genfile text → manifest → graph → plan (fresh | stale why | waiting) → batches → execution → outputs, lock, report
 //! ```
 //!
-//! Start at [`Project`]:
+//! With the feature `run`, which is in the default ones, start at [`Project`]:
 //!
 //! ```no_run
 //! use genmake::{Options, Project};
@@ -23,52 +23,110 @@
 //!
 //! The map of modules, and who may name whom, is `docs/ARCHITECTURE.md`; a test enforces it.
 
-pub mod batch;
+#![cfg_attr(not(feature = "run"), allow(dead_code, unused_imports))]
+
 pub mod build_script;
 pub mod cancel;
-pub mod context;
 pub mod digest;
-pub mod engine;
 pub mod error;
 pub mod estimate;
 pub mod event;
-pub mod expr;
 pub mod files;
-pub mod graph;
 pub mod jobs;
 pub mod ledger;
-pub mod llm;
 pub mod lock;
-pub mod manifest;
 pub mod merge;
 pub mod models;
 pub mod packs;
 pub mod params;
 pub mod path;
-pub mod plan;
-pub mod project;
-pub mod prompt;
-pub mod provider;
-pub mod report;
 pub mod rounds;
 pub mod rows;
 pub mod schema;
-pub mod secrets;
-pub mod selector;
 pub mod shell;
-pub mod store;
-pub mod syntax;
 pub mod tokens;
 pub mod vectors;
 pub mod wording;
 pub mod yaml;
 
-pub use engine::Options;
 pub use error::{Error, Errors};
-pub use event::Event;
-pub use graph::Target;
-pub use project::{Location, Planned, Project};
-pub use report::Summary;
+
+// Without the feature `run` these are behind `build_script` alone: of what nobody can call no code is made, and that is half of what it
+// takes to build this.
+#[cfg(not(feature = "run"))]
+mod batch;
+#[cfg(not(feature = "run"))]
+mod context;
+#[cfg(not(feature = "run"))]
+mod engine;
+#[cfg(not(feature = "run"))]
+mod expr;
+#[cfg(not(feature = "run"))]
+mod graph;
+#[cfg(not(feature = "run"))]
+mod llm;
+#[cfg(not(feature = "run"))]
+mod manifest;
+#[cfg(not(feature = "run"))]
+mod plan;
+#[cfg(not(feature = "run"))]
+mod project;
+#[cfg(not(feature = "run"))]
+mod prompt;
+#[cfg(not(feature = "run"))]
+mod provider;
+#[cfg(not(feature = "run"))]
+mod report;
+#[cfg(not(feature = "run"))]
+mod secrets;
+#[cfg(not(feature = "run"))]
+mod selector;
+#[cfg(not(feature = "run"))]
+mod store;
+#[cfg(not(feature = "run"))]
+mod syntax;
+
+#[cfg(feature = "run")]
+pub mod batch;
+#[cfg(feature = "run")]
+pub mod context;
+#[cfg(feature = "run")]
+pub mod engine;
+#[cfg(feature = "run")]
+pub mod expr;
+#[cfg(feature = "run")]
+pub mod graph;
+#[cfg(feature = "run")]
+pub mod llm;
+#[cfg(feature = "run")]
+pub mod manifest;
+#[cfg(feature = "run")]
+pub mod plan;
+#[cfg(feature = "run")]
+pub mod project;
+#[cfg(feature = "run")]
+pub mod prompt;
+#[cfg(feature = "run")]
+pub mod provider;
+#[cfg(feature = "run")]
+pub mod report;
+#[cfg(feature = "run")]
+pub mod secrets;
+#[cfg(feature = "run")]
+pub mod selector;
+#[cfg(feature = "run")]
+pub mod store;
+#[cfg(feature = "run")]
+pub mod syntax;
+
+#[cfg(feature = "run")]
+pub use self::{
+    engine::Options,
+    event::Event,
+    graph::Target,
+    project::{Location, Planned, Project},
+    report::Summary,
+};
 
 #[cfg(feature = "cli")]
 pub mod cli;
@@ -77,10 +135,10 @@ pub mod telemetry;
 #[cfg(feature = "cli")]
 pub mod ui;
 
-impl Default for Options {
+impl Default for engine::Options {
     /// What `genmake` without options does; keys are read from the process's environment.
-    fn default() -> Options {
-        Options {
+    fn default() -> engine::Options {
+        engine::Options {
             jobs: jobs::Jobs::default(),
             keep_going: false,
             wish: plan::Wish::default(),

@@ -4,8 +4,8 @@
 
 use std::borrow::Cow;
 
+#[cfg(feature = "run")]
 use diffy::{ConflictStyle, IncompleteHunkStyle, MergeOptions};
-use similar::TextDiff;
 
 /// What stands at the lines that git leaves around a conflict.
 const MARKERS: [&str; 3] = ["<<<<<<<", "=======", ">>>>>>>"];
@@ -22,6 +22,7 @@ pub enum Merged {
 /// Merges the changes that lead from `base` to `edited` and from `base` to `generated`; `None` where one of them is no text.
 ///
 /// Line ends are those of `edited` where each text is of one kind: else every line would be a conflict.
+#[cfg(feature = "run")]
 pub fn merge(base: &[u8], edited: &[u8], generated: &[u8]) -> Option<Merged> {
     let (base, edited, generated) = (text(base)?, text(edited)?, text(generated)?);
     let ends = line_ends(edited);
@@ -32,6 +33,12 @@ pub fn merge(base: &[u8], edited: &[u8], generated: &[u8]) -> Option<Merged> {
         Ok(merged) => Merged::Clean(merged.into_bytes()),
         Err(conflict) => Merged::Conflict(named(&conflict, ends).into_bytes()),
     })
+}
+
+/// Merges nothing: without the feature `run` nobody can ask for it.
+#[cfg(not(feature = "run"))]
+pub fn merge(_: &[u8], _: &[u8], _: &[u8]) -> Option<Merged> {
+    None
 }
 
 /// Whether git's markers of a conflict stand in a text, in their order.
@@ -55,9 +62,10 @@ pub fn is_text(bytes: &[u8]) -> bool {
 
 /// What leads from one text to another, as `diff -u` and git have it, without the lines that name files; `None` where one of them
 /// is no text. Empty if they are the same.
+#[cfg(feature = "cli")]
 pub fn unified(before: &[u8], after: &[u8]) -> Option<String> {
     let (before, after) = (text(before)?, text(after)?);
-    Some(TextDiff::from_lines(before, after).unified_diff().to_string())
+    Some(similar::TextDiff::from_lines(before, after).unified_diff().to_string())
 }
 
 fn text(bytes: &[u8]) -> Option<&str> {
@@ -96,6 +104,7 @@ fn named(conflict: &str, ends: Option<&'static str>) -> String {
     conflict.split_inclusive('\n').map(line).collect()
 }
 
+#[cfg(feature = "cli")]
 #[cfg(test)]
 mod tests {
     use super::*;
