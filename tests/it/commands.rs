@@ -936,9 +936,8 @@ fn init_makes_a_prompt_that_works() {
     let server = Server::start();
     let p = Project::new();
     p.run(["init"]).exits(0);
-    let genfile = p.read("Genfile").replace("  # pages:", "  pages:").replace("  #   ", "    ");
-    let genfile = genfile.replace("# provider: model", "provider: model").replace("# providers:", "providers:");
-    let genfile = genfile.replace("#   model:", "  model:").replace("#     ", "    ");
+    let genfile = p.read("Genfile").replace("  #pages:", "  pages:").replace("  #  ", "    ");
+    let genfile = genfile.replace("#provider", "provider").replace("#  model:", "  model:").replace("#    ", "    ");
     p.edit("Genfile", &genfile.replace("http://127.0.0.1:11434/v1", &server.base_url()));
     p.run([]).exits(0);
     assert_eq!(
