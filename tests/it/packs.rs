@@ -547,6 +547,7 @@ fn of_two_languages_the_first_is_taken_whole() {
             write  src/greeting.js
             write  test/greeting.test.js
         of `node` only `node-module` is taken: a pack before it makes `.gitignore`, `Makefile`, `Dockerfile`, `README.md`, `.github/workflows/ci.yml`
+        `genmake init --git` adds lines for git to `.gitattributes`
         run `genmake` to build, `genmake plan` to see first what it would do
     "#]]).exits(0);
     p.run(["-C", "my-shop"]).exits(0);
