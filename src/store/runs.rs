@@ -3,7 +3,6 @@
 use std::path::Path;
 
 use super::unwritable;
-use super::write::put_unsynced;
 use crate::error::Error;
 
 const NAME: &str = "runs";
@@ -14,20 +13,16 @@ pub const RUNS: usize = 20;
 /// So many bytes they may have together; the last two are kept whatever they have.
 const BYTES: u64 = 16 << 20;
 
-/// Keeps what a run did, and forgets the oldest. It is not synced: what a crash of the machine leaves of it is no report, and
-/// passed over. Only for who holds the guard.
+/// Keeps what a run did, and forgets the oldest. It is neither synced nor put in its place whole: what a crash or a kill leaves of it
+/// is no report and passed over, and the next run may find nothing to do and clear up nothing. Only for who holds the guard.
 ///
 /// # Errors
 /// [`crate::error::Code::Unwritable`], naming the path.
 pub fn keep_run(folder: &Path, began: &str, report: Vec<u8>) -> Result<(), Error> {
     let runs = folder.join(NAME);
     fs_err::create_dir_all(&runs).map_err(|e| unwritable(&e))?;
-    // What a killed run left half written is nobody's: only who holds the guard writes here.
-    for left in names(&runs).iter().filter(|name| name.starts_with('.')) {
-        super::forget(&runs.join(left))?;
-    }
     // Colons are no part of a file's name everywhere.
-    put_unsynced(&runs.join(format!("{}.json", began.replace(':', "-"))), [report].iter())?;
+    fs_err::write(runs.join(format!("{}.json", began.replace(':', "-"))), report).map_err(|e| unwritable(&e))?;
     let mut bytes = 0;
     for (at, name) in names(&runs).iter().enumerate() {
         let path = runs.join(name);
@@ -73,10 +68,5 @@ mod tests {
         assert_eq!(kept(), [31, 30]);
         keep(32, 1);
         assert_eq!(kept(), [32, 31]);
-        let half = folder.path().join(NAME).join(".genmake-0123.tmp");
-        fs_err::write(&half, "{").unwrap();
-        keep(33, 1);
-        assert_eq!(kept(), [33, 32, 31]);
-        assert!(!half.exists());
     }
 }
