@@ -31,7 +31,7 @@ pub fn status(judged: &Judged) -> &'static str {
         Verdict::Stale(_) if judged.is_replied => "restorable",
         Verdict::Stale(_) => "stale",
         Verdict::Restorable(..) => "restorable",
-        Verdict::Edited(_) | Verdict::Kept(_) => "edited",
+        Verdict::Edited(..) | Verdict::Kept(_) => "edited",
         Verdict::Waiting(_) => "waiting",
     }
 }
@@ -41,7 +41,9 @@ pub fn why(judged: &Judged, name: &dyn Fn(usize) -> String) -> Vec<String> {
     match &judged.verdict {
         Verdict::Fresh => Vec::new(),
         Verdict::Stale(reasons) | Verdict::Restorable(reasons, _) => reasons.iter().map(reason).collect(),
-        Verdict::Edited(_) => vec!["edited by hand".to_owned()],
+        Verdict::Edited(reasons, _) => {
+            std::iter::once("edited by hand".to_owned()).chain(reasons.iter().map(reason)).collect()
+        }
         Verdict::Kept(_) => vec!["edited by hand; a build accepts it".to_owned()],
         Verdict::Waiting(on) => {
             let on: Vec<String> = on.iter().map(|task| name(*task)).collect();

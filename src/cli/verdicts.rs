@@ -55,7 +55,8 @@ fn row(
         Err(_) => ("failed", None, &[][..]),
         Ok(judged) => {
             let (action, reasons) = match &judged.verdict {
-                Verdict::Fresh | Verdict::Edited(_) => (None, &[][..]),
+                Verdict::Fresh => (None, &[][..]),
+                Verdict::Edited(reasons, _) => (None, &reasons[..]),
                 Verdict::Stale(reasons) if judged.is_replied => (Some("restore"), &reasons[..]),
                 Verdict::Stale(reasons) if judged.is_submitted => (Some("collect"), &reasons[..]),
                 Verdict::Stale(reasons) => (Some(would), &reasons[..]),

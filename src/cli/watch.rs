@@ -137,6 +137,8 @@ struct Told {
     errors: Option<String>,
     /// What waits for a person's yes.
     waits: BTreeMap<String, Vec<String>>,
+    /// Whether the last build failed in something.
+    has_failed: bool,
 }
 
 /// What there is to do.
@@ -191,7 +193,8 @@ impl Watch<'_> {
         }
         self.last.tried.retain(|tried| to_do.open.contains(tried));
         if to_do.open.is_subset(&self.last.tried) {
-            if self.last.errors.take().is_some() {
+            let is_over = to_do.open.is_empty() && std::mem::take(&mut self.last.has_failed);
+            if self.last.errors.take().is_some() || is_over {
                 self.say("    watch  no mistakes any more; nothing to do");
             }
             return Ok(false);
@@ -211,7 +214,7 @@ impl Watch<'_> {
     }
 
     /// One build, and the line that it ends with; whether a signal cut it short.
-    fn build(&self, targets: &[Target]) -> Result<bool, Errors> {
+    fn build(&mut self, targets: &[Target]) -> Result<bool, Errors> {
         let context = self.context;
         let cancel = Cancel::default();
         *self.underway.lock().unwrap_or_else(PoisonError::into_inner) = cancel.clone();
@@ -230,6 +233,7 @@ impl Watch<'_> {
         display.planned(&planned);
         let summary = planned.run(&options, &mut |event| display.show(&event))?;
         display.end(&summary);
+        self.last.has_failed = !summary.is_success();
         Ok(summary.interrupted)
     }
 }
@@ -279,7 +283,7 @@ fn state(judged: &Result<Judged, Error>) -> Option<String> {
         Verdict::Fresh => None,
         Verdict::Stale(_) | Verdict::Kept(_) => Some(format!("stale {key}")),
         Verdict::Restorable(..) => Some(format!("restorable {key}")),
-        Verdict::Edited(paths) => Some(format!("edited {key} {paths:?}")),
+        Verdict::Edited(_, paths) => Some(format!("edited {key} {paths:?}")),
         Verdict::Waiting(_) => Some("waiting".to_owned()),
     }
 }

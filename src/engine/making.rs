@@ -400,7 +400,7 @@ pub(super) fn frozen(
         let Some(entry) = shared.lock.get(path, on_disk) else {
             return refuse(format!("`{path}` is not in `{}`", shared.lock_name));
         };
-        if entry.key != key && !matches!(verdict, Verdict::Edited(_)) {
+        if entry.key != key && !matches!(verdict, Verdict::Edited(..)) {
             return refuse(format!(
                 "`{path}` comes out otherwise than `{}` says: what it is made from has changed",
                 shared.lock_name
@@ -412,7 +412,7 @@ pub(super) fn frozen(
             _ => rendered.and_then(|contents| contents.get(at)).map(Digest::of),
         };
         match (verdict, comes_out) {
-            (Verdict::Edited(_), _) => {}
+            (Verdict::Edited(..), _) => {}
             (_, Some(digest)) if digest == entry.content => {}
             (_, Some(_)) => return refuse(format!("`{path}` comes out otherwise than `{}` says", shared.lock_name)),
             (_, None) => {

@@ -231,7 +231,7 @@ fn is_open(judged: Option<&Result<Judged, Error>>) -> bool {
             (Verdict::Fresh | Verdict::Kept(_) | Verdict::Restorable(..), _) => false,
             // What is only taken as changed says nothing of what an edit would make of it.
             (Verdict::Stale(why), Some(Making::Bytes(_))) => why.iter().any(|why| matches!(why, Reason::Assumed(_))),
-            (Verdict::Stale(_) | Verdict::Edited(_) | Verdict::Waiting(_), _) => true,
+            (Verdict::Stale(_) | Verdict::Edited(..) | Verdict::Waiting(_), _) => true,
         },
         _ => true,
     }

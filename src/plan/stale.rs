@@ -18,8 +18,8 @@ pub enum Verdict {
     Stale(Vec<Reason>),
     /// Stale, but the store holds this result: the outputs' digests.
     Restorable(Vec<Reason>, Vec<Digest>),
-    /// A person changed these outputs, and what is to become of that is for a person to say.
-    Edited(Vec<RelPath>),
+    /// A person changed these outputs, and what is to become of that is for a person to say; and why it would be made beside that.
+    Edited(Vec<Reason>, Vec<RelPath>),
     /// A person changed these outputs, and that stays: nothing is to be made, only the lock is to say so.
     Kept(Vec<RelPath>),
     /// Cannot be said before these tasks are made.
@@ -176,7 +176,10 @@ pub(super) fn judge(
         None => is_fresh(output, key) && !wish.rebuild,
     });
     let verdict = match (held.is_empty(), is_settled, kept.is_empty()) {
-        (false, ..) => Verdict::Edited(held),
+        (false, ..) => {
+            let has_moved = outputs.iter().any(|output| last_key(output).is_some_and(|last| last != key));
+            Verdict::Edited(if has_moved { reasons() } else { Vec::new() }, held)
+        }
         (_, true, true) => Verdict::Fresh,
         (_, true, false) => Verdict::Kept(kept),
         _ => {
@@ -377,7 +380,12 @@ mod tests {
     }
 
     fn edited() -> Verdict {
-        Verdict::Edited(vec![RelPath::new("a").unwrap()])
+        Verdict::Edited(vec![], vec![RelPath::new("a").unwrap()])
+    }
+
+    /// And it would be made anyway.
+    fn edited_and_changed() -> Verdict {
+        Verdict::Edited(changed_input(), vec![RelPath::new("a").unwrap()])
     }
 
     #[test]
@@ -396,7 +404,7 @@ mod tests {
         assert_eq!(verdict(&Case { on_disk: None, locked: None, ..case() }, "key"), Verdict::Stale(vec![Reason::New]));
         // A person's bytes, whether the key moved or not, and where nothing is known of the file at all.
         assert_eq!(verdict(&Case { on_disk: Some("hand"), ..case() }, "key"), edited());
-        assert_eq!(verdict(&Case { on_disk: Some("hand"), ..case() }, "other"), edited());
+        assert_eq!(verdict(&Case { on_disk: Some("hand"), ..case() }, "other"), edited_and_changed());
         assert_eq!(verdict(&Case { locked: None, ..case() }, "key"), edited());
         // What would be written anyway is adopted.
         assert_eq!(
@@ -446,7 +454,7 @@ mod tests {
         let was_there = |on_edit| Case { locked: None, ..edited_now(on_edit) };
         let conflicted = |on_edit| Case { on_disk: Some("conflicted"), ..case_of(on_edit) };
         for (on_edit, now, moved) in [
-            (Stop, edited(), edited()),
+            (Stop, edited(), edited_and_changed()),
             (Keep, kept(), kept()),
             (Merge, kept(), merged(changed_input())),
             (Overwrite, discarded(vec![]), discarded(changed_input())),
@@ -471,7 +479,7 @@ mod tests {
             // Nobody has resolved what a merge left.
             if matches!(on_edit, Keep | Merge) {
                 assert_eq!(verdict(&conflicted(on_edit), "key"), edited(), "{on_edit:?}");
-                assert_eq!(verdict(&conflicted(on_edit), "other"), edited(), "{on_edit:?}");
+                assert_eq!(verdict(&conflicted(on_edit), "other"), edited_and_changed(), "{on_edit:?}");
             }
             // `--force` overwrites edits, and what is accepted is none; `-B` takes it for one, too.
             let force = Wish { force: true, rebuild: false };
@@ -489,9 +497,9 @@ mod tests {
         }
         // Without its base, or where what stands there is no text, a merge is a stop.
         let lost = Case { locked: Some(entry("elsewhere", "key")), ..edited_now(Merge) };
-        assert_eq!(verdict(&lost, "other"), edited());
+        assert_eq!(verdict(&lost, "other"), edited_and_changed());
         let none = Case { locked: Some(Entry { base: Some(no_base()), ..entry("mine", "key") }), ..edited_now(Merge) };
-        assert_eq!(verdict(&none, "other"), edited());
+        assert_eq!(verdict(&none, "other"), edited_and_changed());
         // An accepted edit that equals what would be made by now is no edit any more.
         let equal = Case { would_be: Some("mine"), ..was_accepted(Stop) };
         assert_eq!(verdict(&equal, "other"), Verdict::Stale(changed_input()));
@@ -537,7 +545,7 @@ mod tests {
         assert_eq!(verdict, Verdict::Stale(vec![Reason::OutputMissing(paths[1].clone())]));
         assert_eq!(edits.iter().map(|edit| edit.fate).collect::<Vec<_>>(), [Fate::Accepted]);
         let (verdict, _) = judged([Some("mine"), Some("more")], [&accepted, &made], OnEdit::Stop, false);
-        assert_eq!(verdict, Verdict::Edited(vec![paths[1].clone()]));
+        assert_eq!(verdict, Verdict::Edited(vec![], vec![paths[1].clone()]));
         // One is edited and the other's key has moved: the one stays, the other is made.
         let (edit, old) = (entry("a", "key"), entry("b", "old"));
         let (verdict, edits) = judged([Some("mine"), Some("b")], [&edit, &old], OnEdit::Keep, false);

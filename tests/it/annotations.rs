@@ -46,11 +46,11 @@ fn github_is_told_of_rules_and_outputs() {
         ::error file=sub/out/a.txt,line=1,title=genmake%3A stale::`out/a.txt` is stale: recipe changed: t.hbs; run `genmake`
         ::error file=sub/out/b 50%25.txt,line=1,title=genmake%3A stale::`out/b 50%25.txt` is stale: recipe changed: t.hbs; run `genmake`
         ::group::3 targets are not up to date: run `genmake` and commit what it writes
-        ::stop-commands::e024723436f6
-        edited  one.txt        edited by hand
+        ::stop-commands::90e02cdedeca
+        edited  one.txt        edited by hand; recipe changed: more/one.hbs
         stale   out/a.txt      recipe changed: t.hbs
         stale   out/b 50%.txt  recipe changed: t.hbs
-        ::e024723436f6::
+        ::90e02cdedeca::
         ::endgroup::
     "#]]).stderr(expect![]).exits(1);
     // At most so many, of which the rules are the first.

@@ -127,7 +127,7 @@ impl Runner {
                 Some(Ok(Verdict::Fresh)) => continue,
                 Some(Ok(Verdict::Stale(_))) => "stale",
                 Some(Ok(Verdict::Restorable(..))) => "restorable",
-                Some(Ok(Verdict::Edited(_))) => "edited",
+                Some(Ok(Verdict::Edited(..))) => "edited",
                 Some(Ok(Verdict::Kept(_))) => "kept",
                 Some(Ok(Verdict::Waiting(_))) => "waiting",
                 Some(Err(_)) => "failed",

@@ -194,6 +194,11 @@ fn mistakes_are_told_once_and_survived() {
     watching.until("genmake::undefined");
     p.edit("t/page.hbs", "mended: {{item.text}}");
     watching.until_built(|| p.read("out/src/a.md") == "mended: edited meanwhile\n");
+    // Taken back, it is over without a build.
+    p.edit("t/page.hbs", "{{nope}}");
+    watching.until("genmake::undefined");
+    p.edit("t/page.hbs", "mended: {{item.text}}");
+    watching.until("no mistakes any more");
     watching.end();
 }
 
