@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::Context;
 use super::plan::{Costs, Estimate};
-use super::savings::{savings, savings_line};
+use super::savings::savings_line;
 use super::spending::{Sum, price};
 use super::verdicts::{Row, rows, table};
 use crate::error::Error;
@@ -46,7 +46,7 @@ pub(super) fn to_text(context: &Context, planned: &Planned, costs: &Costs, warni
     for warning in warnings {
         ui::out(&format!("warning: {warning}\n"));
     }
-    if let Some(line) = savings_line(planned, &savings(planned)) {
+    if let Some(line) = savings_line(planned, costs) {
         ui::out(&line);
     }
     ui::out(&in_words(&rows, costs.requests.len()));

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use super::plan::Costs;
 use crate::batch::Form;
 use crate::llm::{self, Ask};
 use crate::plan::{Making, Verdict};
@@ -41,10 +42,16 @@ pub(super) fn savings(planned: &Planned) -> Saved {
     saved
 }
 
-/// The same in one line for people; nothing where no model is concerned.
-pub(super) fn savings_line(planned: &Planned, saved: &Saved) -> Option<String> {
+/// The same in one line for people; nothing where no model is concerned. Requests that take no fewer tokens than those `without`
+/// genmake save nothing: what their tasks share is short, and weighs less than what tells their results apart.
+pub(super) fn savings_line(planned: &Planned, costs: &Costs) -> Option<String> {
+    let mut saved = savings(planned);
     if planned.plan.batches.is_empty() && saved.store == 0 {
         return None;
+    }
+    let (sum, without) = (costs.sum(), costs.without_genmake);
+    if sum.input + sum.output >= without.input + without.output {
+        (saved.batching, saved.context) = (0, 0);
     }
     saved.words().map(|words| format!("saves {words}\n"))
 }

@@ -437,7 +437,7 @@ fn plan_of_a_clean_checkout_makes_nothing() {
             2                2 tasks     p (m)         68   84      282  free
             in all           2 requests               173  294      987  free
             without genmake  7 requests               161  238           free
-            saves about 41 tokens: batching 30, templates 11
+            saves about 11 tokens: templates 11
             0 fresh, 1 to render, 7 to generate; 2 requests
         "#]])
         .exits(0);
@@ -495,7 +495,6 @@ fn plan_of_everything_anew() {
         1                3 tasks     p (m)         68   24  no bound  free
         in all           1 request                 68   24  no bound  free
         without genmake  3 requests                60    6            free
-        saves about 12 tokens: batching 12
         0 fresh, 3 to generate; 1 request
     "#]])
         .exits(0);

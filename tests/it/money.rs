@@ -151,7 +151,6 @@ fn a_plan_says_tokens_cost_and_the_same_without_genmake() {
             1                3 tasks     p (m)         69  126      423  0.00140 USD
             in all           1 request                 69  126      423  0.00140 USD
             without genmake  3 requests                54  102           0.00113 USD
-            saves about 6 tokens: batching 6
             0 fresh, 3 to generate; 1 request
         "#]])
         .exits(0);

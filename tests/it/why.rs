@@ -249,7 +249,7 @@ fn what_an_edit_of_a_specification_would_ask_for() {
             1                3 tasks     p (m)         68   24  no bound  free
             in all           1 request                 68   24  no bound  free
             without genmake  3 requests                60    6            free
-            saves about 18 tokens: batching 12, templates 6
+            saves about 6 tokens: templates 6
             0 fresh, 1 to render, 3 to generate; 1 request
         "#]],
     );
