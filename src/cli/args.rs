@@ -239,105 +239,113 @@ pub struct Collect {
     pub going: Going,
 }
 
+// Under which words the options stand that all commands have, so that a command's own stand by themselves.
+const MAKE: &str = "As of make";
+const CHANGED: &str = "What changed";
+const ALLOWED: &str = "What may be done";
+const REQUESTS: &str = "Requests";
+const REPORTS: &str = "Reports";
+const OUTPUT: &str = "Output";
+
 /// What holds for every command.
 #[derive(Debug, Clone, Args)]
 pub struct Options {
     /// The Genfile; without, it is sought here and above. Of `prompt` without a target: the prompt file
-    #[arg(short = 'f', long = "file", value_name = "FILE", global = true)]
+    #[arg(short = 'f', long = "file", value_name = "FILE", global = true, help_heading = MAKE)]
     pub file: Option<PathBuf>,
     /// Stand in DIR
-    #[arg(short = 'C', long = "directory", value_name = "DIR", global = true)]
+    #[arg(short = 'C', long = "directory", value_name = "DIR", global = true, help_heading = MAKE)]
     pub directory: Option<PathBuf>,
-    /// Local jobs at once; 0 for as many as there are cores. Without, as many as the make gives that called
-    #[arg(short = 'j', long, value_name = "N", global = true)]
+    /// Local jobs at once; 0, or no N, for as many as there are cores. Without, as many as the make gives that called
+    #[arg(short = 'j', long, value_name = "N", num_args = 0..=1, default_missing_value = "0", global = true, help_heading = MAKE)]
     pub jobs: Option<usize>,
     /// After a failure, go on asking for what does not depend on it
     // Not global: of `search` it is a number.
-    #[arg(short = 'k', long)]
+    #[arg(short = 'k', long, help_heading = MAKE)]
     pub keep_going: bool,
     /// Only say what would be done: the same as `plan`
-    #[arg(short = 'n', long, global = true)]
+    #[arg(short = 'n', long, global = true, help_heading = MAKE)]
     pub dry_run: bool,
     /// Take every target for stale, and ask for it anew
-    #[arg(short = 'B', long, global = true)]
+    #[arg(short = 'B', long, global = true, help_heading = MAKE)]
     pub always_make: bool,
     /// Take FILE as changed; with `-n`, what an edit of it would cost
-    #[arg(short = 'W', long = "what-if", value_name = "FILE", global = true)]
+    #[arg(short = 'W', long = "what-if", value_name = "FILE", global = true, help_heading = MAKE)]
     pub what_if: Vec<PathBuf>,
-    /// Only what depends on files that are others than in REV, committed or not, and what makes them
-    #[arg(long, value_name = "REV", global = true, conflicts_with = "files")]
-    pub since: Option<String>,
-    /// Only what depends on these files, and what makes them
-    #[arg(long, value_name = "PATH", num_args = 1.., global = true)]
-    pub files: Vec<PathBuf>,
     /// Say nothing and do nothing; exit 1 if anything is not up to date
-    #[arg(short = 'q', long, global = true)]
+    #[arg(short = 'q', long, global = true, help_heading = MAKE)]
     pub question: bool,
-    /// Say nothing but errors
-    #[arg(short = 's', long, global = true)]
+    /// Say nothing but errors, and what is asked for
+    #[arg(short = 's', long, global = true, help_heading = MAKE)]
     pub silent: bool,
     /// Say more: reasons, and what is fresh
-    #[arg(short = 'v', long, global = true)]
+    #[arg(short = 'v', long, global = true, help_heading = MAKE)]
     pub verbose: bool,
+    /// Only what depends on files that are others than in REV, committed or not, and what makes them
+    #[arg(long, value_name = "REV", global = true, conflicts_with = "files", help_heading = CHANGED)]
+    pub since: Option<String>,
+    /// Only what depends on these files, and what makes them
+    #[arg(long, value_name = "PATH", num_args = 1.., global = true, help_heading = CHANGED)]
+    pub files: Vec<PathBuf>,
     /// Accept only the results that the lock names; ask nobody, never write the lock
-    #[arg(long, global = true)]
+    #[arg(long, global = true, help_heading = ALLOWED)]
     pub frozen: bool,
     /// No network at all
-    #[arg(long, global = true)]
+    #[arg(long, global = true, help_heading = ALLOWED)]
     pub offline: bool,
     /// Overwrite outputs that were edited by hand; the edited text is kept in the store
-    #[arg(long, global = true)]
+    #[arg(long, global = true, help_heading = ALLOWED)]
     pub force: bool,
     /// Answer questions with yes
-    #[arg(long, global = true)]
+    #[arg(long, global = true, help_heading = ALLOWED)]
     pub yes: bool,
     /// Go on with the run that was cut short last, with its targets and options
-    #[arg(long, global = true)]
+    #[arg(long, global = true, help_heading = ALLOWED)]
     pub resume: bool,
+    /// Keep outputs that no rule makes any more
+    #[arg(long, global = true, help_heading = ALLOWED)]
+    pub keep_orphans: bool,
     /// One request for each task
-    #[arg(long, global = true)]
+    #[arg(long, global = true, help_heading = REQUESTS)]
     pub no_batch: bool,
     /// Ask this provider in place of all that the Genfile names for prompts
-    #[arg(long, value_name = "NAME", global = true)]
+    #[arg(long, value_name = "NAME", global = true, help_heading = REQUESTS)]
     pub provider: Option<String>,
     /// Write what providers answer to DIR, for a provider with `api: replay`
-    #[arg(long, value_name = "DIR", global = true)]
+    #[arg(long, value_name = "DIR", global = true, help_heading = REQUESTS)]
     pub record: Option<PathBuf>,
     /// Send no request that could bring the run's cost above USD
-    #[arg(long, value_name = "USD", value_parser = amount, global = true)]
+    #[arg(long, value_name = "USD", value_parser = amount, allow_negative_numbers = true, global = true, help_heading = REQUESTS)]
     pub max_cost: Option<f64>,
     /// Send no request that could bring the run's tokens above N
-    #[arg(long, value_name = "N", global = true)]
+    #[arg(long, value_name = "N", global = true, help_heading = REQUESTS)]
     pub max_tokens: Option<u64>,
-    /// Keep outputs that no rule makes any more
-    #[arg(long, global = true)]
-    pub keep_orphans: bool,
     /// A host to which a provider's key may go; more in GENMAKE_TRUST_HOSTS, with commas
-    #[arg(long, value_name = "HOST", global = true)]
+    #[arg(long, value_name = "HOST", global = true, help_heading = REQUESTS)]
     pub trust_host: Vec<String>,
     /// Write a report of the run, as JSON, or as a page for a browser if FILE ends in .html
-    #[arg(long, value_name = "FILE", global = true)]
+    #[arg(long, value_name = "FILE", global = true, help_heading = REPORTS)]
     pub report: Option<PathBuf>,
     /// Write the run's figures in Prometheus' text format
-    #[arg(long, value_name = "FILE", global = true)]
+    #[arg(long, value_name = "FILE", global = true, help_heading = REPORTS)]
     pub metrics: Option<PathBuf>,
     /// Write the run's requests and tasks as Chrome's trace events, for Perfetto
-    #[arg(long, value_name = "FILE", global = true)]
+    #[arg(long, value_name = "FILE", global = true, help_heading = REPORTS)]
     pub trace: Option<PathBuf>,
     /// How a run says what it does: for people, or a line of JSON for each decision
-    #[arg(long, value_enum, default_value_t = LogFormat::Text, global = true)]
+    #[arg(long, value_enum, default_value_t = LogFormat::Text, global = true, help_heading = REPORTS)]
     pub log_format: LogFormat,
     /// Write what the build rests on to FILE, as rules for make and ninja
-    #[arg(long, value_name = "FILE", global = true)]
+    #[arg(long, value_name = "FILE", global = true, help_heading = REPORTS)]
     pub depfile: Option<PathBuf>,
     /// How data is printed
-    #[arg(long, value_enum, default_value_t = Format::Text, global = true)]
+    #[arg(long, value_enum, default_value_t = Format::Text, global = true, help_heading = OUTPUT)]
     pub format: Format,
     /// Colors
-    #[arg(long, value_enum, default_value_t = Color::Auto, global = true)]
+    #[arg(long, value_enum, default_value_t = Color::Auto, global = true, help_heading = OUTPUT)]
     pub color: Color,
     /// How a run is shown
-    #[arg(long, value_enum, default_value_t = Progress::Auto, global = true)]
+    #[arg(long, value_enum, default_value_t = Progress::Auto, global = true, help_heading = OUTPUT)]
     pub progress: Progress,
 }
 

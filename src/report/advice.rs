@@ -194,9 +194,13 @@ impl Advice {
                      checked ({why})"
                 )
             }
-            Advice::FallsShort { rule, short, requests, tasks } => format!(
-                "rule `{rule}`: {short} of {requests} shared requests did not bring all results; a `max_batch_size` below {tasks} loses less"
-            ),
+            Advice::FallsShort { rule, short, requests, tasks } => {
+                let mend = match tasks {
+                    0..=2 => "`batch: false` asks for each by itself".to_owned(),
+                    _ => format!("a `max_batch_size` below {tasks} loses less"),
+                };
+                format!("rule `{rule}`: {short} of {requests} shared requests did not bring all results; {mend}")
+            }
             Advice::PrefixTooShort { rule, tokens, minimum, requests } => format!(
                 "rule `{rule}`: {requests} requests begin with the same {tokens} tokens, and its provider keeps no fewer than {minimum}; \
                  with {} more that all share they would cost less",

@@ -137,7 +137,8 @@ impl Live {
             Phase::Making if self.done == self.to_do => vec!["saving".to_owned()],
             Phase::Making => vec![format!("{} of {}", self.done, self.to_do)],
         };
-        let to_go = self.to_go().map(|left| format!("about {} to go", rough(left)));
+        // What is not made any more takes no time.
+        let to_go = self.to_go().filter(|_| !self.is_ending).map(|left| format!("about {} to go", rough(left)));
         let oldest = self.requests.values().map(|request| request.since).min();
         let since = |since: Instant| rough(now.duration_since(since));
         let requests = oldest.map(|oldest| format!("{}, {}", count(self.requests.len(), "request"), since(oldest)));
