@@ -1,11 +1,14 @@
 //! `check` and `-q`: is everything up to date? Changes nothing, runs nothing, sends nothing.
 
+use std::path::{Path, PathBuf};
+
 use serde_json::json;
 
 use super::args::Format;
+use super::hook::quoted;
 use super::verdicts::{orphan_json, rows, table};
-use super::{Context, Exit, annotations, targets};
-use crate::error::Errors;
+use super::{Context, Exit, annotations, here, targets};
+use crate::error::{Error, Errors};
 use crate::graph::TaskId;
 use crate::path::RelPath;
 use crate::project::{Planned, Project};
@@ -14,6 +17,9 @@ use crate::ui;
 use crate::wording;
 
 pub(super) fn run(context: &Context, names: &[String]) -> Result<Exit, Errors> {
+    if context.options.question {
+        return question(context, names);
+    }
     if let Some(count) = fresh_at_a_glance(context, names)? {
         return Ok(all_fresh(context, count));
     }
@@ -25,6 +31,7 @@ pub(super) fn staged(context: &Context, names: &[String]) -> Result<Exit, Errors
     let location = context.location()?;
     let repository = Repository::of(&location.root, &*context.env)?;
     let folder = repository.prefix().trim_end_matches('/').to_owned();
+    let stands = stands(context, &location.root, &folder)?;
     let staged = Staged::of(repository)?;
     if RelPath::new(&location.name).is_ok_and(|genfile| staged.exists(&genfile) == Some(false)) {
         if !context.options.silent {
@@ -44,7 +51,8 @@ pub(super) fn staged(context: &Context, names: &[String]) -> Result<Exit, Errors
     let (exit, tasks) = say(context, &planned);
     if exit != Exit(0) {
         let is_built = missing.is_some();
-        let add = add(&missing.unwrap_or_else(|| planned.unstaged(&tasks)));
+        let files = missing.unwrap_or_else(|| planned.unstaged(&tasks));
+        let add = add(files.iter().map(|file| from(&stands, &location.root.join(file.as_str()))).collect());
         let of = if folder.is_empty() { String::new() } else { format!(" in `{folder}`") };
         let what = format!("what is staged{of} is not up to date: ");
         let then = if is_built { add } else { format!("run `genmake`, then {add}") };
@@ -53,9 +61,24 @@ pub(super) fn staged(context: &Context, names: &[String]) -> Result<Exit, Errors
     Ok(exit)
 }
 
+/// Where a person stands: a hook stands at the top, and git says from where it was called.
+fn stands(context: &Context, root: &Path, folder: &str) -> Result<PathBuf, Error> {
+    let Some(prefix) = (context.env)("GIT_PREFIX") else { return here() };
+    let top = root.ancestors().nth(Path::new(folder).components().count()).unwrap_or(root);
+    Ok(top.join(prefix))
+}
+
+/// A path as it is written where one stands.
+fn from(stands: &Path, path: &Path) -> String {
+    let shared = stands.components().zip(path.components()).take_while(|(a, b)| a == b).count();
+    let up = stands.components().skip(shared).map(|_| Path::new(".."));
+    let down = path.components().skip(shared).map(|part| Path::new(part.as_os_str()));
+    up.chain(down).collect::<PathBuf>().to_string_lossy().into_owned()
+}
+
 /// What git is to be told of these files.
-fn add(files: &[RelPath]) -> String {
-    let shown: Vec<&str> = files.iter().map(RelPath::as_str).take(MOST_FILES).collect();
+fn add(files: Vec<String>) -> String {
+    let shown: Vec<String> = files.iter().map(|file| quoted(file)).take(MOST_FILES).collect();
     match (shown.is_empty(), files.len() > shown.len()) {
         (true, _) => "`git add` what it writes".to_owned(),
         (false, is_more) => format!("`git add {}{}`", shown.join(" "), if is_more { " …" } else { "" }),

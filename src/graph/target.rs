@@ -103,6 +103,12 @@ impl Graph {
         pattern.map_or(Meaning::Nothing, Meaning::Glob)
     }
 
+    /// Whether something is made below this path.
+    fn is_folder(&self, path: &str) -> bool {
+        let is_below = |output: &RelPath| output.as_str().strip_prefix(path).is_some_and(|rest| rest.starts_with('/'));
+        self.makers.keys().any(is_below)
+    }
+
     /// The error for a target that names nothing; a rule without items names nothing and is no mistake, nor is an
     /// output whose `when` is false.
     fn unknown(&self, target: &Target) -> Option<Error> {
@@ -114,6 +120,10 @@ impl Graph {
         let outputs = self.makers.keys().map(RelPath::as_str);
         let rules = self.manifest.names.iter().chain(groups()).map(String::as_str);
         let error = Error::new(Code::UnknownTarget, format!("no rule makes `{}`", target.text));
+        let folder = target.path.as_deref().filter(|path| self.is_folder(path));
+        if let Some(folder) = folder {
+            return Some(error.hint(format!("that is a folder: `'{folder}/**'` is what is made in it")));
+        }
         let near = did_you_mean(target.path.as_deref().unwrap_or(&target.text), outputs.chain(rules));
         Some(error.hint(near.unwrap_or_else(|| "`genmake plan -v` lists the targets".to_owned())))
     }
