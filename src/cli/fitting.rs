@@ -85,13 +85,29 @@ fn can_be_written(flag: &str, path: &Path) -> Result<(), Error> {
         return Err(error.hint("name a file in it"));
     }
     match path.parent().filter(|folder| !folder.as_os_str().is_empty() && !folder.is_dir()) {
-        None => Ok(()),
+        None if is_allowed(path) => Ok(()),
+        None => Err(Error::new(Code::Unwritable, format!("`{flag} {name}`: nothing can be written in that folder"))),
         Some(folder) => {
             let folder = folder.display();
             let error = Error::new(Code::Unwritable, format!("`{flag} {name}`: there is no folder `{folder}`"));
             Err(error.hint(format!("make it first: `mkdir -p {folder}`")))
         }
     }
+}
+
+/// Whether whoever this is may put a file in its place.
+#[cfg(unix)]
+fn is_allowed(path: &Path) -> bool {
+    use rustix::fs::{Access, access};
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    // It is put there whole, and that is its folder's affair.
+    access(folder, Access::WRITE_OK | Access::EXEC_OK).is_ok()
+}
+
+/// The system says so when it is written.
+#[cfg(not(unix))]
+fn is_allowed(_: &Path) -> bool {
+    true
 }
 
 /// Says which command may be meant by a target that is none.

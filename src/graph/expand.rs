@@ -327,7 +327,7 @@ impl<'a> Expander<'a> {
         } else {
             let path = self.input_path(&label, place)?;
             if !input.optional && !self.declared.contains_key(&path) && !self.files.exists(&path) {
-                return Err(self.missing(&path, "its input is", place));
+                return Err(self.missing_input(&path, place));
             }
             Source::File { path, optional: input.optional }
         };
@@ -364,7 +364,7 @@ impl<'a> Expander<'a> {
             return Ok(());
         }
         match self.data.select(self.files, path, selector) {
-            Ok(None) if !optional => Err(self.missing(path, "its input is", place)),
+            Ok(None) if !optional => Err(self.missing_input(path, place)),
             Err(e) if !optional || e.code != Code::BadSelector => Err(e.at(place.clone())),
             _ => Ok(()),
         }

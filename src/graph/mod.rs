@@ -422,8 +422,8 @@ mod tests {
                 genmake::undefined: Genfile:5:37: rule `var`: unknown variable `itm.key` (there is `vars`, `rule`)
                 genmake::dynamic_foreach: Genfile:6:19: rule `item`: it runs over the content of `spec.yaml`, which rule `over` makes (what a foreach runs over must exist before the run: commit it, or run over its source)
                 genmake::undefined: Genfile:6:72: rule `item`: unknown variable `item.kye` (did you mean `item.key`?)
-                genmake::missing_input: Genfile:7:20: rule `none`: its recipe is `missing.hbs`, which is not there and which no rule makes (paths are relative to the Genfile's folder; an input that may be missing is written `{path: PATH, optional: true}`)
-                genmake::missing_input: Genfile:7:57: rule `none`: its input is `nope.txt`, which is not there and which no rule makes (paths are relative to the Genfile's folder; an input that may be missing is written `{path: PATH, optional: true}`)
+                genmake::missing_input: Genfile:7:20: rule `none`: its recipe is `missing.hbs`, which is not there and which no rule makes (paths are relative to the Genfile's folder)
+                genmake::missing_input: Genfile:7:57: rule `none`: its input is `nope.txt`, which is not there and which no rule makes (paths are relative to the Genfile's folder) (an input that may be missing is written `{path: PATH, optional: true}`)
                 genmake::bad_glob: Genfile:8:19: rule `glob`: `a[` is no glob: unclosed character class; missing ']'
                 genmake::bad_selector: Genfile:9:18: rule `sel`: `spec.yaml#/entites/*` finds nothing: `/` has no `entites`; it has `entities`
                 genmake::dynamic_foreach: Genfile:9:18: rule `sel`: it runs over the content of `spec.yaml`, which rule `over` makes (what a foreach runs over must exist before the run: commit it, or run over its source)
@@ -440,7 +440,7 @@ mod tests {
                 genmake::bad_path: Genfile:23:3: rule `over`: output `spec.yaml` is also what it is made from
                 genmake::dynamic_foreach: Genfile:23:19: rule `over`: it runs over the content of `spec.yaml`, which rule `over` makes (what a foreach runs over must exist before the run: commit it, or run over its source)
                 genmake::dynamic_foreach: Genfile:24:18: rule `dyn`: it runs over the content of `made.yaml`, which rule `made` makes (what a foreach runs over must exist before the run: commit it, or run over its source)
-                genmake::missing_input: Genfile:26:20: rule `plain`: it runs over `nope.md`, which is not there and which no rule makes (paths are relative to the Genfile's folder; an input that may be missing is written `{path: PATH, optional: true}`)
+                genmake::missing_input: Genfile:26:20: rule `plain`: it runs over `nope.md`, which is not there and which no rule makes (paths are relative to the Genfile's folder)
                 genmake::unreadable: bad.yaml:1:4: rule `bad`: `bad.yaml` is not YAML: unclosed bracket '['
             "#]],
         );

@@ -85,7 +85,7 @@ fn schemas_are_files_of_the_project_and_may_be_made() {
          3 |   a: {output: a.yaml, template: a.hbs, check: [{schema: nope.json}]}
            :                                                         ^^^^^^^^^
            `----
-          help: paths are relative to the Genfile's folder; an input that may be missing is written `{path: PATH, optional: true}`
+          help: paths are relative to the Genfile's folder
     "#]]).exits(2);
     p.edit("nope.json", "{\"type\": 3}").run([]).stderr_has("no JSON Schema that can be used").exits(2);
     p.edit("nope.json", "{").run([]).stderr_has("nope.json:1:1").stderr_has("is not JSON").exits(2);

@@ -1262,6 +1262,13 @@ fn what_cannot_be_written_in_the_end_is_told_before_anything_is_asked() {
         run.stderr_lacks(".tmp").exits(2);
         p.run([flag, "prompts"]).stderr_has("that is a folder").exits(2);
     }
+    let closed = p.root().join("closed");
+    fs_err::create_dir(&closed).unwrap();
+    fs_err::set_permissions(&closed, std::os::unix::fs::PermissionsExt::from_mode(0o500)).unwrap();
+    // Root may write everywhere.
+    if fs_err::write(closed.join("y"), "").is_err() {
+        p.run(["--report", "closed/x"]).stderr_has("nothing can be written in that folder").exits(2);
+    }
     assert_eq!(server.count(), 0);
 }
 

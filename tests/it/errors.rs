@@ -437,16 +437,17 @@ fn missing_input() -> String {
         &rules("  a: {output: a.txt, template: t.hbs, inputs: [nope.txt]}\n"),
         &[],
         expect![[r#"
-        genmake::missing_input
+            genmake::missing_input
 
-          x rule `a`: its input is `nope.txt`, which is not there and which no rule makes
-           ,-[Genfile:3:48]
-         2 | rules:
-         3 |   a: {output: a.txt, template: t.hbs, inputs: [nope.txt]}
-           :                                                ^^^^^^^^
-           `----
-          help: paths are relative to the Genfile's folder; an input that may be missing is written `{path: PATH, optional: true}`
-    "#]],
+              x rule `a`: its input is `nope.txt`, which is not there and which no rule makes
+               ,-[Genfile:3:48]
+             2 | rules:
+             3 |   a: {output: a.txt, template: t.hbs, inputs: [nope.txt]}
+               :                                                ^^^^^^^^
+               `----
+              help: paths are relative to the Genfile's folder
+                    an input that may be missing is written `{path: PATH, optional: true}`
+        "#]],
     )
 }
 

@@ -113,7 +113,7 @@ rules:
                 :              ^^^^^^^^^^^^^^^^^^^^^
              11 |     prompt: page.prompt
                 `----
-              help: paths are relative to the Genfile's folder; an input that may be missing is written `{path: PATH, optional: true}`
+              help: paths are relative to the Genfile's folder
             genmake::bad_value
 
               x `check` is one of `json`, `yaml`, `toml`, `syntax`, not `jsn`
@@ -503,7 +503,8 @@ fn missing_inputs_are_said_before_anything_runs() {
              4 |   a: {template: t.hbs, output: a.txt, inputs: [none.txt, "spec.yaml#/nothing", "rule:okay"]}
                :                                                ^^^^^^^^
                `----
-              help: paths are relative to the Genfile's folder; an input that may be missing is written `{path: PATH, optional: true}`
+              help: paths are relative to the Genfile's folder
+                    an input that may be missing is written `{path: PATH, optional: true}`
             genmake::bad_selector
 
               x rule `a`: `spec.yaml#/nothing` finds nothing: `/` has no `nothing`; it has `entities`

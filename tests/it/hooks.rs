@@ -464,14 +464,18 @@ fn several_projects_work_trees_and_submodules_have_hooks() {
     // Files are named as one writes them where one stands.
     p.edit("it's one/notes/a.md", "eins\n");
     let line = "genmake -s -C \"it's one\"; git add \"it's one/notes\"; git commit -qm two; cd \"it's one/notes\"; git commit -qm two; git reset -q --hard";
-    shell(&p, line, expect![[r#"
+    shell(
+        &p,
+        line,
+        expect![[r#"
         stale  out/a.txt      input changed
         stale  out/index.txt  input changed
         what is staged in `it's one` is not up to date: `git add 'it'\''s one/Genfile.lock' 'it'\''s one/out/a.txt' 'it'\''s one/out/index.txt'`
         stale  out/a.txt      input changed
         stale  out/index.txt  input changed
         what is staged in `it's one` is not up to date: `git add ../Genfile.lock ../out/a.txt ../out/index.txt`
-    "#]]);
+    "#]],
+    );
     p.edit("it's one/notes/a.md", "uno\n");
     shell(
         &p,

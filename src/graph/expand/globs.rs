@@ -81,6 +81,12 @@ impl Expander<'_> {
         }
         Error::new(Code::MissingInput, format!("{what} `{path}`, which is not there and which no rule makes"))
             .at(place.clone())
-            .hint("paths are relative to the Genfile's folder; an input that may be missing is written `{path: PATH, optional: true}`")
+            .hint("paths are relative to the Genfile's folder")
+    }
+
+    /// The same for an input, which may be declared as one that may be missing.
+    pub(super) fn missing_input(&self, path: &RelPath, place: &Place) -> Error {
+        let error = self.missing(path, "its input is", place);
+        error.hint("an input that may be missing is written `{path: PATH, optional: true}`")
     }
 }
