@@ -10,22 +10,22 @@
 //! genmake::build_script::render_to_out_dir("build.Genfile");
 //! ```
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::digest::Digest;
-use crate::engine::Options;
 use crate::error::{Code, Error, Errors};
 use crate::files::Files;
 use crate::graph::{Target, TaskId};
-use crate::jobs::Jobs;
 use crate::llm;
+use crate::loaded::{GENFILES, Loaded, Location};
 use crate::manifest::Recipe;
+use crate::parallel;
 use crate::path::RelPath;
-use crate::plan::{self, Judged, Making, Recipes, Verdict, Wish};
-use crate::project::{GENFILES, Location, Planned, Project};
-use crate::store::{self, LookedAt, Over, Write};
+use crate::plan::{self, Ground, Judged, Lists, Making, Memory, Orphan, Recipes, Stored, Verdict, Verdicts, Wish};
+use crate::tree::{self, LookedAt};
 use crate::wording;
 
 /// How many targets are named that are not up to date: nobody reads more.
@@ -37,10 +37,9 @@ const MOST_NAMED: usize = 20;
 /// the Genfile, its lock, recipes, inputs, outputs, and the folders of globs. Ends the process where the build is to fail.
 pub fn verify(genfile: impl AsRef<Path>) {
     in_build_script(genfile.as_ref(), |script| {
-        let project = Project::open_committed(&script.location, &script.options.env)?;
-        let planned = project.plan_as(&[], Wish::default(), &script.options.jobs)?;
-        script.look_at(&planned);
-        Ok(complaints(&script.location, &planned, |_| true))
+        let judged = Committed::judge(Loaded::committed(&script.location, &text)?, &[], script.jobs)?;
+        script.look_at(&judged.loaded);
+        Ok(complaints(&judged, |_| true))
     });
 }
 
@@ -85,8 +84,8 @@ macro_rules! assert_fresh {
 pub fn assert_fresh(folder: &str, genfile: impl AsRef<Path>) {
     let judge = || -> Result<Vec<String>, Errors> {
         let location = Location::of_file(&Path::new(folder).join(genfile))?;
-        let planned = Project::open_committed(&location, &Options::default().env)?.plan(&[])?;
-        Ok(complaints(&location, &planned, |_| true))
+        let judged = Committed::judge(Loaded::committed(&location, &text)?, &[], 0)?;
+        Ok(complaints(&judged, |_| true))
     };
     let found = judge().unwrap_or_else(|errors| lines(&errors));
     #[allow(clippy::panic, reason = "it is how a test fails")]
@@ -108,24 +107,84 @@ struct Script {
     folder: PathBuf,
     location: Location,
     out_dir: PathBuf,
-    options: Options,
+    /// How many threads judge and render; 0 for as many as there are cores.
+    jobs: usize,
+}
+
+/// A project as it is committed, judged.
+struct Committed {
+    loaded: Loaded,
+    tasks: Verdicts,
+    /// Targets in the lock without a rule; none where only some targets were asked for.
+    orphans: Vec<Orphan>,
+}
+
+/// What is committed has no store.
+struct NoStore;
+
+impl Stored for NoStore {
+    fn action(&self, _: &Digest) -> Option<Vec<Digest>> {
+        None
+    }
+
+    fn has(&self, _: &Digest) -> bool {
+        false
+    }
+
+    fn has_reply(&self, _: &Digest) -> bool {
+        false
+    }
+
+    fn vector_keys(&self) -> HashSet<Digest> {
+        HashSet::new()
+    }
+
+    fn is_submitted(&self, _: &Digest) -> bool {
+        false
+    }
+
+    fn base(&self, _: &RelPath, _: &Digest) -> Option<Arc<[u8]>> {
+        None
+    }
+}
+
+impl Committed {
+    /// Judges the targets and all they wait for; all tasks if there are no targets.
+    fn judge(loaded: Loaded, targets: &[Target], threads: usize) -> Result<Committed, Errors> {
+        let Loaded { graph, files, lock, .. } = &loaded;
+        let selected = graph.select(targets).map_err(Errors)?;
+        let orphans = if targets.is_empty() { plan::orphans(graph, files, lock)? } else { Vec::new() };
+        let ground = Ground {
+            graph,
+            files,
+            lock,
+            memory: &Memory::default(),
+            store: &NoStore,
+            recipes: &Recipes::default(),
+            lists: &Lists::default(),
+            wish: Wish::default(),
+            assumed: &BTreeSet::new(),
+        };
+        let needed = graph.needed(&selected);
+        let tasks = parallel::deep(|| plan::verdicts(&ground, &needed, threads, plan::judge));
+        Ok(Committed { loaded, tasks, orphans })
+    }
 }
 
 /// Does a part of a build script. Where that finds something against the build, or fails, the build fails.
-#[allow(clippy::disallowed_methods, reason = "an edge: a process of its own, to which cargo speaks by variables")]
+#[allow(clippy::disallowed_methods, reason = "an edge: a process of its own, whose status is what it says")]
 fn in_build_script(genfile: &Path, part: impl FnOnce(&Script) -> Result<Vec<String>, Errors>) {
-    let variable = |name: &str| {
+    let folder = |name: &str| {
         let missing = || Error::new(Code::Usage, format!("`{name}` is not set")).hint("this is for build scripts");
-        std::env::var_os(name).map(PathBuf::from).ok_or_else(missing)
+        variable(name).map(PathBuf::from).ok_or_else(missing)
     };
     let script = || -> Result<Script, Errors> {
-        let crate_folder = variable("CARGO_MANIFEST_DIR")?;
-        let jobs = std::env::var("NUM_JOBS").ok().and_then(|jobs| jobs.parse().ok()).unwrap_or(0);
+        let crate_folder = folder("CARGO_MANIFEST_DIR")?;
         Ok(Script {
             folder: genfile.parent().map(Path::to_owned).unwrap_or_default(),
             location: Location::of_file(&crate_folder.join(genfile))?,
-            out_dir: variable("OUT_DIR")?,
-            options: Options { jobs: Jobs::from(jobs), ..Options::default() },
+            out_dir: folder("OUT_DIR")?,
+            jobs: text("NUM_JOBS").and_then(|jobs| jobs.parse().ok()).unwrap_or(0),
         })
     };
     let found = script().and_then(|script| part(&script)).unwrap_or_else(|errors| lines(&errors));
@@ -134,6 +193,17 @@ fn in_build_script(genfile: &Path, part: impl FnOnce(&Script) -> Result<Vec<Stri
         // What cargo understands, other tools that run build scripts do not: to them the status says it.
         std::process::exit(1);
     }
+}
+
+/// What the process was given: cargo speaks to it by variables, and rules may name some.
+#[allow(clippy::disallowed_methods, reason = "an edge: a process of its own")]
+fn variable(name: &str) -> Option<OsString> {
+    std::env::var_os(name)
+}
+
+/// The same, where it is a text.
+fn text(name: &str) -> Option<String> {
+    variable(name)?.into_string().ok()
 }
 
 /// Says something to cargo: an instruction is a line.
@@ -145,9 +215,9 @@ fn tell(instruction: &str, value: &str) {
 
 impl Script {
     /// Tells cargo what all this rests on.
-    fn look_at(&self, planned: &Planned) {
-        let LookedAt { there, absent, folders, .. } = planned.files().looked_at();
-        let graph = planned.graph();
+    fn look_at(&self, loaded: &Loaded) {
+        let LookedAt { there, absent, folders, .. } = loaded.files.looked_at();
+        let graph = &loaded.graph;
         let lock = self.location.lock_name();
         // An output that is not there is not read either, and without a lock everything that needs one is stale.
         let decides = |path: &&RelPath| !graph.makers.contains_key(*path) && path.as_str() != lock;
@@ -177,8 +247,8 @@ impl Script {
     }
 
     fn render(&self) -> Result<Vec<String>, Errors> {
-        let project = Project::open_committed(&self.location, &self.options.env)?.unrendered();
-        let graph = project.graph();
+        let loaded = Loaded::committed(&self.location, &text)?.unrendered();
+        let graph = &loaded.graph;
         let is_template = |id: &TaskId| matches!(graph.rule(*id).recipe, Some(Recipe::Template(_)));
         let templates: Vec<TaskId> = (0..graph.tasks.len()).filter(is_template).collect();
         let target = |id: &TaskId| {
@@ -190,14 +260,14 @@ impl Script {
             let error = Error::new(Code::Usage, format!("no rule of `{}` has a template", self.location.name));
             return Err(error.hint("`genmake::build_script::verify` is for what is committed").into());
         }
-        let planned = project.plan_as(&targets, Wish::default(), &self.options.jobs)?;
-        self.look_at(&planned);
-        let graph = planned.graph();
-        let mut found = complaints(&self.location, &planned, |id| !graph.rule(id).is_rendered());
+        let judged = Committed::judge(loaded, &targets, self.jobs)?;
+        self.look_at(&judged.loaded);
+        let graph = &judged.loaded.graph;
+        let mut found = complaints(&judged, |id| !graph.rule(id).is_rendered());
         let mut made = Vec::new();
         for id in templates {
-            match &planned.plan.tasks[id] {
-                Some(Ok(judged)) => made.extend(results(&planned, id, judged)?),
+            match &judged.tasks[id] {
+                Some(Ok(task)) => made.extend(results(&judged.loaded, id, task)?),
                 Some(Err(error)) if graph.rule(id).is_rendered() => found.extend(lines_of(error)),
                 _ => {}
             }
@@ -210,39 +280,35 @@ impl Script {
 
     /// Writes what was rendered, where it is not there already, and takes away what was rendered before and is no more.
     fn write(&self, made: &[Rendered]) -> Result<(), Errors> {
-        let name = format!("rendered-{}", Digest::of(&self.location.name).short());
-        let list = store::make_folder(&self.out_dir)?.join(name);
-        let before: Vec<String> =
-            fs_err::read(&list).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default();
+        let name = format!(".genmake/rendered-{}", Digest::of(&self.location.name).short());
+        let list = RelPath::new(&name).map_err(|e| plan::bug(&e.to_string()))?;
+        let listed = fs_err::read(self.out_dir.join(&list)).ok();
+        let before: Vec<String> = listed.and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default();
         let now: BTreeSet<&str> = made.iter().map(|made| made.path.as_str()).collect();
         for path in before.iter().filter(|path| !now.contains(path.as_str())) {
             if let Ok(path) = RelPath::output(path) {
-                store::remove(&self.out_dir, &path)?;
+                tree::remove_apart(&self.out_dir, &path)?;
             }
         }
         // First what there will be, then that it is: what is listed and not there does no harm.
         let listed = serde_json::to_vec(&now).map_err(|e| plan::bug(&format!("a list of paths: {e}")))?;
-        store::put(&list, &listed)?;
+        tree::put_apart(&self.out_dir, &list, &listed, None)?;
         let is_new =
             |made: &&Rendered| !fs_err::read(self.out_dir.join(&made.path)).is_ok_and(|now| *now == *made.bytes);
-        let new = made.iter().filter(is_new);
-        let writes: Vec<Write> = new
-            .map(|Rendered { path, bytes, mode }| Write { path, bytes, mode: *mode, over: Over::Anything })
-            .collect();
-        let failed: Vec<Error> =
-            store::write_outputs(&self.out_dir, &writes).into_iter().filter_map(Result::err).collect();
+        let put = |made: &Rendered| tree::put_apart(&self.out_dir, &made.path, &made.bytes, made.mode);
+        let failed: Vec<Error> = made.iter().filter(is_new).filter_map(|made| put(made).err()).collect();
         Errors::unless_empty(failed)
     }
 }
 
 /// What a template's task gives: rendered, or as it is committed where that is up to date and only a command could make it.
-fn results(planned: &Planned, id: TaskId, judged: &Judged) -> Result<Vec<Rendered>, Error> {
-    let graph = planned.graph();
+fn results(loaded: &Loaded, id: TaskId, judged: &Judged) -> Result<Vec<Rendered>, Error> {
+    let Loaded { graph, files, .. } = loaded;
     let outputs = graph.tasks[id].outputs.iter().map(|output| &output.path);
     let rendered = |path: &RelPath, bytes| Rendered { path: path.clone(), bytes, mode: graph.rule(id).file_mode };
     match (&judged.verdict, &judged.making) {
         (Verdict::Stale(_), Some(Making::Bytes(contents))) => {
-            let tests = plan::tests(graph, id, planned.files(), &Recipes::default())?;
+            let tests = plan::tests(graph, id, files, &Recipes::default())?;
             for (path, bytes) in outputs.clone().zip(contents) {
                 let unfit = |complaint: llm::Complaint| {
                     let rule = graph.rule(id);
@@ -253,7 +319,7 @@ fn results(planned: &Planned, id: TaskId, judged: &Judged) -> Result<Vec<Rendere
             Ok(outputs.zip(contents).map(|(path, bytes)| rendered(path, Arc::clone(bytes))).collect())
         }
         (Verdict::Fresh, _) => {
-            let there = outputs.map(|path| Ok(planned.files().read(path)?.map(|bytes| rendered(path, bytes))));
+            let there = outputs.map(|path| Ok(files.read(path)?.map(|bytes| rendered(path, bytes))));
             there.filter_map(Result::transpose).collect()
         }
         // It is among what is not up to date, or waits for that.
@@ -262,11 +328,11 @@ fn results(planned: &Planned, id: TaskId, judged: &Judged) -> Result<Vec<Rendere
 }
 
 /// What of the tasks that are `meant` is not up to date, a line each, and at the end what to do about it; nothing if all is well.
-fn complaints(location: &Location, planned: &Planned, meant: impl Fn(TaskId) -> bool) -> Vec<String> {
-    let graph = planned.graph();
+fn complaints(committed: &Committed, meant: impl Fn(TaskId) -> bool) -> Vec<String> {
+    let Committed { loaded: Loaded { location, graph, .. }, tasks, orphans } = committed;
     let name = |id: TaskId| graph.name(id).to_string();
     let (mut found, mut stale) = (Vec::new(), Vec::new());
-    for (id, judged) in planned.plan.tasks.iter().enumerate().filter(|(id, _)| meant(*id)) {
+    for (id, judged) in tasks.iter().enumerate().filter(|(id, _)| meant(*id)) {
         match judged {
             Some(Err(error)) => found.extend(lines_of(error)),
             Some(Ok(judged)) if judged.verdict != Verdict::Fresh => {
@@ -277,8 +343,7 @@ fn complaints(location: &Location, planned: &Planned, meant: impl Fn(TaskId) -> 
             _ => {}
         }
     }
-    let orphans = planned.plan.orphans.iter();
-    stale.extend(orphans.map(|orphan| format!("{}: {}", orphan.path, wording::orphan(orphan))));
+    stale.extend(orphans.iter().map(|orphan| format!("{}: {}", orphan.path, wording::orphan(orphan))));
     let count = stale.len();
     found.extend(stale.drain(..count.min(MOST_NAMED)));
     if count > MOST_NAMED {

@@ -26,80 +26,108 @@
 #![cfg_attr(not(feature = "run"), allow(dead_code, unused_imports))]
 
 pub mod build_script;
-pub mod cancel;
-pub mod digest;
 pub mod error;
-pub mod estimate;
-pub mod event;
-pub mod files;
-pub mod jobs;
-pub mod ledger;
-pub mod lock;
-pub mod merge;
-pub mod models;
-pub mod packs;
-pub mod params;
-pub mod path;
-pub mod rounds;
-pub mod rows;
-pub mod schema;
-pub mod shell;
-pub mod tokens;
-pub mod vectors;
-pub mod wording;
-pub mod yaml;
 
 pub use error::{Error, Errors};
 
-// Without the feature `run` these are behind `build_script` alone: of what nobody can call no code is made, and that is half of what it
-// takes to build this.
-#[cfg(not(feature = "run"))]
-mod batch;
+// Without the feature `run` these are behind `build_script` alone: of what nobody can call no code is made.
 #[cfg(not(feature = "run"))]
 mod context;
 #[cfg(not(feature = "run"))]
-mod engine;
+mod digest;
 #[cfg(not(feature = "run"))]
 mod expr;
+#[cfg(not(feature = "run"))]
+mod files;
 #[cfg(not(feature = "run"))]
 mod graph;
 #[cfg(not(feature = "run"))]
 mod llm;
 #[cfg(not(feature = "run"))]
+mod loaded;
+#[cfg(not(feature = "run"))]
+mod lock;
+#[cfg(not(feature = "run"))]
 mod manifest;
+#[cfg(not(feature = "run"))]
+mod merge;
+#[cfg(not(feature = "run"))]
+mod models;
+#[cfg(not(feature = "run"))]
+mod packs;
+#[cfg(not(feature = "run"))]
+mod parallel;
+#[cfg(not(feature = "run"))]
+mod params;
+#[cfg(not(feature = "run"))]
+mod path;
 #[cfg(not(feature = "run"))]
 mod plan;
 #[cfg(not(feature = "run"))]
-mod project;
-#[cfg(not(feature = "run"))]
 mod prompt;
 #[cfg(not(feature = "run"))]
-mod provider;
+mod rows;
 #[cfg(not(feature = "run"))]
-mod report;
-#[cfg(not(feature = "run"))]
-mod secrets;
+mod schema;
 #[cfg(not(feature = "run"))]
 mod selector;
 #[cfg(not(feature = "run"))]
-mod store;
-#[cfg(not(feature = "run"))]
 mod syntax;
+#[cfg(not(feature = "run"))]
+mod tokens;
+#[cfg(not(feature = "run"))]
+mod tree;
+#[cfg(not(feature = "run"))]
+mod vectors;
+#[cfg(not(feature = "run"))]
+mod wording;
+#[cfg(not(feature = "run"))]
+mod yaml;
 
 #[cfg(feature = "run")]
 pub mod batch;
 #[cfg(feature = "run")]
+pub mod cancel;
+#[cfg(feature = "run")]
 pub mod context;
+#[cfg(feature = "run")]
+pub mod digest;
 #[cfg(feature = "run")]
 pub mod engine;
 #[cfg(feature = "run")]
+pub mod estimate;
+#[cfg(feature = "run")]
+pub mod event;
+#[cfg(feature = "run")]
 pub mod expr;
+#[cfg(feature = "run")]
+pub mod files;
 #[cfg(feature = "run")]
 pub mod graph;
 #[cfg(feature = "run")]
+pub mod jobs;
+#[cfg(feature = "run")]
+pub mod ledger;
+#[cfg(feature = "run")]
 pub mod llm;
 #[cfg(feature = "run")]
+pub mod loaded;
+#[cfg(feature = "run")]
+pub mod lock;
+#[cfg(feature = "run")]
 pub mod manifest;
+#[cfg(feature = "run")]
+pub mod merge;
+#[cfg(feature = "run")]
+pub mod models;
+#[cfg(feature = "run")]
+pub mod packs;
+#[cfg(feature = "run")]
+pub mod parallel;
+#[cfg(feature = "run")]
+pub mod params;
+#[cfg(feature = "run")]
+pub mod path;
 #[cfg(feature = "run")]
 pub mod plan;
 #[cfg(feature = "run")]
@@ -111,13 +139,31 @@ pub mod provider;
 #[cfg(feature = "run")]
 pub mod report;
 #[cfg(feature = "run")]
+pub mod rounds;
+#[cfg(feature = "run")]
+pub mod rows;
+#[cfg(feature = "run")]
+pub mod schema;
+#[cfg(feature = "run")]
 pub mod secrets;
 #[cfg(feature = "run")]
 pub mod selector;
 #[cfg(feature = "run")]
+pub mod shell;
+#[cfg(feature = "run")]
 pub mod store;
 #[cfg(feature = "run")]
 pub mod syntax;
+#[cfg(feature = "run")]
+pub mod tokens;
+#[cfg(feature = "run")]
+pub mod tree;
+#[cfg(feature = "run")]
+pub mod vectors;
+#[cfg(feature = "run")]
+pub mod wording;
+#[cfg(feature = "run")]
+pub mod yaml;
 
 #[cfg(feature = "run")]
 pub use self::{
@@ -135,6 +181,7 @@ pub mod telemetry;
 #[cfg(feature = "cli")]
 pub mod ui;
 
+#[cfg(feature = "run")]
 impl Default for engine::Options {
     /// What `genmake` without options does; keys are read from the process's environment.
     fn default() -> engine::Options {

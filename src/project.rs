@@ -1,9 +1,6 @@
 //! A project, from its folder to a plan and a run: the façade over all stages.
 
-mod loading;
-mod location;
 mod part;
-mod reading;
 mod rounds;
 mod staged;
 
@@ -20,15 +17,18 @@ use crate::event::Event;
 use crate::graph::{Changed, Graph, Target, TaskId, Unit};
 use crate::jobs::Jobs;
 use crate::llm::Ask;
+use crate::loaded::{self, Loaded, Texts};
 use crate::lock::{self, Lock};
+use crate::parallel;
 use crate::path::RelPath;
 use crate::plan::{self, Lists, Memory, Plan, Recipes, Wish};
 use crate::provider::Notice;
 use crate::report::{Begin, Summary};
 use crate::shell::{self, Shell};
-use crate::store::{self, Glance, Guard, Journal, Origin, Staged, State, Store, WorkTree};
+use crate::store::{self, Glance, Guard, Journal, Origin, Staged, State, Store};
+use crate::tree::{self, WorkTree};
 
-pub use location::{GENFILES, Location};
+pub use crate::loaded::{GENFILES, Location};
 
 /// The file in `.genmake` that names a run which may have commands under way.
 const RUNNING: &str = "running";
@@ -125,17 +125,47 @@ impl Project {
                 }
             }
         }
-        let files = WorkTree::new(root, state.stamps, state.taken, Arc::clone(&store));
+        let files = WorkTree::new(root, state.stamps, state.taken, store.clone());
         let project = match staged {
-            None => Project::read(location, env, files, store, reading::texts(location)?)?,
+            None => Project::read(location, env, files, store, loaded::texts(location)?)?,
             Some(staged) => {
                 (memory.outputs, memory.half) = Default::default();
                 let files = files.as_staged(staged);
-                let texts = reading::texts_in(location, &files)?;
+                let texts = loaded::texts_in(location, &files)?;
                 Project::read(location, env, files, store, texts)?
             }
         };
         Ok(Project { memory, guard, journal_left, origin, state_damaged, load_took: begun.elapsed(), ..project })
+    }
+
+    /// What can be known from the tree, and what of it this machine does not.
+    fn read(
+        location: &Location,
+        env: &Env,
+        files: WorkTree,
+        store: Arc<Store>,
+        texts: Texts,
+    ) -> Result<Project, Errors> {
+        let begun = Instant::now();
+        let Loaded { location, graph, files, lock, lock_text } = Loaded::read(location, &**env, files, texts)?;
+        Ok(Project {
+            root: location.root,
+            name: location.name,
+            graph,
+            files,
+            store,
+            memory: Memory::default(),
+            lock,
+            lock_text,
+            guard: None,
+            journal_left: false,
+            origin: Origin::default(),
+            part_of: None,
+            assumed: BTreeSet::new(),
+            narrowed: None,
+            state_damaged: false,
+            load_took: begun.elapsed(),
+        })
     }
 
     /// The tasks.
@@ -206,7 +236,7 @@ impl Project {
         let location = Location { root: self.root.clone(), name: self.name.clone() };
         let keys = self.graph.manifest.providers.values().filter_map(|provider| provider.key_env.clone());
         let shared = Shared {
-            shell: Shell::new(self.root.clone(), keys.collect(), format!("{}-{}", std::process::id(), State::now()))
+            shell: Shell::new(self.root.clone(), keys.collect(), format!("{}-{}", std::process::id(), tree::now()))
                 .beside(jobs),
             root: self.root,
             lock_name: location.lock_name(),
@@ -230,8 +260,7 @@ impl Project {
             journal: Mutex::new(None),
         };
         let slots = jobs.slots();
-        let pool = engine::pool("genmake-plan", slots.count)?;
-        let mut plan = pool.install(|| plan::plan(&shared.ground(), &needed));
+        let mut plan = parallel::deep(|| plan::plan(&shared.ground(), &shared, &needed, slots.count));
         plan.orphans = orphans;
         let phases = vec![("load", self.load_took), ("plan", begun.elapsed())];
         Ok(Planned {
@@ -269,6 +298,11 @@ pub struct Planned {
 }
 
 impl Planned {
+    /// Where the project is.
+    pub fn location(&self) -> &Location {
+        &self.location
+    }
+
     /// The tasks.
     pub fn graph(&self) -> &Graph {
         &self.shared.graph

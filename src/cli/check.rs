@@ -13,6 +13,7 @@ use crate::graph::TaskId;
 use crate::path::RelPath;
 use crate::project::{Planned, Project};
 use crate::store::{Glance, Repository, Staged};
+use crate::tree::Index;
 use crate::ui;
 use crate::wording;
 

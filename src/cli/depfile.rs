@@ -12,7 +12,8 @@ use super::Context;
 use crate::error::{Code, Error};
 use crate::path::RelPath;
 use crate::project::{Location, Planned};
-use crate::store::{self, LookedAt};
+use crate::store;
+use crate::tree::LookedAt;
 
 /// What is to stand in the file.
 pub(super) struct Depfile {

@@ -12,7 +12,7 @@ use crate::graph::Graph;
 use crate::manifest::OnEdit;
 use crate::path::{Pattern, RelPath};
 use crate::project::Project;
-use crate::store::{Store, WorkTree};
+use crate::tree::{NoBlobs, WorkTree};
 
 /// Git's file of attributes, and that of what it does not track.
 const FILES: [&str; 2] = [".gitattributes", ".gitignore"];
@@ -25,8 +25,7 @@ const HEADING: &str = "# genmake";
 /// # Errors
 /// A file that cannot be read.
 pub(super) fn texts(project: &Project, root: &Path, lock: &str) -> Result<Vec<(&'static str, String)>, Error> {
-    let store = Arc::new(Store::new(root.join(crate::store::FOLDER).join("store")));
-    let tree = WorkTree::new(root.to_owned(), HashMap::new(), 0, store);
+    let tree = WorkTree::new(root.to_owned(), HashMap::new(), 0, Arc::new(NoBlobs));
     let graph = project.graph();
     let mut texts = Vec::new();
     for (name, lines) in FILES.into_iter().zip([attributes(graph, &tree, lock)?, vec!["/.genmake/".to_owned()]]) {

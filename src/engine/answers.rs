@@ -27,7 +27,7 @@ use crate::wording;
 impl Run<'_> {
     pub(super) fn needs_model(&mut self, task: Unit) {
         let Some(ask) = self.may_need_model(task) else { return };
-        let mut traveler = plan::travel(&self.shared.ground(), task, &ask);
+        let mut traveler = plan::travel(&self.shared.ground(), &*self.shared, task, &ask);
         if !self.options.batch {
             traveler.terms.most = Some(1);
         }

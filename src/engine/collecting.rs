@@ -303,7 +303,7 @@ impl Run<'_> {
             return self.leave_in_order(task);
         }
         let ask = &collecting.pieces[missing[0]].piece.ask;
-        let terms = plan::travel(&self.shared.ground(), Unit::piece(task, missing[0]), ask).terms;
+        let terms = plan::travel(&self.shared.ground(), &*self.shared, Unit::piece(task, missing[0]), ask).terms;
         let together = if self.options.batch { terms.together() } else { 1 };
         if missing.len() == all && all <= together {
             return self.ask_for(task, &missing, 0);
@@ -349,7 +349,7 @@ impl Run<'_> {
             }
         }
         if let (Some(first), Some((_, piece))) = (units.first(), asked.first()) {
-            let of_piece = plan::travel(&self.shared.ground(), *first, &piece.ask).shape;
+            let of_piece = plan::travel(&self.shared.ground(), &*self.shared, *first, &piece.ask).shape;
             let shape = plan::window_shape(of_piece, task, window);
             self.schedule.sends(Batch { shape, tasks: units, failures });
         }

@@ -158,7 +158,7 @@ pub fn accept_by_hand(
                 accepted.push(path);
             }
         }
-        *plan = plan::plan(&shared.ground(), needed);
+        *plan = plan::plan(&shared.ground(), &*shared, needed, 0);
     }
     for (task, path) in wanted {
         if let Some(Ok(Judged { verdict: Verdict::Waiting(on), .. })) = &plan.tasks[*task]

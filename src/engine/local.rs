@@ -11,6 +11,7 @@ use super::making::{self, Good, Ready};
 use super::{Report, Run};
 use crate::error::{Code, Error};
 use crate::graph::TaskId;
+use crate::parallel;
 use crate::plan::{self, bug};
 
 /// The least that is worth a group of its own, and the most that is written between two syncs.
@@ -24,8 +25,7 @@ pub fn pool(name: &'static str, threads: usize) -> Result<ThreadPool, Error> {
     ThreadPoolBuilder::new()
         .num_threads(threads)
         .thread_name(move |i| format!("{name}-{i}"))
-        // As the main thread has it: what nests as deep as it may is read on either.
-        .stack_size(8 << 20)
+        .stack_size(parallel::STACK)
         .build()
         .map_err(|e| Error::new(Code::Bug, format!("cannot start threads: {e}")))
 }
@@ -35,7 +35,7 @@ impl Run<'_> {
     pub(super) fn judge(&mut self, task: TaskId) {
         let shared = Arc::clone(&self.shared);
         self.spawn_local(task, move || {
-            let judged = plan::judge(&shared.ground(), task, &shared.files);
+            let judged = plan::judge_to_send(&shared.ground(), task, &shared.files);
             Report::Judged(task, Box::new(judged))
         });
     }

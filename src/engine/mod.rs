@@ -52,7 +52,8 @@ use crate::plan::{
 use crate::prompt::Message;
 use crate::provider::Provider;
 use crate::shell::Shell;
-use crate::store::{self, Journal, Origin, Record, Store, WorkTree};
+use crate::store::{self, Journal, Origin, Record, Store};
+use crate::tree::WorkTree;
 
 pub use edits::accept_by_hand;
 pub use embedding::for_texts;
@@ -126,7 +127,6 @@ impl Shared {
             lock: &self.lock,
             memory: &self.memory,
             store: &*self.store,
-            experience: self,
             recipes: &self.recipes,
             lists: &self.lists,
             wish: self.wish,

@@ -12,7 +12,7 @@ use crate::graph::{KeptTask, TaskId};
 use crate::lock::{Entry, Lock, RowKey};
 use crate::path::RelPath;
 use crate::plan::{self, End, Making, Memory, Orphan, Remembered, bug};
-use crate::store::{self, Basis, BasisTask, Glance, Journal, Origin, State};
+use crate::store::{self, Basis, BasisTask, Glance, Journal, Observed, Origin, State};
 
 /// How many of an output's former contents are remembered as genmake's own.
 const REMEMBERED: usize = 4;
@@ -228,7 +228,7 @@ impl Run<'_> {
         let shared = &self.shared;
         let graph = &shared.graph;
         let outputs: HashSet<&RelPath> = graph.makers.keys().collect();
-        let observed = shared.files.observed(&outputs, &RelPath::new(&shared.lock_name).ok()?, &self.gone)?;
+        let observed = Observed::of(&shared.files, &outputs, &RelPath::new(&shared.lock_name).ok()?, &self.gone)?;
         let kept = graph.keep(&|path| observed.id(path))?;
         let task = |kept: KeptTask| BasisTask { bytes: kept.bytes, reads: kept.reads, outputs: kept.outputs };
         let mut names: Vec<&String> = graph.manifest.rules.iter().flat_map(|rule| &rule.env).collect();

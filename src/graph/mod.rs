@@ -3,11 +3,13 @@
 //! Reads files through [`Files`] only. The same Genfile, tree and lock give the same graph, in whatever state the outputs
 //! are: a glob counts what rules declare, not what happens to lie on disk.
 
+#[cfg(feature = "run")]
 mod changed;
 mod collection;
 mod context;
 mod expand;
 mod items;
+#[cfg(feature = "run")]
 mod kept;
 mod order;
 mod target;
@@ -25,10 +27,12 @@ use crate::manifest::{Manifest, Rule};
 use crate::path::RelPath;
 use crate::selector::{DataCache, Selector};
 
+#[cfg(feature = "run")]
 pub use changed::{Changed, Concerned};
 pub use collection::{ItemAxis, ItemSource, TaskItems, combined};
 pub use context::TaskContext;
 pub(crate) use expand::{env_of, file_names};
+#[cfg(feature = "run")]
 pub use kept::{FileId, Kept, KeptTask};
 pub use target::Target;
 

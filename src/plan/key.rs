@@ -17,7 +17,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 use serde_json::Value;
 
 use super::context;
-use super::leaks::Looked;
 use super::making::Making;
 use crate::digest::{Digest, Framed};
 use crate::error::Error;
@@ -313,7 +312,8 @@ enum Line {
 pub struct Lists {
     digests: Mutex<HashMap<List, Digest>>,
     /// What was looked through for secrets.
-    pub(super) looked: Looked,
+    #[cfg(feature = "run")]
+    pub(super) looked: super::leaks::Looked,
 }
 
 /// What tells a shared list from others of its graph.

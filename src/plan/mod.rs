@@ -9,30 +9,34 @@ mod collection;
 mod context;
 mod embedding;
 mod key;
-mod leaks;
 mod making;
-mod models;
 mod overlay;
 mod results;
-mod schedule;
 mod stale;
-mod travel;
 mod windows;
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+// What is to be sent, and how a run goes.
+#[cfg(feature = "run")]
+mod leaks;
+#[cfg(feature = "run")]
+mod models;
+#[cfg(feature = "run")]
+mod requests;
+#[cfg(feature = "run")]
+mod schedule;
+#[cfg(feature = "run")]
+mod travel;
+
+use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
 
-use rayon::prelude::*;
-
-use crate::batch::{Batch, Shape, Terms};
 use crate::digest::Digest;
 use crate::error::{Code, Error};
 use crate::files::Files;
-use crate::graph::{Graph, Output, TaskId, Unit};
-use crate::llm::{Ask, EmbedLimits};
+use crate::graph::{Graph, Output, TaskId};
 use crate::lock::Lock;
 use crate::merge;
-use crate::models::Model;
+use crate::parallel;
 use crate::path::RelPath;
 
 use checks::Checked;
@@ -43,13 +47,18 @@ pub use checks::{passed, tests};
 pub use collection::{Collected, Collection, Piece, Said};
 pub use embedding::{Counts, Embedding, Row as EmbeddingRow, halves, requests, rows_there, standing_vectors};
 pub use key::{Lists, Part, PartKind};
-pub use leaks::{no_secret_in, stop as no_secret};
 pub use making::{Making, Recipes, commands, defaults, make};
-pub use models::Models;
 pub use results::{Rows, results_in};
-pub use schedule::{End, Schedule, Step};
 pub use stale::{Edit, Fate, Memory, Reason, Remembered, Verdict, Wish, no_base};
-pub use travel::{texts_batch, travel, window_shape};
+
+#[cfg(feature = "run")]
+pub use {
+    leaks::{judge_to_send, no_secret_in, stop as no_secret},
+    models::Models,
+    requests::{Experience, Plan, making, plan},
+    schedule::{End, Schedule, Step},
+    travel::{texts_batch, travel, window_shape},
+};
 
 /// What the store can say without being read through.
 pub trait Stored: Sync {
@@ -72,21 +81,6 @@ pub trait Stored: Sync {
     fn base(&self, path: &RelPath, content: &Digest) -> Option<Arc<[u8]>>;
 }
 
-/// What is known of models, and of results before. It says who travels with whom, and is never part of a key or a verdict.
-pub trait Experience: Sync {
-    /// What a model takes and costs at a task's provider, so far as that is known.
-    fn model(&self, id: TaskId, name: &str) -> Model;
-
-    /// How many results like a task's its provider takes into the schema of one answer; `None` where nothing bounds them.
-    fn most_results(&self, id: TaskId, ask: &Ask) -> Option<usize>;
-
-    /// How many texts its provider takes in a request for vectors; `None` where it makes none.
-    fn embed_limits(&self, id: TaskId, model: &str) -> Option<EmbedLimits>;
-
-    /// The tokens that a task's result is expected to have.
-    fn expected_output(&self, id: TaskId, ask: &Ask) -> u64;
-}
-
 /// Everything that verdicts and plans rest on.
 pub struct Ground<'a> {
     /// The tasks.
@@ -99,8 +93,6 @@ pub struct Ground<'a> {
     pub memory: &'a Memory,
     /// The store.
     pub store: &'a dyn Stored,
-    /// What was learnt of models and results.
-    pub experience: &'a dyn Experience,
     /// Compiled recipes.
     pub recipes: &'a Recipes,
     /// Digests of lists, good for a run; a plan has its own.
@@ -161,38 +153,29 @@ pub struct Orphan {
     pub rule_is_empty: bool,
 }
 
-/// All selected tasks, judged, and the requests that would be sent.
-#[derive(Default)]
-pub struct Plan {
-    /// By task; `None` for those that were not asked for, an error for those that cannot be judged.
-    pub tasks: Vec<Option<Result<Judged, Error>>>,
-    /// Targets in the lock without a rule; empty where only some targets were asked for.
-    pub orphans: Vec<Orphan>,
-    /// The requests that would be sent now. What waits for them is not in them.
-    pub batches: Vec<Batch>,
-    /// Of the tasks in them how alike each is to what its group goes by, 0 to 1.
-    pub scores: HashMap<Unit, f64>,
-    /// What holds for the tasks of each shape.
-    pub terms: HashMap<Shape, Terms>,
-}
+/// All tasks of a graph, judged: `None` for those that were not asked for, an error for those that cannot be judged.
+pub type Verdicts = Vec<Option<Result<Judged, Error>>>;
 
-/// Judges the tasks that `needed` marks.
-pub fn plan(ground: &Ground, needed: &[bool]) -> Plan {
-    let mut tasks: Vec<Option<Result<Judged, Error>>> = Vec::new();
+/// Judges the tasks that `needed` marks by `judge`, which is [`self::judge`] where nothing is to be sent, on so many threads; on as many
+/// as there are cores for 0.
+pub fn verdicts(
+    ground: &Ground,
+    needed: &[bool],
+    threads: usize,
+    judge: impl Fn(&Ground, TaskId, &dyn Files) -> Result<Judged, Error> + Sync,
+) -> Verdicts {
+    let mut tasks = Verdicts::new();
     tasks.resize_with(ground.graph.tasks.len(), || None);
     let mut overlay = Overlay::new(ground.files);
     // What a run will really find may be another thing than what is foreseen here.
     let ground = &Ground { lists: &Lists::default(), ..*ground };
     for layer in &ground.graph.layers {
         let wanted: Vec<TaskId> = layer.iter().copied().filter(|id| needed[*id]).collect();
-        let judged: Vec<(TaskId, Result<Judged, Error>)> = wanted
-            .into_par_iter()
-            .map(|id| {
-                let open = ground.graph.tasks[id].deps.iter().copied().filter(|dep| is_open(tasks[*dep].as_ref()));
-                let open: Vec<TaskId> = open.collect();
-                (id, if open.is_empty() { judge(ground, id, &overlay) } else { Ok(waiting(ground, id, open)) })
-            })
-            .collect();
+        let judged = parallel::map(threads, wanted, |id| {
+            let open = ground.graph.tasks[id].deps.iter().copied().filter(|dep| is_open(tasks[*dep].as_ref()));
+            let open: Vec<TaskId> = open.collect();
+            (id, if open.is_empty() { judge(ground, id, &overlay) } else { Ok(waiting(ground, id, open)) })
+        });
         for (id, judged) in judged {
             if let Ok(judged) = &judged {
                 overlay.add(ground, id, judged);
@@ -200,26 +183,7 @@ pub fn plan(ground: &Ground, needed: &[bool]) -> Plan {
             tasks[id] = Some(judged);
         }
     }
-    let mut plan = Plan { tasks, ..Plan::default() };
-    plan.batch(ground);
-    plan
-}
-
-/// What a task's recipe gives, whatever it was judged to be. What it depends on is taken as it will be, so far as that is known.
-///
-/// # Errors
-/// What cannot be read or rendered.
-pub fn making(ground: &Ground, plan: &Plan, id: TaskId) -> Result<Making, Error> {
-    if let Some(Some(Ok(Judged { making: Some(making), .. }))) = plan.tasks.get(id) {
-        return Ok(making.clone());
-    }
-    let mut overlay = Overlay::new(ground.files);
-    for dep in &ground.graph.tasks[id].deps {
-        if let Some(Some(Ok(judged))) = plan.tasks.get(*dep) {
-            overlay.add(ground, *dep, judged);
-        }
-    }
-    making::make(ground.graph, id, &overlay, ground.recipes).map_err(|e| e.at(ground.graph.rule(id).place.clone()))
+    tasks
 }
 
 /// Whether what a task leaves cannot be known yet.
@@ -252,37 +216,6 @@ fn waiting(ground: &Ground, id: TaskId, on: Vec<TaskId>) -> Judged {
         is_replied: false,
         is_submitted: false,
         missing: Vec::new(),
-    }
-}
-
-impl Judged {
-    /// The request that it would take, if it takes one.
-    pub fn ask(&self) -> Option<&Ask> {
-        match (&self.verdict, &self.making) {
-            (Verdict::Stale(_), Some(Making::Ask(ask))) if !self.is_replied && !self.is_submitted => Some(ask),
-            _ => None,
-        }
-    }
-
-    /// The collection that it makes anew.
-    pub fn collection(&self) -> Option<&Collection> {
-        match (&self.verdict, &self.making) {
-            (Verdict::Stale(_), Some(Making::Collection(made))) => Some(made),
-            _ => None,
-        }
-    }
-
-    /// The vectors that it makes anew.
-    pub fn embedding(&self) -> Option<&Embedding> {
-        match (&self.verdict, &self.making) {
-            (Verdict::Stale(_), Some(Making::Embedding(made))) => Some(made),
-            _ => None,
-        }
-    }
-
-    /// How many results it would ask for.
-    pub fn asks(&self) -> usize {
-        usize::from(self.ask().is_some()) + self.missing.len()
     }
 }
 
@@ -371,19 +304,13 @@ pub fn judge(ground: &Ground, id: TaskId, files: &dyn Files) -> Result<Judged, E
         is_submitted = !is_replied && graph.rule(id).is_prompt() && ground.store.is_submitted(&key);
         // A check that cannot be held against anything is found out before a result is paid for.
         tests(graph, id, files, ground.recipes).map_err(in_rule)?;
-        // So is what nobody should be sent.
         match &making {
-            Some(Making::Ask(ask)) => leaks::stop(ground, id, ask, files).map_err(in_rule)?,
             Some(Making::Collection(made)) => {
                 is_submitted = made.pieces.iter().any(|piece| ground.store.is_submitted(&piece.key));
                 missing = if is_anew { made.all() } else { made.missing(ground, id, files) };
-                for piece in &missing {
-                    leaks::stop(ground, id, &made.pieces[*piece].ask, files).map_err(in_rule)?;
-                }
             }
             Some(Making::Embedding(made)) => {
                 missing = if is_anew { (0..made.texts.len()).collect() } else { made.missing(ground, id) };
-                leaks::stop(ground, id, &made.said(&missing), files).map_err(in_rule)?;
             }
             _ => {}
         }

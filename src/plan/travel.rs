@@ -1,7 +1,7 @@
 //! Who asks, and in which requests: what tasks and pieces of them bring along, and the requests that a plan would send.
 
 use super::embedding;
-use super::{Ground, Plan};
+use super::{Experience, Ground, Plan};
 use crate::batch::{self, Batch, Batcher, Shape, Terms, Traits, Traveler};
 use crate::digest::Framed;
 use crate::graph::{TaskId, Unit};
@@ -23,7 +23,7 @@ pub fn texts_batch(task: TaskId, texts: Vec<usize>) -> Batch {
 }
 
 /// What is to be known of a task that needs a model, to put it into a request.
-pub fn travel(ground: &Ground, unit: impl Into<Unit>, ask: &Ask) -> Traveler {
+pub fn travel(ground: &Ground, experience: &dyn Experience, unit: impl Into<Unit>, ask: &Ask) -> Traveler {
     let unit = unit.into();
     let (graph, id) = (ground.graph, unit.task);
     let rule = graph.rule(id);
@@ -52,7 +52,7 @@ pub fn travel(ground: &Ground, unit: impl Into<Unit>, ask: &Ask) -> Traveler {
             None => graph.name(id).to_string(),
         },
         own: own.map(|message| tokens::estimate(&message.text)).sum(),
-        expected: ground.experience.expected_output(id, ask),
+        expected: experience.expected_output(id, ask),
         limit: ask.limit(),
         terms: Terms {
             provider: name.to_owned(),
@@ -65,29 +65,29 @@ pub fn travel(ground: &Ground, unit: impl Into<Unit>, ask: &Ask) -> Traveler {
                 Some(of) => Some(of.window.unwrap_or(usize::MAX)),
                 None => rule.batching.most(),
             },
-            most_results: ground.experience.most_results(id, ask),
+            most_results: experience.most_results(id, ask),
             prefix,
-            model: ground.experience.model(id, &ask.model),
+            model: experience.model(id, &ask.model),
         },
     }
 }
 
 impl Plan {
     /// Puts what needs a model into the requests that would be sent, in their order.
-    pub(super) fn batch(&mut self, ground: &Ground) {
+    pub(super) fn batch(&mut self, ground: &Ground, experience: &dyn Experience) {
         let mut batcher = Batcher::default();
         let mut in_order = Vec::new();
         for (id, judged) in self.tasks.iter().enumerate() {
             if let Some(Ok(judged)) = judged
                 && let Some(ask) = judged.ask()
             {
-                let traveler = travel(ground, id, ask);
+                let traveler = travel(ground, experience, id, ask);
                 self.terms.entry(traveler.shape).or_insert_with(|| traveler.terms.clone());
                 batcher.add(traveler);
             }
             if let Some((Ok(judged), made)) =
                 judged.as_ref().zip(judged.as_ref().and_then(|j| j.as_ref().ok()?.embedding()))
-                && let Some(limits) = ground.experience.embed_limits(id, &made.model)
+                && let Some(limits) = experience.embed_limits(id, &made.model)
             {
                 let requests = embedding::requests(made, &judged.missing, limits).into_iter();
                 in_order.extend(requests.map(|texts| texts_batch(id, texts)));
@@ -99,7 +99,7 @@ impl Plan {
             };
             if made.windows.is_empty() {
                 for piece in &judged.missing {
-                    let traveler = travel(ground, Unit::piece(id, *piece), &made.pieces[*piece].ask);
+                    let traveler = travel(ground, experience, Unit::piece(id, *piece), &made.pieces[*piece].ask);
                     self.terms.entry(traveler.shape).or_insert_with(|| traveler.terms.clone());
                     batcher.add(traveler);
                 }
@@ -108,7 +108,7 @@ impl Plan {
                 let units = window.clone().filter(|piece| judged.missing.binary_search(piece).is_ok());
                 let units: Vec<Unit> = units.map(|piece| Unit::piece(id, piece)).collect();
                 if let Some(first) = units.first().and_then(|unit| unit.piece) {
-                    let traveler = travel(ground, Unit::piece(id, first), &made.pieces[first].ask);
+                    let traveler = travel(ground, experience, Unit::piece(id, first), &made.pieces[first].ask);
                     let shape = window_shape(traveler.shape, id, at);
                     self.terms.entry(shape).or_insert_with(|| traveler.terms.clone());
                     let parts = units.chunks(traveler.terms.together());

@@ -4,18 +4,19 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::reading::{read_genfile, read_text};
 use super::{Location, Project};
 use crate::digest::Digest;
 use crate::engine::{Env, PartOf};
 use crate::error::Errors;
 use crate::files::Files;
 use crate::graph::{Changed, Graph, Task, TaskId};
+use crate::loaded::{read_genfile, read_text};
 use crate::lock::{self, Lock};
 use crate::manifest;
 use crate::path::RelPath;
 use crate::plan::Orphan;
-use crate::store::{self, Glance, Origin, Store, WorkTree};
+use crate::store::{self, Glance, Origin, Store};
+use crate::tree::WorkTree;
 
 impl Project {
     /// Loads a project for a run, as [`Project::open_to_run`], after a glance: only the tasks that what moved may concern, where
@@ -123,7 +124,7 @@ impl Project {
         let store = Arc::new(Store::new(root.join(store::FOLDER).join("store")).with_history(root.clone()));
         let part = glance.part()?;
         let text = read_genfile(&root.join(&location.name), &location.name).ok()?;
-        let included = WorkTree::new(root.clone(), HashMap::new(), 0, Arc::clone(&store));
+        let included = WorkTree::new(root.clone(), HashMap::new(), 0, store.clone());
         let (manifest, found) = manifest::load(&location.name, &text, &included).ok()?;
         let names = manifest.rules.iter().flat_map(|rule| &rule.env);
         let env: BTreeMap<String, String> = names.filter_map(|name| Some((name.clone(), env(name)?))).collect();
@@ -142,7 +143,7 @@ impl Project {
         }
         let reads = graph.tasks.iter().flat_map(|task| task.reads());
         let stamps = glance.stamps(reads.chain(graph.makers.keys()))?;
-        let files = WorkTree::new(root.clone(), stamps, glance.trusted(), Arc::clone(&store));
+        let files = WorkTree::new(root.clone(), stamps, glance.trusted(), store.clone());
         Some(Project {
             root,
             name: location.name.clone(),

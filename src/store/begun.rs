@@ -4,9 +4,9 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use super::replace::replace;
-use super::state::Stamp;
 use crate::digest::Digest;
 use crate::error::{Code, Error};
+use crate::tree::{Stamp, anew};
 
 /// What a file may take the place of.
 #[derive(Debug, Clone, Copy)]
@@ -108,28 +108,6 @@ impl<'a> Begun<'a> {
 /// The temporary file's name alone would tell nobody anything.
 fn unwritable(path: &Path, error: &std::io::Error) -> Error {
     Error::new(Code::Unwritable, format!("`{}` cannot be written: {error}", path.display()))
-}
-
-/// The temporary file by which a file is written. Its name is a function of the file's, so that what a killed run left behind is
-/// overwritten by the next.
-pub(super) fn temporary(path: &Path) -> PathBuf {
-    let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-    path.with_file_name(format!(".genmake-{}.tmp", Digest::of(name).short()))
-}
-
-/// Makes a temporary file. What a killed run left is not followed if it is a symlink: it is taken away and made anew.
-///
-/// # Errors
-/// Those of the file system.
-pub(super) fn anew(temporary: &Path) -> std::io::Result<fs_err::File> {
-    let open = || fs_err::OpenOptions::new().write(true).create_new(true).open(temporary);
-    match open() {
-        Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => {
-            fs_err::remove_file(temporary)?;
-            open()
-        }
-        opened => opened,
-    }
 }
 
 #[cfg(unix)]

@@ -5,9 +5,10 @@
 
 use std::path::{Path, PathBuf};
 
-use super::{outside, unwritable, write};
+use super::{outside, unwritable};
 use crate::error::{Code, Error};
 use crate::path::RelPath;
+use crate::tree::leaves;
 
 /// A folder below the root.
 pub(super) struct Folder {
@@ -45,7 +46,7 @@ pub(super) fn folder(root: &Path, path: &RelPath, make: bool) -> Result<Option<F
         let path = PathBuf::from(format!("/proc/self/fd/{}", handle.as_raw_fd()));
         return Ok(Some(Folder { path, name, _handle: Some(handle) }));
     }
-    if write::leaves(root, path) {
+    if leaves(root, path) {
         return Err(outside(path));
     }
     if make {
@@ -224,10 +225,10 @@ mod tests {
         let found = folder(&root, &output, true).unwrap().unwrap();
         fs_err::rename(root.join("a"), root.join("moved")).unwrap();
         symlink(elsewhere.path(), root.join("a")).unwrap();
-        write::put(&found.file(&output), b"ours").unwrap();
+        super::super::write::put(&found.file(&output), b"ours").unwrap();
         assert_eq!(elsewhere.path().join("b").read_dir().unwrap().count(), 0);
         assert_eq!(fs_err::read_to_string(root.join("moved/b/x")).unwrap(), "ours");
-        let error = write::put(&found.file(&path("a/b/no/x")).join("y"), b"").unwrap_err();
+        let error = super::super::write::put(&found.file(&path("a/b/no/x")).join("y"), b"").unwrap_err();
         assert!(found.named(error).message.contains("root/a/b/x"), "an error names the folder as people know it");
     }
 

@@ -15,6 +15,7 @@ use crate::error::Error;
 use crate::llm::Usage;
 use crate::path::RelPath;
 use crate::plan::Stored;
+use crate::tree::Blobs;
 
 /// The folder of what is being written, in the store's own.
 const BEGUN: &str = "begun";
@@ -118,17 +119,6 @@ impl Store {
         false
     }
 
-    /// A blob's bytes, verified. A damaged one is set aside and is a miss.
-    pub fn get(&self, digest: &Digest) -> Option<Arc<[u8]>> {
-        let path = self.blob_path(digest);
-        let bytes = fs_err::read(&path).ok()?;
-        if Digest::of(&bytes) == *digest {
-            return Some(bytes.into());
-        }
-        self.set_aside(&path, &digest.to_string());
-        None
-    }
-
     /// Moves what is damaged to where it is in nobody's way.
     pub(super) fn set_aside(&self, path: &Path, name: &str) {
         let aside = self.folder.join("damaged");
@@ -170,6 +160,17 @@ impl Store {
         let files: Vec<(PathBuf, &[u8])> =
             blobs.chain(actions.iter().map(|(path, bytes)| (path.clone(), bytes.as_slice()))).collect();
         self.write(&files)
+    }
+
+    /// A blob's bytes, verified. A damaged one is set aside and is a miss.
+    pub fn get(&self, digest: &Digest) -> Option<Arc<[u8]>> {
+        let path = self.blob_path(digest);
+        let bytes = fs_err::read(&path).ok()?;
+        if Digest::of(&bytes) == *digest {
+            return Some(bytes.into());
+        }
+        self.set_aside(&path, &digest.to_string());
+        None
     }
 
     /// What an action gave. A damaged entry is set aside and is a miss.
@@ -266,6 +267,12 @@ pub(super) fn unseal<T: serde::de::DeserializeOwned>(bytes: &[u8]) -> Option<T> 
 /// What the entry of an action says; `None` if it is damaged or not there. It stays where it is.
 pub(super) fn action_in(path: &Path) -> Option<Action> {
     unseal(&fs_err::read(path).ok()?)
+}
+
+impl Blobs for Store {
+    fn get(&self, digest: &Digest) -> Option<Arc<[u8]>> {
+        Store::get(self, digest)
+    }
 }
 
 impl Stored for Store {

@@ -9,14 +9,14 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
-use super::folders::names;
 use super::observed::identity;
 use super::snapshot::{Entry, Folder, Identity, Rows, Section, Snapshot, Table, flag};
-use super::state::{MemoryRow, Stamp, State, digest_at, recall, write};
+use super::state::{MemoryRow, digest_at, recall, write};
 use crate::digest::Digest;
 use crate::error::Error;
 use crate::path::RelPath;
 use crate::plan::Memory;
+use crate::tree::{Stamp, in_nanos, names, now};
 
 /// How many files one thread looks at before it takes the next.
 const CHUNK: usize = 512;
@@ -117,7 +117,7 @@ impl Glance {
         if folder.join("journal").exists() || folder.join("running").exists() {
             return None;
         }
-        let began = State::now();
+        let began = now();
         let mut snapshot = Snapshot::open(&folder.join("state")).ok()??;
         let table = snapshot.table().ok()?;
         let settled = table.meta.settled.as_ref().filter(|settled| settled.genfile == genfile)?;
@@ -472,8 +472,8 @@ impl Handle {
         match statat(&self.0, name, AtFlags::empty()) {
             Ok(stat) if FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile => Ok(There::File(Stamp {
                 size: stat.st_size as u64,
-                mtime: super::state::in_nanos(stat.st_mtime as i64, stat.st_mtime_nsec as i64),
-                ctime: super::state::in_nanos(stat.st_ctime as i64, stat.st_ctime_nsec as i64),
+                mtime: in_nanos(stat.st_mtime as i64, stat.st_mtime_nsec as i64),
+                ctime: in_nanos(stat.st_ctime as i64, stat.st_ctime_nsec as i64),
                 inode: stat.st_ino as u64,
             })),
             Ok(_) => Ok(There::Other),

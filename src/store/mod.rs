@@ -1,11 +1,10 @@
-//! The disk: reads the tree, writes outputs, keeps the store, the journal, the state and the guard.
+//! The disk of a run: writes outputs, keeps the store, the journal, the state and the guard.
 //!
 //! Knows nothing of rules and verdicts. Nothing is written outside the root, and nothing half.
 
 mod begun;
 mod beneath;
 mod blobs;
-mod folders;
 mod gc;
 mod git;
 mod glance;
@@ -15,7 +14,6 @@ mod journal;
 mod ledger;
 mod observed;
 mod outputs;
-mod read;
 mod replace;
 mod rounds;
 mod runs;
@@ -37,10 +35,9 @@ pub use journal::{Journal, Record};
 pub use ledger::{read_ledger, today, write_ledger};
 pub use observed::Observed;
 pub use outputs::{Write, replace_output, write_output, write_outputs};
-pub use read::{LookedAt, WorkTree};
 pub use runs::{RUNS, keep_run, kept_runs};
 pub use staged::Staged;
-pub use state::{Basis, BasisTask, Damaged, Origin, Stamp, State};
+pub use state::{Basis, BasisTask, Damaged, Origin, State};
 pub use unfinished::Unfinished;
 pub use write::{
     make_way, mode, move_aside, move_back, no_file, prune, put, put_program, put_stamped, remove, set_mode,
@@ -52,6 +49,7 @@ use std::path::{Path, PathBuf};
 use crate::digest::Digest;
 use crate::error::{Code, Error};
 use crate::path::RelPath;
+use crate::tree::{leaves, outside, temporary, unreadable, unwritable};
 
 /// The folder of everything that can be deleted at any time.
 pub const FOLDER: &str = ".genmake";
@@ -89,8 +87,8 @@ pub fn sweep(root: &Path, lock_name: &str, store: &Store, records: &[Record]) {
 /// Takes away the temporary file of an output. It may hold what came out when the output was put in its place, and that may be
 /// a person's: its bytes are kept.
 pub fn clear_temporary(root: &Path, store: &Store, path: &RelPath) {
-    if !write::leaves(root, path) {
-        keep_and_remove(store, &begun::temporary(&root.join(path)));
+    if !leaves(root, path) {
+        keep_and_remove(store, &temporary(&root.join(path)));
     }
 }
 
@@ -149,18 +147,6 @@ pub fn forget(path: &Path) -> Result<(), Error> {
         Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(unwritable(&e)),
         _ => Ok(()),
     }
-}
-
-fn outside(path: &RelPath) -> Error {
-    Error::new(Code::BadPath, format!("`{path}` leads outside the root through a symlink"))
-}
-
-fn unreadable(error: &std::io::Error) -> Error {
-    Error::new(Code::Unreadable, error.to_string())
-}
-
-fn unwritable(error: &std::io::Error) -> Error {
-    Error::new(Code::Unwritable, error.to_string())
 }
 
 #[cfg(test)]

@@ -3,12 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::path::Path;
 
-use super::read::Seen;
-use super::snapshot::{Entry, Folder, Identity, Listed, flag};
-use super::state::Stamp;
+use super::snapshot::{Entry, Folder, Identity, flag};
 use crate::digest::Digest;
 use crate::packs;
 use crate::path::RelPath;
+use crate::tree::{Stamp, Visited, WorkTree};
 
 /// A file with its record, and the digest of its content where that matters.
 pub(super) type Known = (RelPath, Entry, Option<Digest>);
@@ -23,14 +22,16 @@ pub struct Observed {
 }
 
 impl Observed {
+    /// What verdicts of a run rested on, so that it can be asked of each whether it moved; as [`WorkTree::visited`].
+    pub fn of(tree: &WorkTree, outputs: &HashSet<&RelPath>, own: &RelPath, gone: &[RelPath]) -> Option<Observed> {
+        Observed::new(tree.root(), tree.visited(outputs, own, gone)?, outputs)
+    }
+
     /// Orders what was seen of files, what was only asked of them, and the folders that were listed. `None` where an output is
     /// written through a link: where that leads is more than is looked at later.
-    pub(super) fn new(
+    fn new(
         root: &Path,
-        seen: HashMap<RelPath, Seen>,
-        asked: HashMap<RelPath, bool>,
-        listed: BTreeMap<String, Option<Listed>>,
-        loaded: &HashSet<RelPath>,
+        Visited { seen, asked, folders: listed, loaded }: Visited,
         outputs: &HashSet<&RelPath>,
     ) -> Option<Observed> {
         let mut files: Vec<Known> = Vec::with_capacity(seen.len() + asked.len());

@@ -6,14 +6,14 @@ use std::collections::{HashMap, HashSet};
 use std::path::Path;
 use std::rc::Rc;
 
-use super::begun::{Begun, Over, temporary};
+use super::begun::{Begun, Over};
 use super::beneath::{self, Folder};
-use super::state::Stamp;
 use super::syncing::Syncing;
-use super::write::{folder_gone, permissions};
+use super::write::folder_gone;
 use crate::digest::Digest;
 use crate::error::{Code, Error};
 use crate::path::RelPath;
+use crate::tree::{Stamp, permissions, temporary};
 
 /// What is to be written where.
 #[derive(Debug, Clone, Copy)]

@@ -13,9 +13,10 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use super::state::{Damaged, Stamp};
+use super::state::Damaged;
 use crate::digest::Digest;
 use crate::path::RelPath;
+use crate::tree::{Listed, Stamp};
 
 const KIND: &str = concat!("genmake-state 5 ", env!("CARGO_PKG_VERSION"), "\n");
 
@@ -92,15 +93,6 @@ pub(super) enum Identity {
     Folder(u64),
     /// A link with this inode and this ctime: where it leads cannot change without another.
     Link(u64, i64),
-}
-
-/// A folder's names as they were.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Listed {
-    /// The folder's own stamp, from before its names were read.
-    pub stamp: Stamp,
-    /// The digest of its names and their kinds.
-    pub names: Digest,
 }
 
 /// What is known of a file beside its stamp.

@@ -12,6 +12,7 @@ use super::Glance;
 use super::git::{DIFFER, OTHERS, Repository, begun, blob, finished, paths};
 use crate::error::{Code, Error};
 use crate::path::RelPath;
+use crate::tree::Index;
 
 /// What makes git write a blob into the work tree in another form than it has.
 const CONVERSIONS: [&str; 5] = ["check-attr", "--stdin", "-z", "filter", "ident"];
@@ -92,84 +93,6 @@ impl Staged {
         let is_apart =
             |(path, is): (&RelPath, &Otherwise)| !glance.knows(path) && (*is == Otherwise::Absent || is_there(path));
         self.foreign.is_empty() && self.links.is_empty() && self.otherwise.iter().all(is_apart)
-    }
-
-    /// Whether a commit would record another content of a file than stands there.
-    pub fn has_otherwise(&self, path: &RelPath) -> bool {
-        self.at(path).is_some()
-    }
-
-    /// Whether a commit would have a file; `None` where that is as it is in the work tree.
-    pub fn exists(&self, path: &RelPath) -> Option<bool> {
-        match self.at(path)? {
-            Otherwise::Absent => Some(false),
-            // Where a link leads is found out by reading it.
-            Otherwise::Blob { is_link: true, .. } => {
-                Some(self.content(path).is_ok_and(|c| c.is_some_and(|c| c.is_some())))
-            }
-            _ => Some(true),
-        }
-    }
-
-    /// A file's bytes as a commit would have them; `None` where that is as it is in the work tree.
-    ///
-    /// # Errors
-    /// [`Code::Unreadable`], naming the path.
-    pub fn content(&self, path: &RelPath) -> Result<Option<Option<Vec<u8>>>, Error> {
-        let mut path = path.clone();
-        for _ in 0..MOST_LINKS {
-            let Some(otherwise) = self.at(&path) else {
-                let leads = self.leads_to(&path);
-                match leads {
-                    Some(other) if self.at(&other).is_some() => {
-                        path = other;
-                        continue;
-                    }
-                    _ => return Ok(None),
-                }
-            };
-            let (id, is_link, is_converted) = match otherwise {
-                Otherwise::Absent => return Ok(Some(None)),
-                Otherwise::Blob { id, is_link, is_converted } => (id, *is_link, *is_converted),
-                Otherwise::Unmerged => {
-                    let error = Error::new(Code::Unreadable, format!("`{path}` is unmerged in git's index"));
-                    return Err(error.hint("resolve the conflict and `git add` the file"));
-                }
-            };
-            let bytes = if is_converted { self.converted(id, &path)? } else { self.blob(id, &path)? };
-            if !is_link {
-                return Ok(Some(Some(bytes)));
-            }
-            // A link is to be followed in the tree that it is in.
-            let target = String::from_utf8_lossy(&bytes).into_owned();
-            let Ok(next) = RelPath::new(&format!("{}/{target}", if path.dir().is_empty() { "." } else { path.dir() }))
-            else {
-                return Ok(Some(
-                    fs_err::read(self.repository.top().join(self.repository.prefix()).join(path.dir()).join(target))
-                        .ok(),
-                ));
-            };
-            if self.at(&next).is_none() {
-                let full = self.repository.top().join(self.repository.prefix()).join(&next);
-                return Ok(Some(fs_err::read(full).ok()));
-            }
-            path = next;
-        }
-        Ok(Some(None))
-    }
-
-    /// Files of the work tree below a folder as a commit would have them, in byte order.
-    pub(super) fn listed(&self, mut files: Vec<RelPath>, base: &str) -> Vec<RelPath> {
-        files.retain(|path| self.at(path) != Some(&Otherwise::Absent));
-        let is_below = |path: &RelPath| {
-            base.is_empty() || path.as_str().strip_prefix(base).is_some_and(|rest| rest.starts_with('/'))
-        };
-        let is_there = |otherwise: &Otherwise| *otherwise != Otherwise::Absent;
-        let more = self.otherwise.iter().filter(|(path, otherwise)| is_there(otherwise) && is_below(path));
-        files.extend(more.map(|(path, _)| path.clone()));
-        files.sort();
-        files.dedup();
-        files
     }
 
     fn at(&self, path: &RelPath) -> Option<&Otherwise> {
@@ -256,6 +179,79 @@ impl Staged {
         let place = format!("--path={}{path}", self.repository.prefix());
         finished(begun(self.repository.git().args(["cat-file", "--filters", &place, id]))?)
             .map_err(|e| Error::new(Code::Unreadable, format!("what is staged of `{path}`: {}", e.message)))
+    }
+}
+
+impl Index for Staged {
+    fn has_otherwise(&self, path: &RelPath) -> bool {
+        self.at(path).is_some()
+    }
+
+    fn exists(&self, path: &RelPath) -> Option<bool> {
+        match self.at(path)? {
+            Otherwise::Absent => Some(false),
+            // Where a link leads is found out by reading it.
+            Otherwise::Blob { is_link: true, .. } => {
+                Some(self.content(path).is_ok_and(|c| c.is_some_and(|c| c.is_some())))
+            }
+            _ => Some(true),
+        }
+    }
+
+    fn content(&self, path: &RelPath) -> Result<Option<Option<Vec<u8>>>, Error> {
+        let mut path = path.clone();
+        for _ in 0..MOST_LINKS {
+            let Some(otherwise) = self.at(&path) else {
+                let leads = self.leads_to(&path);
+                match leads {
+                    Some(other) if self.at(&other).is_some() => {
+                        path = other;
+                        continue;
+                    }
+                    _ => return Ok(None),
+                }
+            };
+            let (id, is_link, is_converted) = match otherwise {
+                Otherwise::Absent => return Ok(Some(None)),
+                Otherwise::Blob { id, is_link, is_converted } => (id, *is_link, *is_converted),
+                Otherwise::Unmerged => {
+                    let error = Error::new(Code::Unreadable, format!("`{path}` is unmerged in git's index"));
+                    return Err(error.hint("resolve the conflict and `git add` the file"));
+                }
+            };
+            let bytes = if is_converted { self.converted(id, &path)? } else { self.blob(id, &path)? };
+            if !is_link {
+                return Ok(Some(Some(bytes)));
+            }
+            // A link is to be followed in the tree that it is in.
+            let target = String::from_utf8_lossy(&bytes).into_owned();
+            let Ok(next) = RelPath::new(&format!("{}/{target}", if path.dir().is_empty() { "." } else { path.dir() }))
+            else {
+                return Ok(Some(
+                    fs_err::read(self.repository.top().join(self.repository.prefix()).join(path.dir()).join(target))
+                        .ok(),
+                ));
+            };
+            if self.at(&next).is_none() {
+                let full = self.repository.top().join(self.repository.prefix()).join(&next);
+                return Ok(Some(fs_err::read(full).ok()));
+            }
+            path = next;
+        }
+        Ok(Some(None))
+    }
+
+    fn listed(&self, mut files: Vec<RelPath>, base: &str) -> Vec<RelPath> {
+        files.retain(|path| self.at(path) != Some(&Otherwise::Absent));
+        let is_below = |path: &RelPath| {
+            base.is_empty() || path.as_str().strip_prefix(base).is_some_and(|rest| rest.starts_with('/'))
+        };
+        let is_there = |otherwise: &Otherwise| *otherwise != Otherwise::Absent;
+        let more = self.otherwise.iter().filter(|(path, otherwise)| is_there(otherwise) && is_below(path));
+        files.extend(more.map(|(path, _)| path.clone()));
+        files.sort();
+        files.dedup();
+        files
     }
 }
 

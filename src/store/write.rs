@@ -4,13 +4,13 @@ use std::collections::BTreeSet;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use super::begun::{Begun, Over, anew, temporary};
+use super::begun::{Begun, Over};
 use super::replace::{exchange, put_new};
-use super::state::Stamp;
 use super::{beneath, outside, unwritable};
 use crate::digest::Digest;
 use crate::error::{Code, Error};
-use crate::path::{RelPath, is_reserved};
+use crate::path::RelPath;
+use crate::tree::{Stamp, leaves, permissions, temporary};
 
 /// Writes a file by way of a temporary one in the same folder: fsync, then rename.
 ///
@@ -26,26 +26,6 @@ pub fn put(path: &Path, bytes: &[u8]) -> Result<(), Error> {
 /// As [`put`].
 pub fn put_stamped(path: &Path, bytes: &[u8]) -> Result<Option<Stamp>, Error> {
     put_by(path, bytes, temporary(path))
-}
-
-/// As [`put`], for what may be lost in a crash of the machine: nothing waits until it is on the disk.
-///
-/// # Errors
-/// As [`put`].
-pub(super) fn put_unsynced<'a>(path: &Path, parts: impl Iterator<Item = &'a Vec<u8>>) -> Result<(), Error> {
-    let temporary = temporary(path);
-    let written = || -> std::io::Result<()> {
-        let mut file = anew(&temporary)?;
-        for part in parts {
-            file.write_all(part)?;
-        }
-        drop(file);
-        fs_err::rename(&temporary, path)
-    };
-    written().map_err(|e| {
-        let _ = fs_err::remove_file(&temporary);
-        unwritable(&e)
-    })
 }
 
 /// Takes away the temporary file by which a killed run was writing `path`. What cannot be is tried again by the next run.
@@ -72,17 +52,6 @@ pub fn put_program(path: &Path, bytes: &[u8]) -> Result<(), Error> {
         Some(wanted) => fs_err::set_permissions(path, wanted).map_err(|e| unwritable(&e)),
         None => Ok(()),
     }
-}
-
-#[cfg(unix)]
-pub(super) fn permissions(mode: u32) -> Option<std::fs::Permissions> {
-    Some(std::os::unix::fs::PermissionsExt::from_mode(mode))
-}
-
-/// Permissions of that kind are only known to Unix.
-#[cfg(not(unix))]
-pub(super) fn permissions(_: u32) -> Option<std::fs::Permissions> {
-    None
 }
 
 /// Gives an output the permissions `mode`, if it has others. `true` if it had.
@@ -278,20 +247,6 @@ pub(super) fn inside(root: &Path, path: &RelPath) -> Result<(), Error> {
         return Err(outside(path));
     }
     Ok(())
-}
-
-/// Whether a symlink above `path` leads out of the root, or to where nothing of the Genfile's may be written.
-pub(super) fn leaves(root: &Path, path: &RelPath) -> bool {
-    let is_link = |parent: &&str| root.join(parent).symlink_metadata().is_ok_and(|meta| meta.is_symlink());
-    // The nearest link decides: what it resolves to includes all above it.
-    let Some(link) = path.parents().find(is_link) else { return false };
-    match (root.canonicalize(), root.join(link).canonicalize()) {
-        (Ok(root), Ok(target)) => match target.strip_prefix(&root) {
-            Ok(inside) => inside.iter().any(|part| part.to_str().is_some_and(is_reserved)),
-            Err(_) => true,
-        },
-        _ => true,
-    }
 }
 
 /// Makes the entries of the folders above `paths` durable, up to the root: some of them may be new. A folder that is gone is

@@ -5,13 +5,10 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::blobs::Store;
-use super::folders::Tree;
-use super::observed::Observed;
-use super::snapshot::Listed as Names;
-use super::staged::Staged;
-use super::state::{Stamp, State};
-use super::{unreadable, write};
+use super::folders::{Listed as Names, Tree};
+use super::stamp::{self, Stamp};
+use super::unreadable;
+use super::whole::leaves;
 use crate::digest::Digest;
 use crate::error::{Code, Error};
 use crate::files::Files;
@@ -26,7 +23,7 @@ pub struct WorkTree {
     taken: i64,
     /// When this run began: every file was looked at after that.
     begun: i64,
-    store: Arc<Store>,
+    blobs: Arc<dyn Blobs>,
     seen: Mutex<HashMap<RelPath, Seen>>,
     /// Of which files it was asked whether they are there, beside those that were seen.
     asked: Mutex<HashMap<RelPath, bool>>,
@@ -36,11 +33,56 @@ pub struct WorkTree {
     /// What was read before there were tasks: it decides which there are.
     loaded: Mutex<HashSet<RelPath>>,
     /// What git's index has otherwise, where that is what counts.
-    staged: Option<Staged>,
+    staged: Option<Box<dyn Index>>,
 }
 
 /// What a run knows of a file: nothing is there, or its digest, and its stamp if that can be trusted later.
-pub(super) type Seen = Option<(Option<Stamp>, Digest)>;
+pub type Seen = Option<(Option<Stamp>, Digest)>;
+
+/// Contents that are kept by their digests.
+pub trait Blobs: Send + Sync {
+    /// A content, if it is held.
+    fn get(&self, digest: &Digest) -> Option<Arc<[u8]>>;
+}
+
+/// Where nothing is kept.
+pub struct NoBlobs;
+
+impl Blobs for NoBlobs {
+    fn get(&self, _: &Digest) -> Option<Arc<[u8]>> {
+        None
+    }
+}
+
+/// What git's index has otherwise than the work tree.
+pub trait Index: Send + Sync {
+    /// Whether it has another content of a file.
+    fn has_otherwise(&self, path: &RelPath) -> bool;
+
+    /// Whether it has a file; `None` where the work tree says that.
+    fn exists(&self, path: &RelPath) -> Option<bool>;
+
+    /// A file's content, or that there is none; `None` where the work tree says that.
+    ///
+    /// # Errors
+    /// It cannot be had.
+    fn content(&self, path: &RelPath) -> Result<Option<Option<Vec<u8>>>, Error>;
+
+    /// The files below a folder, where the work tree has `files`.
+    fn listed(&self, files: Vec<RelPath>, base: &str) -> Vec<RelPath>;
+}
+
+/// What a run saw of files and folders.
+pub struct Visited {
+    /// Files, and where there were none.
+    pub seen: HashMap<RelPath, Seen>,
+    /// Of which other files it was asked whether they are there.
+    pub asked: HashMap<RelPath, bool>,
+    /// The folders that were listed; `None` for one that was not there.
+    pub folders: BTreeMap<String, Option<Names>>,
+    /// What was read before there were tasks.
+    pub loaded: HashSet<RelPath>,
+}
 
 /// What a run looked at.
 pub struct LookedAt {
@@ -59,13 +101,18 @@ type Listed = (String, Option<usize>);
 
 impl WorkTree {
     /// The tree below `root`, with the stamps of an earlier run that were taken at `taken`.
-    pub fn new(root: PathBuf, before: HashMap<RelPath, (Stamp, Digest)>, taken: i64, store: Arc<Store>) -> WorkTree {
+    pub fn new(
+        root: PathBuf,
+        before: HashMap<RelPath, (Stamp, Digest)>,
+        taken: i64,
+        blobs: Arc<dyn Blobs>,
+    ) -> WorkTree {
         WorkTree {
             root,
             before,
             taken,
-            begun: State::now(),
-            store,
+            begun: stamp::now(),
+            blobs,
             seen: Mutex::default(),
             asked: Mutex::default(),
             listed: Mutex::default(),
@@ -77,8 +124,8 @@ impl WorkTree {
 
     /// The same tree as a commit would record it: what the index has otherwise counts as it is there. Only for reading.
     #[must_use]
-    pub fn as_staged(self, staged: Staged) -> WorkTree {
-        WorkTree { staged: Some(staged), ..self }
+    pub fn as_staged(self, staged: impl Index + 'static) -> WorkTree {
+        WorkTree { staged: Some(Box::new(staged)), ..self }
     }
 
     /// Whether a commit would record another content of a file than stands there, where the index counts.
@@ -102,10 +149,9 @@ impl WorkTree {
         *locked(&self.loaded) = self.lock_seen().keys().cloned().collect();
     }
 
-    /// What verdicts of this run rested on, so that it can be asked of each whether it moved. `outputs` are those of all tasks;
-    /// beside them only `own` and what is `gone` may have come or gone in folders since they were listed. `None` where something
-    /// else has, or where it cannot be told.
-    pub fn observed(&self, outputs: &HashSet<&RelPath>, own: &RelPath, gone: &[RelPath]) -> Option<Observed> {
+    /// What verdicts of this run rested on. `outputs` are those of all tasks; beside them only `own` and what is `gone` may have come or
+    /// gone in folders since they were listed. `None` where something else has, or where it cannot be told.
+    pub fn visited(&self, outputs: &HashSet<&RelPath>, own: &RelPath, gone: &[RelPath]) -> Option<Visited> {
         let mut folders = locked(&self.folders).clone();
         for ((base, depth), before) in locked(&self.listed).iter() {
             let tree = Tree::walk(&self.root, base, *depth).ok()?;
@@ -124,7 +170,7 @@ impl WorkTree {
         }
         let (seen, mut asked) = (self.lock_seen().clone(), locked(&self.asked).clone());
         asked.retain(|path, _| !seen.contains_key(path));
-        Observed::new(&self.root, seen, asked, folders, &locked(&self.loaded), outputs)
+        Some(Visited { seen, asked, folders, loaded: locked(&self.loaded).clone() })
     }
 
     /// The folder.
@@ -158,7 +204,7 @@ impl WorkTree {
         let Some(known) = self.lock_seen().get(path).copied() else { return Ok(false) };
         let now = self.stamp(path)?;
         match (known, now) {
-            (Some((Some(before), _)), Some(now)) if before == now && !now.is_racy(State::now()) => Ok(false),
+            (Some((Some(before), _)), Some(now)) if before == now && !now.is_racy(stamp::now()) => Ok(false),
             (known, _) => Ok(self.content(path)?.map(|(_, digest, _)| digest) != known.map(|(_, digest)| digest)),
         }
     }
@@ -317,7 +363,7 @@ impl Files for WorkTree {
 
     fn blob(&self, digest: &Digest) -> Result<Arc<[u8]>, Error> {
         let missing = || Error::new(Code::Unreadable, format!("the store does not hold {} any more", digest.short()));
-        self.store.get(digest).ok_or_else(missing)
+        self.blobs.get(digest).ok_or_else(missing)
     }
 
     fn exists(&self, path: &RelPath) -> bool {
@@ -358,7 +404,7 @@ impl Files for WorkTree {
     }
 
     fn leaves_root(&self, path: &RelPath) -> bool {
-        write::leaves(&self.root, path)
+        leaves(&self.root, path)
     }
 }
 
@@ -367,7 +413,7 @@ mod tests {
     use super::*;
 
     fn tree(root: &Path, before: HashMap<RelPath, (Stamp, Digest)>, taken: i64) -> WorkTree {
-        WorkTree::new(root.to_path_buf(), before, taken, Arc::new(Store::new(root.join(".genmake/store"))))
+        WorkTree::new(root.to_path_buf(), before, taken, Arc::new(NoBlobs))
     }
 
     #[test]
@@ -382,13 +428,13 @@ mod tests {
         fs_err::write(dir.path().join("a"), "two").unwrap();
         let meta = std::fs::metadata(dir.path().join("a")).unwrap();
         stamps.get_mut(&path).unwrap().0 = Stamp::of(&meta);
-        let second = tree(dir.path(), stamps.clone(), State::now());
+        let second = tree(dir.path(), stamps.clone(), stamp::now());
         assert_eq!(second.digest(&path).unwrap(), Some(Digest::of("two")));
         // Clearly older than the snapshot, the stamp is believed.
-        let later = tree(dir.path(), stamps.clone(), State::now() + 10_000_000_000);
+        let later = tree(dir.path(), stamps.clone(), stamp::now() + 10_000_000_000);
         assert_eq!(later.digest(&path).unwrap(), Some(Digest::of("one")));
         // A run that did not look at it does not hand it on as trusted.
-        assert!(tree(dir.path(), stamps, State::now()).stamps().is_empty());
+        assert!(tree(dir.path(), stamps, stamp::now()).stamps().is_empty());
     }
 
     #[test]
@@ -424,7 +470,7 @@ mod tests {
     fn lists_what_patterns_can_mean() {
         let dir = tempfile::tempdir().unwrap();
         for name in ["a.md", "d/b.md", "d/e/c.md", ".git/x.md", "d/.genmake/y.md", ".hidden/z.md"] {
-            super::super::write_output(dir.path(), &RelPath::new(name).unwrap(), b"", None).unwrap();
+            super::super::put_apart(dir.path(), &RelPath::new(name).unwrap(), b"", None).unwrap();
         }
         let tree = tree(dir.path(), HashMap::new(), 0);
         let list = |pattern: &str| -> Vec<String> {

@@ -10,10 +10,13 @@ use crate::manifest;
 use crate::path::RelPath;
 
 /// A Genfile, and its lock if there is one.
-pub(super) type Texts = (String, Option<String>);
+pub type Texts = (String, Option<String>);
 
 /// Those on the disk.
-pub(super) fn texts(location: &Location) -> Result<Texts, Error> {
+///
+/// # Errors
+/// [`Code::NoGenfile`], or one cannot be read.
+pub fn texts(location: &Location) -> Result<Texts, Error> {
     let lock_name = location.lock_name();
     let genfile = read_genfile(&location.root.join(&location.name), &location.name)?;
     let locked = read_text(&location.root.join(&lock_name)).map_err(|e| e.hint(lock::way_out(&lock_name)))?;
@@ -21,14 +24,21 @@ pub(super) fn texts(location: &Location) -> Result<Texts, Error> {
 }
 
 /// Those in a tree.
-pub(super) fn texts_in(location: &Location, files: &dyn Files) -> Result<Texts, Error> {
+///
+/// # Errors
+/// As [`texts`].
+pub fn texts_in(location: &Location, files: &dyn Files) -> Result<Texts, Error> {
     let text = |name: &str| RelPath::new(name).map_or(Ok(None), |path| files.text(&path));
     let lock_name = location.lock_name();
     let genfile = text(&location.name)?.ok_or_else(|| no_genfile(&location.name))?;
     Ok((genfile, text(&lock_name).map_err(|e| e.hint(lock::way_out(&lock_name)))?))
 }
 
-pub(super) fn read_genfile(path: &Path, name: &str) -> Result<String, Error> {
+/// A Genfile's text.
+///
+/// # Errors
+/// It is not there, too large, or cannot be read.
+pub fn read_genfile(path: &Path, name: &str) -> Result<String, Error> {
     let unreadable = |e: std::io::Error| match e.kind() {
         std::io::ErrorKind::NotFound => no_genfile(name),
         _ => Error::new(Code::Unreadable, e.to_string()),
@@ -43,7 +53,11 @@ fn no_genfile(name: &str) -> Error {
     Error::new(Code::NoGenfile, format!("`{name}` is not there")).hint("`genmake init` makes one to start from")
 }
 
-pub(super) fn read_text(path: &Path) -> Result<Option<String>, Error> {
+/// A file's text; `None` where it is not there.
+///
+/// # Errors
+/// It is no text, or cannot be read.
+pub fn read_text(path: &Path) -> Result<Option<String>, Error> {
     match fs_err::read(path) {
         Ok(bytes) => String::from_utf8(bytes).map(Some).map_err(|e| {
             let name = path.file_name().unwrap_or_default().to_string_lossy();

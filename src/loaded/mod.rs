@@ -1,45 +1,59 @@
-//! A project out of its tree: the Genfile and the lock, and nothing of what this machine remembers.
+//! A project out of its tree: where it is, what its Genfile and its lock say, and its tasks. Nothing of what a machine remembers, and
+//! nothing is decided yet.
+
+mod location;
+mod reading;
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
-use std::time::Instant;
 
-use super::reading::{self, Texts};
-use super::{Location, Project};
 use crate::digest::Digest;
-use crate::engine::Env;
 use crate::error::{Code, Error, Errors};
 use crate::files::Files;
 use crate::graph::Graph;
 use crate::lock::Lock;
 use crate::manifest;
 use crate::path::RelPath;
-use crate::plan::Memory;
-use crate::store::{Origin, Store, WorkTree};
+use crate::tree::{NoBlobs, WorkTree};
 
-impl Project {
-    /// Loads a project as it is committed: the tree and the lock count, and nothing that this machine remembers or keeps. For
-    /// judging, and for rendering elsewhere; nothing is written.
+pub use location::{GENFILES, Location};
+pub use reading::{Texts, read_genfile, read_text, texts, texts_in};
+
+/// What the tree says of a project: a Genfile without mistakes, its tasks, and the lock.
+pub struct Loaded {
+    /// Where it is.
+    pub location: Location,
+    /// The tasks.
+    pub graph: Graph,
+    /// The tree as it was seen.
+    pub files: WorkTree,
+    /// The lock; empty where there is none.
+    pub lock: Lock,
+    /// The lock's text.
+    pub lock_text: String,
+}
+
+impl Loaded {
+    /// Loads a project as it is committed: the tree and the lock count, and nothing that this machine remembers or keeps. Nothing is
+    /// written. `env` reads the variables that rules name.
     ///
     /// # Errors
-    /// As [`Project::open`].
-    pub fn open_committed(location: &Location, env: &Env) -> Result<Project, Errors> {
-        // Below a file there is nothing.
-        let store = Arc::new(Store::new(location.root.join(&location.name)));
-        let files = WorkTree::new(location.root.clone(), HashMap::new(), 0, Arc::clone(&store));
-        Project::read(location, env, files, store, reading::texts(location)?)
+    /// All mistakes of the Genfile, or what cannot be read.
+    pub fn committed(location: &Location, env: &dyn Fn(&str) -> Option<String>) -> Result<Loaded, Errors> {
+        let files = WorkTree::new(location.root.clone(), HashMap::new(), 0, Arc::new(NoBlobs));
+        Loaded::read(location, env, files, texts(location)?)
     }
 
-    /// What can be known from the tree: a Genfile without mistakes, its graph, and the lock.
-    pub(super) fn read(
+    /// Loads a project out of a tree.
+    ///
+    /// # Errors
+    /// As [`Loaded::committed`].
+    pub fn read(
         location: &Location,
-        env: &Env,
+        env: &dyn Fn(&str) -> Option<String>,
         files: WorkTree,
-        store: Arc<Store>,
         texts: Texts,
-    ) -> Result<Project, Errors> {
-        let begun = Instant::now();
-        let root = location.root.clone();
+    ) -> Result<Loaded, Errors> {
         let (text, locked) = texts;
         let lock_name = location.lock_name();
         // What they are is a part of every verdict: if they move, the tree is looked at anew.
@@ -56,34 +70,17 @@ impl Project {
         let (manifest, mut found) = manifest::load(&location.name, &text, &files)?;
         let locked: BTreeSet<RelPath> =
             lock.iter().flat_map(|lock| lock.iter().map(|(path, _)| path.clone())).collect();
-        let (graph, more) = Graph::new(manifest, &files, &locked, &**env);
+        let (graph, more) = Graph::new(manifest, &files, &locked, env);
         found.extend(more);
         let lock = lock.map_err(|e| found.push(e)).unwrap_or_default();
         Errors::unless_empty(found)?;
         files.is_loaded();
-        Ok(Project {
-            root,
-            name: location.name.clone(),
-            graph,
-            files,
-            store,
-            memory: Memory::default(),
-            lock,
-            lock_text,
-            guard: None,
-            journal_left: false,
-            origin: Origin::default(),
-            part_of: None,
-            assumed: BTreeSet::new(),
-            narrowed: None,
-            state_damaged: false,
-            load_took: begun.elapsed(),
-        })
+        Ok(Loaded { location: location.clone(), graph, files, lock, lock_text })
     }
 
     /// Takes what templates make for not there yet, so that all of it is rendered, whatever stands in its place.
     #[must_use]
-    pub fn unrendered(self) -> Project {
+    pub fn unrendered(self) -> Loaded {
         let tasks = self.graph.tasks.iter().enumerate().filter(|(id, _)| self.graph.rule(*id).is_rendered());
         tasks.flat_map(|(_, task)| &task.outputs).for_each(|output| self.files.removed(&output.path));
         self

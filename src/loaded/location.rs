@@ -2,7 +2,6 @@
 
 use std::path::{Path, PathBuf};
 
-use super::Planned;
 use crate::error::{Code, Error};
 use crate::lock;
 
@@ -55,12 +54,5 @@ impl Location {
     /// The lock's file name.
     pub fn lock_name(&self) -> String {
         lock::file_name(&self.name)
-    }
-}
-
-impl Planned {
-    /// Where the project is.
-    pub fn location(&self) -> &Location {
-        &self.location
     }
 }

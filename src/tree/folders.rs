@@ -4,9 +4,7 @@ use std::collections::BTreeMap;
 use std::io::ErrorKind;
 use std::path::Path;
 
-use super::snapshot::Listed;
-use super::state::Stamp;
-use super::unreadable;
+use super::{Stamp, unreadable};
 use crate::digest::{Digest, Framed};
 use crate::error::Error;
 use crate::path::{RelPath, is_reserved};
@@ -20,6 +18,15 @@ pub(super) struct Tree {
     pub folders: BTreeMap<String, Option<Listed>>,
     /// The links that were met, and whether they led to a file.
     pub links: Vec<(RelPath, bool)>,
+}
+
+/// A folder's names as they were.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Listed {
+    /// The folder's own stamp, from before its names were read.
+    pub stamp: Stamp,
+    /// The digest of its names and their kinds.
+    pub names: Digest,
 }
 
 /// A name in a folder.
@@ -120,6 +127,6 @@ fn list(folder: &Path) -> Result<Option<(Listed, Vec<Named>)>, Error> {
 }
 
 /// The digest of the names in a folder; `None` if there is none, or it cannot be listed.
-pub(super) fn names(folder: &Path) -> Option<Digest> {
+pub fn names(folder: &Path) -> Option<Digest> {
     list(folder).ok().flatten().map(|(listed, _)| listed.names)
 }
