@@ -274,7 +274,6 @@ impl Graph {
 mod tests {
     use super::*;
     use crate::error::Errors;
-    use crate::files::Counted;
     use expect_test::{Expect, expect};
     use std::sync::Arc;
 
@@ -371,6 +370,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg(feature = "markdown")]
     fn a_file_of_parts_is_read_once_however_many_tasks_there_are() {
         let genfile = "version: 1\nrules:\n  r: {foreach: \"d.jsonl#/*\", template: t.hbs, output: \"{{item.value}}\", \
                        inputs: [\"d.md#sections/{{item.value}}\", \"d.md#sections\", \"d.jsonl#/{{item.index}}\"]}\n";
@@ -385,7 +385,7 @@ mod tests {
         let path = |name: &str| RelPath::new(name).unwrap();
         let files: HashMap<RelPath, Arc<[u8]>> =
             texts.iter().map(|(name, text)| (path(name), Arc::from(text.as_bytes()))).collect();
-        let files = Counted { files, ..Counted::default() };
+        let files = crate::files::Counted { files, ..Default::default() };
         let (graph, found) = Graph::new(manifest, &files, &BTreeSet::new(), &|_| None);
         assert_eq!((graph.tasks.len(), found), (count, Vec::new()));
         assert_eq!(files.reads.into_inner(), 2, "one read of each file");

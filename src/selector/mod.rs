@@ -199,6 +199,9 @@ impl Selector {
             What::Sections(_) if !sections::is_markdown(file) => {
                 Err(bad(format!("`{file}` is no Markdown file")).hint("Markdown files end in .md or .markdown"))
             }
+            What::Sections(_) if !sections::ARE_READ => {
+                Err(bad("this build of genmake reads no Markdown (the feature `markdown` is off)".to_owned()))
+            }
             What::Definitions(_) => syntax::can_define(file.ext()).map_err(|e| bad(e.to_string())),
             _ => Ok(()),
         }
@@ -256,6 +259,16 @@ mod tests {
     }
 
     #[test]
+    #[cfg(not(feature = "markdown"))]
+    fn without_markdown_no_file_has_sections() {
+        let selector = Selector::parse("a.md#sections").unwrap();
+        let error = selector.fits(&RelPath::new("a.md").unwrap()).unwrap_err();
+        assert_eq!(error.code, Code::BadSelector);
+        let what = "`a.md#sections` cannot be: this build of genmake reads no Markdown (the feature `markdown` is off)";
+        assert_eq!(error.message, what);
+    }
+
+    #[test]
     fn what_is_no_selector_is_said() {
         let bad = |text: &str| Selector::parse(text).unwrap_err();
         assert!(bad("f.yaml#entities").starts_with("`#entities` is neither a pointer, which starts with `/`"));
@@ -274,7 +287,8 @@ mod tests {
             let selector = Selector::parse(text).unwrap();
             selector.fits(&RelPath::new(&selector.file).unwrap())
         };
-        for good in ["f.csv#/*", "f.yml#", "f.md#sections", "a.b.markdown#sections/X"] {
+        let sections: &[&str] = if sections::ARE_READ { &["f.md#sections", "a.b.markdown#sections/X"] } else { &[] };
+        for good in ["f.csv#/*", "f.yml#"].iter().chain(sections) {
             assert_eq!(fits(good), Ok(()), "{good}");
         }
         let error = |text: &str| {

@@ -1,10 +1,9 @@
-//! The sections of a Markdown file. A heading in a code fence, a quote or a list is none of the file's.
+//! The sections of a Markdown file. A heading in a code fence, a quote or a list is none of the file's. What reads it is behind the
+//! feature `markdown`.
 
 use std::collections::HashMap;
 
-use pulldown_cmark::{Event, HeadingLevel, Options, Parser, Tag, TagEnd};
-
-use super::{Keys, Part, Passage, some};
+use super::{Part, Passage, some};
 use crate::error::did_you_mean;
 use crate::path::RelPath;
 
@@ -12,6 +11,9 @@ use crate::path::RelPath;
 pub(super) fn is_markdown(path: &RelPath) -> bool {
     matches!(path.ext(), "md" | "markdown")
 }
+
+/// Whether this build reads Markdown at all.
+pub(super) const ARE_READ: bool = cfg!(feature = "markdown");
 
 /// A Markdown file, parsed.
 pub(super) struct Sections {
@@ -25,7 +27,8 @@ pub(super) struct Sections {
 struct Section {
     key: String,
     name: String,
-    level: HeadingLevel,
+    /// 1 for the highest.
+    level: u8,
     line: usize,
     start: usize,
     /// Where the sections below it end, in the list.
@@ -99,11 +102,20 @@ impl Sections {
     }
 }
 
+/// None: this build was made without the feature `markdown`.
+#[cfg(not(feature = "markdown"))]
+fn headings(_: &str) -> Vec<Section> {
+    Vec::new()
+}
+
+#[cfg(feature = "markdown")]
 fn headings(text: &str) -> Vec<Section> {
+    use pulldown_cmark::{Event, HeadingLevel, Options, Parser, Tag, TagEnd};
+
     // Front matter would else be read as a heading: its last line has a rule below it.
     let options = Options::ENABLE_YAML_STYLE_METADATA_BLOCKS | Options::ENABLE_PLUSES_DELIMITED_METADATA_BLOCKS;
     let mut list: Vec<Section> = Vec::new();
-    let mut keys = Keys::default();
+    let mut keys = super::Keys::default();
     let (mut line, mut counted) = (1, 0);
     let mut around = 0_usize;
     let mut open: Option<(HeadingLevel, usize, String)> = None;
@@ -118,7 +130,7 @@ fn headings(text: &str) -> Vec<Section> {
                 let start = text[..start].rfind('\n').map_or(0, |at| at + 1);
                 line += text[counted..start].matches('\n').count();
                 counted = start;
-                list.push(Section { key: keys.unique(&name), name, level, line, start, end: 0 });
+                list.push(Section { key: keys.unique(&name), name, level: level as u8, line, start, end: 0 });
             }
             Event::Text(part) | Event::Code(part) => {
                 if let Some((_, _, name)) = &mut open {
@@ -136,6 +148,7 @@ fn headings(text: &str) -> Vec<Section> {
     list
 }
 
+#[cfg(feature = "markdown")]
 #[cfg(test)]
 mod tests {
     use super::*;
