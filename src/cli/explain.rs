@@ -15,9 +15,13 @@ use crate::path::RelPath;
 use crate::plan::{Judged, Part, PartKind, Verdict};
 use crate::project::{Planned, Project};
 use crate::ui;
+use crate::ui::columns::{self, Column};
 
 /// How many tasks upstream are shown to people.
 const MOST_UPSTREAM: usize = 20;
+
+/// In fewer columns than these there is no room for the digests.
+const NARROW: usize = 64;
 
 pub(super) fn run(context: &Context, names: &[String]) -> Result<Exit, Errors> {
     if names.is_empty() {
@@ -55,7 +59,7 @@ pub(super) fn run(context: &Context, names: &[String]) -> Result<Exit, Errors> {
 
 struct Explained {
     row: Value,
-    head: String,
+    head: [String; 2],
     outputs: Vec<Named>,
     parts: Vec<Named>,
     key: Option<Digest>,
@@ -111,7 +115,7 @@ fn explained(planned: &Planned, rows: &[Row], row: &Row, judged: &Judged) -> Res
     let why = if row.reasons.is_empty() { String::new() } else { format!(": {}", row.reasons.join("; ")) };
     Ok(Explained {
         row: row.to_json(),
-        head: format!("{}  {}{why}  (rule {})", row.name(), row.status, row.rule),
+        head: [row.name(), format!("{}{why}  (rule {})", row.status, row.rule)],
         outputs,
         parts: parts(planned, row.task, judged)?,
         key: judged.key,
@@ -273,13 +277,31 @@ impl Named {
         json
     }
 
-    /// A line, and one for each of its files.
-    fn to_text(&self, indent: usize) -> String {
+    /// A row, and one for each of its files.
+    fn rows(&self, indent: usize) -> Vec<Vec<String>> {
         let digest = self.now.map_or_else(|| "-".to_owned(), |digest| digest.short());
-        let (width, change) = (40_usize.saturating_sub(indent - 2), self.change());
-        let line = format!("{:indent$}{:8} {:width$} {digest:12}  {change}\n", "", self.kind, self.name);
-        self.files.iter().fold(line, |text, file| text + &file.to_text(indent + 2))
+        let mut rows = vec![line(indent, self.kind, &self.name, digest, self.change())];
+        rows.extend(self.files.iter().flat_map(|file| file.rows(indent + 2)));
+        rows
     }
+}
+
+/// What something is, its name, its digest, and what of that is otherwise.
+fn line(indent: usize, kind: &str, name: &str, digest: String, change: String) -> Vec<String> {
+    vec![format!("{:indent$}{kind}", ""), name.to_owned(), digest, change]
+}
+
+/// A head with its rows, as wide as the terminal has room for.
+fn section(head: [String; 2], rows: &[Vec<String>]) -> String {
+    let columns = columns::of_stdout();
+    let head = columns::table(&[Column::Names, Column::Rest], &[head.to_vec()], columns);
+    let kinds = [Column::Words, Column::Names, Column::Words, Column::Rest];
+    if columns.is_none_or(|columns| columns >= NARROW) {
+        return head + &columns::table(&kinds, rows, columns);
+    }
+    // What is otherwise says more than a digest.
+    let left: Vec<Vec<String>> = rows.iter().map(|row| [0, 1, 3].map(|at| row[at].clone()).to_vec()).collect();
+    head + &columns::table(&[0, 1, 3].map(|at| kinds[at]), &left, columns)
 }
 
 impl Cause {
@@ -303,24 +325,24 @@ impl Explained {
     }
 
     fn to_text(&self) -> String {
-        let mut text = format!("{}\n", self.head);
-        text.extend(self.outputs.iter().chain(&self.parts).map(|named| named.to_text(2)));
+        let mut rows: Vec<_> = self.outputs.iter().chain(&self.parts).flat_map(|named| named.rows(2)).collect();
         if let Some(key) = self.key {
             let locked = match self.locked {
                 Some(locked) if locked == key => "as in the lock".to_owned(),
                 Some(locked) => format!("in the lock {}", locked.short()),
                 None => "not in the lock".to_owned(),
             };
-            text += &format!("  {:8} {:40} {:12}  {locked}\n", "key", "what would be made", key.short());
+            rows.push(line(2, "key", "what would be made", key.short(), locked));
         }
+        let mut text = section(self.head.clone(), &rows);
         for cause in self.upstream.iter().take(MOST_UPSTREAM) {
             let indent = 2 * cause.depth.min(MOST_UPSTREAM);
-            text += &format!("{:indent$}{}\n", "", cause.head);
-            text.extend(cause.changed.iter().map(|named| named.to_text(indent + 2)));
+            let rows: Vec<_> = cause.changed.iter().flat_map(|named| named.rows(indent + 2)).collect();
+            text += &section([" ".repeat(indent - 2), cause.head.clone()], &rows);
         }
         if let Some(more) = self.upstream.len().checked_sub(MOST_UPSTREAM).filter(|more| *more > 0) {
             text += &format!("  and {} more upstream\n", ui::count(more, "task"));
         }
-        ui::sanitize(&text)
+        text
     }
 }

@@ -8,6 +8,7 @@ use super::Exit;
 use super::args::Cli;
 use crate::error::{Code, Error, Errors, did_you_mean};
 use crate::ui;
+use crate::ui::columns::{self, Column};
 
 /// Arguments of `man` and of `help`.
 #[derive(Debug, Args)]
@@ -79,22 +80,33 @@ pub(super) fn run(page: &Page) -> Result<Exit, Errors> {
 }
 
 /// The five commands of the first day.
-const FIRST_DAY: &str = "\
-genmake is make for generated files: a Genfile says which files come from which inputs.
+const FIRST_DAY: [(&str, &str); 5] = [
+    ("genmake init", "write a Genfile to start from, with a template and a prompt"),
+    ("genmake plan", "what would be made, why and at what cost; sends nothing"),
+    ("genmake", "make it: only what is not up to date"),
+    ("genmake explain TARGET", "why a target is or is not up to date"),
+    ("genmake check", "is everything up to date? For CI and hooks: exit 1 if not"),
+];
 
-  genmake init              write a Genfile to start from, with a template and a prompt
-  genmake plan              what would be made, why and at what cost; sends nothing
-  genmake                   make it: only what is not up to date
-  genmake explain TARGET    why a target is or is not up to date
-  genmake check             is everything up to date? For CI and hooks: exit 1 if not
+/// What stands before these and after them.
+const ABOUT: [&str; 2] = [
+    "genmake is make for generated files: a Genfile says which files come from which inputs.",
+    "`genmake help COMMAND` says more of one of them, `genmake --help` names all.",
+];
 
-`genmake help COMMAND` says more of one of them, `genmake --help` names all.
-";
+/// The first commands, as wide as the terminal has room for.
+fn first_day() -> String {
+    let columns = columns::of_stdout();
+    let [before, after] = ABOUT.map(|text| columns::table(&[Column::Rest], &[vec![text.to_owned()]], columns));
+    let rows = FIRST_DAY.map(|(command, what)| vec![format!("  {command:22}"), what.to_owned()]);
+    // Numbers are never cut, and neither is what is to be typed.
+    format!("{before}\n{}\n{after}", columns::table(&[Column::Numbers, Column::Rest], &rows, columns))
+}
 
 /// `help`: the first commands, or what there is to say of one.
 pub(super) fn help(page: &Page) -> Result<Exit, Errors> {
     let Some(name) = &page.command else {
-        ui::out(FIRST_DAY);
+        ui::out(&first_day());
         return Ok(Exit(0));
     };
     let mut command = Cli::command();

@@ -76,7 +76,8 @@ fn schemas_are_files_of_the_project_and_may_be_made() {
     p.run([]).exits(0);
     p.edit("s.hbs", "{\"type\": \"object\", \"required\": [\"y\"]}\n").run([]).stderr_has("check `schema`").exits(2);
     let p = project("  a: {output: a.yaml, template: a.hbs, check: [{schema: nope.json}]}\n").file("a.hbs", "x: 1\n");
-    p.run([]).stderr(expect![[r#"
+    p.run([])
+        .stderr(expect![[r#"
         genmake::missing_input
 
           x rule `a`: its schema is `nope.json`, which is not there and which no rule makes
@@ -86,7 +87,8 @@ fn schemas_are_files_of_the_project_and_may_be_made() {
            :                                                         ^^^^^^^^^
            `----
           help: paths are relative to the Genfile's folder
-    "#]]).exits(2);
+    "#]])
+        .exits(2);
     p.edit("nope.json", "{\"type\": 3}").run([]).stderr_has("no JSON Schema that can be used").exits(2);
     p.edit("nope.json", "{").run([]).stderr_has("nope.json:1:1").stderr_has("is not JSON").exits(2);
 }

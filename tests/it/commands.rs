@@ -514,50 +514,50 @@ fn explain_goes_through_the_inputs() {
     let run = changes_nothing(&server, &p, &all);
     expect![[r#"
         docs/index.md  stale: input changed: spec.yaml  (rule index)
-          output   docs/index.md                            [DIGEST]      as it was
-          recipe   templates/index.hbs                      [DIGEST]      as it was
-          input    spec.yaml                                [DIGEST]      changed, was [DIGEST]
-          vars     vars                                     [DIGEST]      as it was
-          params   params                                   [DIGEST]      as it was
-          outputs  outputs                                  [DIGEST]      as it was
-          key      what would be made                       [DIGEST]      in the lock [DIGEST]
+          output   docs/index.md        [DIGEST]      as it was
+          recipe   templates/index.hbs  [DIGEST]      as it was
+          input    spec.yaml            [DIGEST]      changed, was [DIGEST]
+          vars     vars                 [DIGEST]      as it was
+          params   params               [DIGEST]      as it was
+          outputs  outputs              [DIGEST]      as it was
+          key      what would be made   [DIGEST]      in the lock [DIGEST]
         docs/e1.md  fresh  (rule pages)
-          output   docs/e1.md                               [DIGEST]      as it was
-          recipe   prompts/page.prompt                      [DIGEST]      as it was
-          item     spec.yaml#/entities/e1                   [DIGEST]      as it was
-          vars     vars                                     [DIGEST]      as it was
-          params   params                                   [DIGEST]      as it was
-          model    m                                        [DIGEST]      as it was
-          outputs  outputs                                  [DIGEST]      as it was
-          key      what would be made                       [DIGEST]      as in the lock
+          output   docs/e1.md              [DIGEST]      as it was
+          recipe   prompts/page.prompt     [DIGEST]      as it was
+          item     spec.yaml#/entities/e1  [DIGEST]      as it was
+          vars     vars                    [DIGEST]      as it was
+          params   params                  [DIGEST]      as it was
+          model    m                       [DIGEST]      as it was
+          outputs  outputs                 [DIGEST]      as it was
+          key      what would be made      [DIGEST]      as in the lock
         docs/e2.md  stale: input changed: spec.yaml#/entities/e2  (rule pages)
-          output   docs/e2.md                               [DIGEST]      as it was
-          recipe   prompts/page.prompt                      [DIGEST]      as it was
-          item     spec.yaml#/entities/e2                   [DIGEST]      changed, was [DIGEST]
-            file     spec.yaml                              [DIGEST]      changed, was [DIGEST]
-          vars     vars                                     [DIGEST]      as it was
-          params   params                                   [DIGEST]      as it was
-          model    m                                        [DIGEST]      as it was
-          outputs  outputs                                  [DIGEST]      as it was
-          key      what would be made                       [DIGEST]      in the lock [DIGEST]
+          output   docs/e2.md              [DIGEST]      as it was
+          recipe   prompts/page.prompt     [DIGEST]      as it was
+          item     spec.yaml#/entities/e2  [DIGEST]      changed, was [DIGEST]
+            file   spec.yaml               [DIGEST]      changed, was [DIGEST]
+          vars     vars                    [DIGEST]      as it was
+          params   params                  [DIGEST]      as it was
+          model    m                       [DIGEST]      as it was
+          outputs  outputs                 [DIGEST]      as it was
+          key      what would be made      [DIGEST]      in the lock [DIGEST]
         docs/e3.md  restorable: output missing: docs/e3.md  (rule pages)
-          output   docs/e3.md                               -             missing
-          recipe   prompts/page.prompt                      [DIGEST]      as it was
-          item     spec.yaml#/entities/e3                   [DIGEST]      as it was
-          vars     vars                                     [DIGEST]      as it was
-          params   params                                   [DIGEST]      as it was
-          model    m                                        [DIGEST]      as it was
-          outputs  outputs                                  [DIGEST]      as it was
-          key      what would be made                       [DIGEST]      as in the lock
+          output   docs/e3.md              -             missing
+          recipe   prompts/page.prompt     [DIGEST]      as it was
+          item     spec.yaml#/entities/e3  [DIGEST]      as it was
+          vars     vars                    [DIGEST]      as it was
+          params   params                  [DIGEST]      as it was
+          model    m                       [DIGEST]      as it was
+          outputs  outputs                 [DIGEST]      as it was
+          key      what would be made      [DIGEST]      as in the lock
         docs/e4.md  edited: edited by hand  (rule pages)
-          output   docs/e4.md                               [DIGEST]      changed, was [DIGEST]
-          recipe   prompts/page.prompt                      [DIGEST]      as it was
-          item     spec.yaml#/entities/e4                   [DIGEST]      as it was
-          vars     vars                                     [DIGEST]      as it was
-          params   params                                   [DIGEST]      as it was
-          model    m                                        [DIGEST]      as it was
-          outputs  outputs                                  [DIGEST]      as it was
-          key      what would be made                       [DIGEST]      as in the lock
+          output   docs/e4.md              [DIGEST]      changed, was [DIGEST]
+          recipe   prompts/page.prompt     [DIGEST]      as it was
+          item     spec.yaml#/entities/e4  [DIGEST]      as it was
+          vars     vars                    [DIGEST]      as it was
+          params   params                  [DIGEST]      as it was
+          model    m                       [DIGEST]      as it was
+          outputs  outputs                 [DIGEST]      as it was
+          key      what would be made      [DIGEST]      as in the lock
     "#]]
     .assert_eq(&short_digests(&run.stdout));
     run.stderr(expect![[""]]).exits(0);

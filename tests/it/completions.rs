@@ -144,11 +144,11 @@ fn help_shows_the_first_day() {
         .stdout(expect![[r#"
             genmake is make for generated files: a Genfile says which files come from which inputs.
 
-              genmake init              write a Genfile to start from, with a template and a prompt
-              genmake plan              what would be made, why and at what cost; sends nothing
-              genmake                   make it: only what is not up to date
-              genmake explain TARGET    why a target is or is not up to date
-              genmake check             is everything up to date? For CI and hooks: exit 1 if not
+              genmake init            write a Genfile to start from, with a template and a prompt
+              genmake plan            what would be made, why and at what cost; sends nothing
+              genmake                 make it: only what is not up to date
+              genmake explain TARGET  why a target is or is not up to date
+              genmake check           is everything up to date? For CI and hooks: exit 1 if not
 
             `genmake help COMMAND` says more of one of them, `genmake --help` names all.
         "#]])

@@ -131,6 +131,21 @@ fn a_plan_fits_the_terminal_and_wide_names_count_twice() {
 }
 
 #[test]
+fn what_is_explained_fits_the_terminal() {
+    let p = Project::new().file("Genfile", TEMPLATES).file("t.hbs", "{{item}}\n").env("TERM", "xterm");
+    let at = |columns: u16, args: &[&str]| Terminal::start(&p, columns, args.iter().copied()).ends().screen;
+    let explained = at(40, &["explain", "docs/日本.md"]);
+    // What goes on in another line stands below where it began, and not at the edge.
+    let is_at_edge = |line: &&str| !line.is_empty() && !line.starts_with(' ');
+    assert_eq!(explained.lines().filter(is_at_edge).count(), 1, "{explained}");
+    assert!(explained.contains("\n  recipe   t.hbs       no record of what\n"), "{explained}");
+    let words = |text: &str| text.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
+    // Nothing of it is cut; its beginning has left the screen.
+    let (help, all) = (words(&at(40, &["help"])), words(&p.run(["help"]).stdout));
+    assert!(help.len() > 60 && all.ends_with(&help), "{help:?}");
+}
+
+#[test]
 fn a_large_plan_is_shown_by_rule() {
     let server = Server::start();
     let p = shop_with(&server, 61, "", "batch: false");

@@ -49,15 +49,15 @@ fn explain_goes_upstream_to_the_file_that_changed() {
         &["explain", "three.txt"],
         expect![[r#"
             three.txt  fresh  (rule three)
-              output   three.txt                                [DIGEST]      as it was
-              recipe   three.hbs                                [DIGEST]      as it was
-              recipe   one.hbs                                  [DIGEST]      as it was
-              recipe   two.hbs                                  [DIGEST]      as it was
-              input    two.txt                                  [DIGEST]      as it was
-              vars     vars                                     [DIGEST]      as it was
-              params   params                                   [DIGEST]      as it was
-              outputs  outputs                                  [DIGEST]      as it was
-              key      what would be made                       [DIGEST]      as in the lock
+              output   three.txt           [DIGEST]      as it was
+              recipe   three.hbs           [DIGEST]      as it was
+              recipe   one.hbs             [DIGEST]      as it was
+              recipe   two.hbs             [DIGEST]      as it was
+              input    two.txt             [DIGEST]      as it was
+              vars     vars                [DIGEST]      as it was
+              params   params              [DIGEST]      as it was
+              outputs  outputs             [DIGEST]      as it was
+              key      what would be made  [DIGEST]      as in the lock
         "#]],
     );
     p.edit("src/b.txt", "new\n");
@@ -66,20 +66,20 @@ fn explain_goes_upstream_to_the_file_that_changed() {
         &["explain", "three.txt"],
         expect![[r#"
             three.txt  stale: input changed: two.txt  (rule three)
-              output   three.txt                                [DIGEST]      as it was
-              recipe   three.hbs                                [DIGEST]      as it was
-              recipe   one.hbs                                  [DIGEST]      as it was
-              recipe   two.hbs                                  [DIGEST]      as it was
-              input    two.txt                                  [DIGEST]      changed, was [DIGEST]
-              vars     vars                                     [DIGEST]      as it was
-              params   params                                   [DIGEST]      as it was
-              outputs  outputs                                  [DIGEST]      as it was
-              key      what would be made                       [DIGEST]      in the lock [DIGEST]
+              output   three.txt           [DIGEST]      as it was
+              recipe   three.hbs           [DIGEST]      as it was
+              recipe   one.hbs             [DIGEST]      as it was
+              recipe   two.hbs             [DIGEST]      as it was
+              input    two.txt             [DIGEST]      changed, was [DIGEST]
+              vars     vars                [DIGEST]      as it was
+              params   params              [DIGEST]      as it was
+              outputs  outputs             [DIGEST]      as it was
+              key      what would be made  [DIGEST]      in the lock [DIGEST]
               because two.txt is stale: input changed: one.txt  (rule two)
-                input    one.txt                                [DIGEST]      changed, was [DIGEST]
+                input  one.txt  [DIGEST]      changed, was [DIGEST]
                 because one.txt is stale: input changed: src/*.txt  (rule one)
-                  input    src/*.txt                            [DIGEST]      changed, was [DIGEST]
-                    file     src/b.txt                          [DIGEST]      changed, was [DIGEST]
+                  input   src/*.txt  [DIGEST]      changed, was [DIGEST]
+                    file  src/b.txt  [DIGEST]      changed, was [DIGEST]
         "#]],
     );
     // A file more, and one less.
@@ -89,17 +89,17 @@ fn explain_goes_upstream_to_the_file_that_changed() {
         &["explain", "one.txt"],
         expect![[r#"
             one.txt  stale: input changed: src/*.txt  (rule one)
-              output   one.txt                                  [DIGEST]      as it was
-              recipe   one.hbs                                  [DIGEST]      as it was
-              recipe   three.hbs                                [DIGEST]      as it was
-              recipe   two.hbs                                  [DIGEST]      as it was
-              input    src/*.txt                                [DIGEST]      changed, was [DIGEST]
-                file     src/b.txt                              [DIGEST]      changed, was [DIGEST]
-                file     src/c.txt                              [DIGEST]      new
-              vars     vars                                     [DIGEST]      as it was
-              params   params                                   [DIGEST]      as it was
-              outputs  outputs                                  [DIGEST]      as it was
-              key      what would be made                       [DIGEST]      in the lock [DIGEST]
+              output   one.txt             [DIGEST]      as it was
+              recipe   one.hbs             [DIGEST]      as it was
+              recipe   three.hbs           [DIGEST]      as it was
+              recipe   two.hbs             [DIGEST]      as it was
+              input    src/*.txt           [DIGEST]      changed, was [DIGEST]
+                file   src/b.txt           [DIGEST]      changed, was [DIGEST]
+                file   src/c.txt           [DIGEST]      new
+              vars     vars                [DIGEST]      as it was
+              params   params              [DIGEST]      as it was
+              outputs  outputs             [DIGEST]      as it was
+              key      what would be made  [DIGEST]      in the lock [DIGEST]
         "#]],
     );
     p.run([]).exits(0);
@@ -112,16 +112,16 @@ fn explain_goes_upstream_to_the_file_that_changed() {
         &["explain", "three.txt"],
         expect![[r#"
             three.txt  stale: recipe changed: three.hbs; input changed: src/c.txt  (rule three)
-              output   three.txt                                [DIGEST]      as it was
-              recipe   three.hbs                                [DIGEST]      changed, was [DIGEST]
-              recipe   one.hbs                                  [DIGEST]      as it was
-              recipe   two.hbs                                  [DIGEST]      as it was
-              input    two.txt                                  [DIGEST]      as it was
-              vars     vars                                     [DIGEST]      as it was
-              params   params                                   [DIGEST]      as it was
-              outputs  outputs                                  [DIGEST]      as it was
-              input    src/c.txt                                -             gone, was [DIGEST]
-              key      what would be made                       [DIGEST]      in the lock [DIGEST]
+              output   three.txt           [DIGEST]      as it was
+              recipe   three.hbs           [DIGEST]      changed, was [DIGEST]
+              recipe   one.hbs             [DIGEST]      as it was
+              recipe   two.hbs             [DIGEST]      as it was
+              input    two.txt             [DIGEST]      as it was
+              vars     vars                [DIGEST]      as it was
+              params   params              [DIGEST]      as it was
+              outputs  outputs             [DIGEST]      as it was
+              input    src/c.txt           -             gone, was [DIGEST]
+              key      what would be made  [DIGEST]      in the lock [DIGEST]
         "#]],
     );
 }
@@ -206,15 +206,15 @@ fn what_an_edit_would_cost() {
         &["explain", "one.txt", "-W", "one.hbs"],
         expect![[r#"
             one.txt  stale: as if changed: one.hbs  (rule one)
-              output   one.txt                                  [DIGEST]      as it was
-              recipe   one.hbs                                  [DIGEST]      as it was
-              recipe   three.hbs                                [DIGEST]      as it was
-              recipe   two.hbs                                  [DIGEST]      as it was
-              input    src/*.txt                                [DIGEST]      as it was
-              vars     vars                                     [DIGEST]      as it was
-              params   params                                   [DIGEST]      as it was
-              outputs  outputs                                  [DIGEST]      as it was
-              key      what would be made                       [DIGEST]      as in the lock
+              output   one.txt             [DIGEST]      as it was
+              recipe   one.hbs             [DIGEST]      as it was
+              recipe   three.hbs           [DIGEST]      as it was
+              recipe   two.hbs             [DIGEST]      as it was
+              input    src/*.txt           [DIGEST]      as it was
+              vars     vars                [DIGEST]      as it was
+              params   params              [DIGEST]      as it was
+              outputs  outputs             [DIGEST]      as it was
+              key      what would be made  [DIGEST]      as in the lock
         "#]],
     );
     p.run(["-q", "-W", "src/a.txt"]).exits(1);
