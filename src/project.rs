@@ -303,6 +303,11 @@ impl Planned {
         &self.location
     }
 
+    /// How many tasks there are beside these, all of them up to date: what a glance found untouched was not loaded.
+    pub fn untouched(&self) -> usize {
+        self.untouched
+    }
+
     /// The tasks.
     pub fn graph(&self) -> &Graph {
         &self.shared.graph

@@ -21,10 +21,11 @@ pub(super) fn run(context: &Context, names: &[String]) -> Result<Exit, Errors> {
     if context.options.question {
         return question(context, names);
     }
-    if let Some(count) = fresh_at_a_glance(context, names)? {
-        return Ok(all_fresh(context, count));
+    let glance = context.glance(&context.location()?, names.is_empty());
+    if let Some(glance) = glance.as_ref().filter(|glance| glance.is_fresh()) {
+        return Ok(all_fresh(context, glance.tasks()));
     }
-    Ok(say(context, &judged(context, names)?).0)
+    Ok(say(context, &judged(context, names, glance)?).0)
 }
 
 /// `--staged`: the same of what a commit would record, with what is to be done where that is not up to date.
@@ -127,7 +128,9 @@ fn say(context: &Context, planned: &Planned) -> (Exit, Vec<TaskId>) {
             }
             planned.plan.tasks.iter().flatten().filter_map(|judged| judged.as_ref().err()).for_each(ui::complain);
             if lines.is_empty() {
-                say_up_to_date(context, planned.needed.iter().filter(|needed| **needed).count());
+                let judged = planned.needed.iter().filter(|needed| **needed).count();
+                let others = if context.options.is_narrowed() { 0 } else { planned.untouched() };
+                say_up_to_date(context, judged + others);
             }
         }
     }
@@ -141,10 +144,11 @@ fn say(context: &Context, planned: &Planned) -> (Exit, Vec<TaskId>) {
 
 /// `-q`: the answer is the exit status; only what failed is said.
 pub(super) fn question(context: &Context, names: &[String]) -> Result<Exit, Errors> {
-    if fresh_at_a_glance(context, names)?.is_some() {
+    let glance = context.glance(&context.location()?, names.is_empty());
+    if glance.as_ref().is_some_and(Glance::is_fresh) {
         return Ok(Exit(0));
     }
-    let planned = judged(context, names)?;
+    let planned = judged(context, names, glance)?;
     let mut failed = false;
     for error in planned.plan.tasks.iter().flatten().filter_map(|judged| judged.as_ref().err()) {
         failed = true;
@@ -166,15 +170,13 @@ fn say_up_to_date(context: &Context, count: usize) {
     }
 }
 
-/// How many tasks there are, if a glance tells that all of them are up to date.
-fn fresh_at_a_glance(context: &Context, names: &[String]) -> Result<Option<usize>, Errors> {
-    let glance = context.glance(&context.location()?, names.is_empty()).filter(Glance::is_fresh);
-    Ok(glance.map(|glance| glance.tasks()))
-}
-
-fn judged(context: &Context, names: &[String]) -> Result<Planned, Errors> {
+/// The verdicts on targets; after a glance only on what that may have moved.
+fn judged(context: &Context, names: &[String], glance: Option<Glance>) -> Result<Planned, Errors> {
     let location = context.location()?;
     let targets = targets(names, &location)?;
-    let project = context.assume(context.open(&location, &targets)?, &location)?;
-    project.plan_as(&targets, context.wish(), &context.jobs)
+    let project = match glance {
+        Some(glance) => Project::open_seen(&location, &context.env, glance)?,
+        None => context.open(&location, &targets)?,
+    };
+    context.assume(project, &location)?.plan_as(&targets, context.wish(), &context.jobs)
 }

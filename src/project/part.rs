@@ -28,6 +28,17 @@ impl Project {
         Project::open_part(location, env, Some(glance), &|| Project::glance(location, env), waits)
     }
 
+    /// The same for reading, as [`Project::open_at`].
+    ///
+    /// # Errors
+    /// As [`Project::open`].
+    pub fn open_seen(location: &Location, env: &Env, glance: Glance) -> Result<Project, Errors> {
+        match Project::load_part(location, env, glance) {
+            Some(project) if project.has_all() => Ok(project),
+            _ => Project::open_at(location, env),
+        }
+    }
+
     /// Loads what `changed` concerns, for reading: in time that grows with that, where everything was up to date before; else the
     /// whole project, narrowed to it when it is planned.
     ///

@@ -77,6 +77,30 @@ struct Built {
     says: String,
 }
 
+/// What is not up to date in a project.
+fn verdicts(project: Result<Project, genmake::Errors>) -> Verdicts {
+    let planned = match project.and_then(|project| project.plan_as(&[], Wish::default(), &1.into())) {
+        Ok(planned) => planned,
+        Err(errors) => return [("error".to_owned(), errors.to_string())].into(),
+    };
+    let mut found = Verdicts::new();
+    for (task, judged) in planned.plan.tasks.iter().enumerate() {
+        let status = match judged.as_ref().map(|judged| judged.as_ref().map(|judged| &judged.verdict)) {
+            Some(Ok(Verdict::Fresh)) => continue,
+            Some(Ok(Verdict::Stale(_))) => "stale",
+            Some(Ok(Verdict::Restorable(..))) => "restorable",
+            Some(Ok(Verdict::Edited(..))) => "edited",
+            Some(Ok(Verdict::Kept(_))) => "kept",
+            Some(Ok(Verdict::Waiting(_))) => "waiting",
+            Some(Err(_)) => "failed",
+            None => "not judged",
+        };
+        found.insert(planned.graph().name(task).to_string(), status.to_owned());
+    }
+    found.extend(planned.plan.orphans.iter().map(|orphan| (orphan.path.to_string(), "orphan".to_owned())));
+    found
+}
+
 impl Runner {
     fn location(&self) -> Location {
         Location { root: self.root.clone(), name: self.genfile.clone() }
@@ -114,29 +138,14 @@ impl Runner {
             return if is_right { Ok(found) } else { Err(format!("{exit} for {found:?}\n{err}")) };
         }
         let (location, env) = (self.location(), variable(env));
-        if Project::glance(&location, &env).is_some_and(|glance| glance.is_fresh()) {
-            return Ok(Verdicts::new());
-        }
-        let planned = match Project::open_at(&location, &env).and_then(|p| p.plan_as(&[], Wish::default(), &1.into())) {
-            Ok(planned) => planned,
-            Err(errors) => return Ok([("error".to_owned(), errors.to_string())].into()),
+        let whole = || verdicts(Project::open_at(&location, &env));
+        let seen = match Project::glance(&location, &env) {
+            None => return Ok(whole()),
+            Some(glance) if glance.is_fresh() => return Ok(Verdicts::new()),
+            Some(glance) => verdicts(Project::open_seen(&location, &env, glance)),
         };
-        let mut found = Verdicts::new();
-        for (task, judged) in planned.plan.tasks.iter().enumerate() {
-            let status = match judged.as_ref().map(|judged| judged.as_ref().map(|judged| &judged.verdict)) {
-                Some(Ok(Verdict::Fresh)) => continue,
-                Some(Ok(Verdict::Stale(_))) => "stale",
-                Some(Ok(Verdict::Restorable(..))) => "restorable",
-                Some(Ok(Verdict::Edited(..))) => "edited",
-                Some(Ok(Verdict::Kept(_))) => "kept",
-                Some(Ok(Verdict::Waiting(_))) => "waiting",
-                Some(Err(_)) => "failed",
-                None => "not judged",
-            };
-            found.insert(planned.graph().name(task).to_string(), status.to_owned());
-        }
-        found.extend(planned.plan.orphans.iter().map(|orphan| (orphan.path.to_string(), "orphan".to_owned())));
-        Ok(found)
+        let whole = whole();
+        if seen == whole { Ok(whole) } else { Err(format!("after a glance {seen:?}, and of the whole {whole:?}")) }
     }
 
     fn build(&self, env: &str, target: Option<&str>, force: bool) -> Built {
