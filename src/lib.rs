@@ -78,8 +78,6 @@ mod tokens;
 #[cfg(not(feature = "run"))]
 mod tree;
 #[cfg(not(feature = "run"))]
-mod vectors;
-#[cfg(not(feature = "run"))]
 mod wording;
 #[cfg(not(feature = "run"))]
 mod yaml;

@@ -10,6 +10,7 @@ mod language;
 mod model;
 mod read;
 mod rule;
+#[cfg(feature = "run")]
 mod schema;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -28,6 +29,7 @@ pub use model::{
     Batching, Budget, Check, Context, Expr, Foreach, Input, KeepPrefix, Limits, Manifest, OnEdit, OnError, Over,
     Prefer, Prices, Provider, Recipe, Rule, Weights, known_names,
 };
+#[cfg(feature = "run")]
 pub use schema::schema;
 
 /// Reads a Genfile and what it includes. What could be understood is returned beside what is wrong, so that later stages can

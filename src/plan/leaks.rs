@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::{Ground, Judged, Making, Verdict, bug, judge};
+use super::{Ground, bug};
 use crate::error::{Code, Error, Place, Source as Text};
 use crate::files::Files;
 use crate::graph::{Graph, ItemSource, Source, TaskId};
@@ -53,28 +53,6 @@ impl Looked {
         }
         Ok(found)
     }
-}
-
-/// Judges one task as [`judge`] does, and stops what it would send and should not.
-///
-/// # Errors
-/// As [`judge`], and [`stop`].
-pub fn judge_to_send(ground: &Ground, id: TaskId, files: &dyn Files) -> Result<Judged, Error> {
-    let judged = judge(ground, id, files)?;
-    let in_rule = |e: Error| {
-        let rule = ground.graph.rule(id);
-        e.in_rule(&rule.name).at(rule.place.clone())
-    };
-    let stop = |ask: &Ask| stop(ground, id, ask, files).map_err(in_rule);
-    match (&judged.verdict, &judged.making) {
-        (Verdict::Stale(_), Some(Making::Ask(ask))) => stop(ask)?,
-        (Verdict::Stale(_), Some(Making::Collection(made))) => {
-            judged.missing.iter().try_for_each(|piece| stop(&made.pieces[*piece].ask))?;
-        }
-        (Verdict::Stale(_), Some(Making::Embedding(made))) => stop(&made.said(&judged.missing))?,
-        _ => {}
-    }
-    Ok(judged)
 }
 
 /// Stops a task that would send a secret, unless its rule allows that.

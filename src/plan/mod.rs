@@ -11,17 +11,22 @@ mod embedding;
 mod key;
 mod making;
 mod overlay;
-mod results;
 mod stale;
 mod windows;
 
 // What is to be sent, and how a run goes.
 #[cfg(feature = "run")]
+mod embedded;
+#[cfg(feature = "run")]
 mod leaks;
 #[cfg(feature = "run")]
 mod models;
 #[cfg(feature = "run")]
+mod pieces;
+#[cfg(feature = "run")]
 mod requests;
+#[cfg(feature = "run")]
+mod results;
 #[cfg(feature = "run")]
 mod schedule;
 #[cfg(feature = "run")]
@@ -44,18 +49,20 @@ use overlay::Overlay;
 use stale::{Means, OutputFacts};
 
 pub use checks::{passed, tests};
-pub use collection::{Collected, Collection, Piece, Said};
-pub use embedding::{Counts, Embedding, Row as EmbeddingRow, halves, requests, rows_there, standing_vectors};
+pub use collection::{Collection, Piece};
+pub use embedding::{Embedding, Row as EmbeddingRow};
 pub use key::{Lists, Part, PartKind};
 pub use making::{Making, Recipes, commands, defaults, make};
-pub use results::{Rows, results_in};
 pub use stale::{Edit, Fate, Memory, Reason, Remembered, Verdict, Wish, no_base};
 
 #[cfg(feature = "run")]
 pub use {
-    leaks::{judge_to_send, no_secret_in, stop as no_secret},
+    embedded::{Counts, halves, requests, rows_there, standing_vectors},
+    leaks::{no_secret_in, stop as no_secret},
     models::Models,
-    requests::{Experience, Plan, making, plan},
+    pieces::{Collected, Said},
+    requests::{Experience, Plan, judge_to_send, making, plan},
+    results::{Rows, results_in},
     schedule::{End, Schedule, Step},
     travel::{texts_batch, travel, window_shape},
 };
@@ -136,7 +143,7 @@ pub struct Judged {
     pub is_replied: bool,
     /// Whether a round is under way that is to bring its result: it is not asked for again meanwhile.
     pub is_submitted: bool,
-    /// Of a collection the pieces that a model would be asked for.
+    /// Of a collection the pieces that a model would be asked for; filled in where they are to be sent.
     pub missing: Vec<usize>,
 }
 
@@ -295,7 +302,7 @@ pub fn judge(ground: &Ground, id: TaskId, files: &dyn Files) -> Result<Judged, E
             }
         }
     }
-    let (mut is_replied, mut is_submitted, mut missing) = (false, false, Vec::new());
+    let (mut is_replied, mut is_submitted) = (false, false);
     if let Verdict::Stale(why) = &verdict {
         render()?;
         // What is wanted anew is asked for anew.
@@ -304,16 +311,6 @@ pub fn judge(ground: &Ground, id: TaskId, files: &dyn Files) -> Result<Judged, E
         is_submitted = !is_replied && graph.rule(id).is_prompt() && ground.store.is_submitted(&key);
         // A check that cannot be held against anything is found out before a result is paid for.
         tests(graph, id, files, ground.recipes).map_err(in_rule)?;
-        match &making {
-            Some(Making::Collection(made)) => {
-                is_submitted = made.pieces.iter().any(|piece| ground.store.is_submitted(&piece.key));
-                missing = if is_anew { made.all() } else { made.missing(ground, id, files) };
-            }
-            Some(Making::Embedding(made)) => {
-                missing = if is_anew { (0..made.texts.len()).collect() } else { made.missing(ground, id) };
-            }
-            _ => {}
-        }
     }
     Ok(Judged {
         verdict,
@@ -325,7 +322,7 @@ pub fn judge(ground: &Ground, id: TaskId, files: &dyn Files) -> Result<Judged, E
         edits,
         is_replied,
         is_submitted,
-        missing,
+        missing: Vec::new(),
     })
 }
 

@@ -3,9 +3,12 @@
 use std::collections::HashMap;
 
 use super::overlay::Overlay;
-use super::{Collection, Embedding, Ground, Judged, Making, Orphan, Verdict, Verdicts, judge_to_send, make, verdicts};
+use super::{
+    Collection, Embedding, Ground, Judged, Making, Orphan, Reason, Verdict, Verdicts, judge, leaks, make, verdicts,
+};
 use crate::batch::{Batch, Shape, Terms};
 use crate::error::Error;
+use crate::files::Files;
 use crate::graph::{TaskId, Unit};
 use crate::llm::{Ask, EmbedLimits};
 use crate::models::Model;
@@ -45,6 +48,36 @@ pub fn plan(ground: &Ground, experience: &dyn Experience, needed: &[bool], threa
     let mut plan = Plan { tasks: verdicts(ground, needed, threads, judge_to_send), ..Plan::default() };
     plan.batch(ground, experience);
     plan
+}
+
+/// Judges one task as [`judge`] does, finds out what of it would be sent, and stops what should not be.
+///
+/// # Errors
+/// As [`judge`], and where something secret would be sent.
+pub fn judge_to_send(ground: &Ground, id: TaskId, files: &dyn Files) -> Result<Judged, Error> {
+    let mut judged = judge(ground, id, files)?;
+    let Verdict::Stale(why) = &judged.verdict else { return Ok(judged) };
+    let is_anew = ground.wish.rebuild
+        || !ground.assumed(id).is_empty()
+        || why.iter().any(|why| matches!(why, Reason::CheckFailed(_)));
+    let stop = |ask: &Ask| {
+        let rule = ground.graph.rule(id);
+        leaks::stop(ground, id, ask, files).map_err(|e| e.in_rule(&rule.name).at(rule.place.clone()))
+    };
+    match &judged.making {
+        Some(Making::Ask(ask)) => stop(ask)?,
+        Some(Making::Collection(made)) => {
+            judged.is_submitted = made.pieces.iter().any(|piece| ground.store.is_submitted(&piece.key));
+            judged.missing = if is_anew { made.all() } else { made.missing(ground, id, files) };
+            judged.missing.iter().try_for_each(|piece| stop(&made.pieces[*piece].ask))?;
+        }
+        Some(Making::Embedding(made)) => {
+            judged.missing = if is_anew { (0..made.texts.len()).collect() } else { made.missing(ground, id) };
+            stop(&made.said(&judged.missing))?;
+        }
+        _ => {}
+    }
+    Ok(judged)
 }
 
 /// What a task's recipe gives, whatever it was judged to be. What it depends on is taken as it will be, so far as that is known.

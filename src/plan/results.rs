@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use serde_json::{Value, json};
 
-use super::collection::Collection;
+use super::collection::{Collection, value_of};
 use crate::files::Files;
 use crate::graph::{Graph, TaskId};
 use crate::lock::{Lock, RowKey};
@@ -108,10 +108,4 @@ pub fn results_in(text: &str) -> Vec<Value> {
         Some(Value::Array(results)) => results,
         _ => Vec::new(),
     }
-}
-
-/// A result as it is stored: JSON where there is a schema, else a text.
-pub(super) fn value_of(result: &str, is_json: bool) -> Value {
-    let parsed = if is_json { serde_json::from_str(result).ok() } else { None };
-    parsed.unwrap_or_else(|| Value::String(result.to_owned()))
 }

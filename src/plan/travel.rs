@@ -1,6 +1,6 @@
 //! Who asks, and in which requests: what tasks and pieces of them bring along, and the requests that a plan would send.
 
-use super::embedding;
+use super::embedded;
 use super::{Experience, Ground, Plan};
 use crate::batch::{self, Batch, Batcher, Shape, Terms, Traits, Traveler};
 use crate::digest::Framed;
@@ -89,7 +89,7 @@ impl Plan {
                 judged.as_ref().zip(judged.as_ref().and_then(|j| j.as_ref().ok()?.embedding()))
                 && let Some(limits) = experience.embed_limits(id, &made.model)
             {
-                let requests = embedding::requests(made, &judged.missing, limits).into_iter();
+                let requests = embedded::requests(made, &judged.missing, limits).into_iter();
                 in_order.extend(requests.map(|texts| texts_batch(id, texts)));
             }
             let Some((Ok(judged), made)) =

@@ -6,11 +6,13 @@
 //! There are two readings of it. In a rule ([`parse`], [`messages`]) what is not understood is an error, and the body is
 //! rendered strictly, with genmake's names. By itself ([`Dotprompt`]) it is rendered with the format's own semantics.
 
+#[cfg(feature = "run")]
 mod dotprompt;
 mod front;
 mod messages;
 mod picoschema;
 
+#[cfg(feature = "run")]
 pub use dotprompt::{Data, Dotprompt};
 pub use front::{Input, OutputSchema, PromptFile, parse};
 pub use messages::{Media, messages};
