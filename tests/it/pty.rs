@@ -3,7 +3,7 @@
 //! A model of a terminal takes in what genmake prints; tests look at its screen, and wait for it to show something.
 
 use std::fs::File;
-use std::io::Read as _;
+use std::io::{Read as _, Write as _};
 use std::num::NonZero;
 use std::os::unix::process::ExitStatusExt as _;
 use std::process::{Child, ExitStatus, Stdio};
@@ -11,6 +11,7 @@ use std::sync::{Arc, Condvar, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
+use rustix::process::{Pid, Signal};
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use rustix::termios::{Winsize, tcsetwinsize};
 
@@ -31,7 +32,7 @@ struct Shown {
 pub struct Terminal {
     pub child: Child,
     /// Held open: without it there is no terminal.
-    _keyboard: File,
+    keyboard: File,
     shown: Arc<(Mutex<Shown>, Condvar)>,
     reader: Option<JoinHandle<()>>,
 }
@@ -72,7 +73,7 @@ impl Terminal {
                 }
             }
         });
-        Terminal { child, _keyboard: master, shown, reader: Some(reader) }
+        Terminal { child, keyboard: master, shown, reader: Some(reader) }
     }
 
     /// Waits until the screen is as wanted, and gives what is on it.
@@ -85,6 +86,14 @@ impl Terminal {
         drop(shown);
         assert!(is_so(&contents), "the screen shows\n{contents}");
         contents
+    }
+
+    /// What a person's Ctrl-C does: the terminal writes `^C` where the cursor stands, and sends the signal.
+    #[track_caller]
+    pub fn ctrl_c(&self) {
+        (&self.keyboard).write_all(b"\x03").expect("a keyboard");
+        let pid = Pid::from_child(&self.child);
+        rustix::process::kill_process(pid, Signal::INT).expect("a process that runs");
     }
 
     /// The screen as it is, with its colors.

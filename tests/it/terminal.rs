@@ -46,7 +46,8 @@ fn the_status_fits_each_width_and_is_gone_at_the_end() {
 #[test]
 fn ctrl_c_begins_nothing_new_and_keeps_what_is_under_way() {
     let (server, p, gate, terminal) = held(6, 80);
-    send(Signal::INT, &terminal.child);
+    terminal.wait_for(|screen| screen.contains("of 7 ·"));
+    terminal.ctrl_c();
     terminal.wait_for(|screen| {
         screen.contains("ending  waits for 1 request, begins nothing new; Ctrl-C again stops at once")
     });
@@ -54,6 +55,7 @@ fn ctrl_c_begins_nothing_new_and_keeps_what_is_under_way() {
     let ended = terminal.ends();
     assert_eq!(ended.signal(), Some(Signal::INT.as_raw()));
     assert!(ended.screen.contains("interrupted: 4 generated, 1 rendered, 2 skipped"), "{}", ended.screen);
+    assert!(!ended.screen.contains("of 7 ·"), "{}", ended.screen);
     assert_eq!(server.count(), 2);
     assert_eq!(p.read("docs/e4.md"), page("e4", "about e4"));
     // What was paid for is not asked for again.
@@ -64,12 +66,16 @@ fn ctrl_c_begins_nothing_new_and_keeps_what_is_under_way() {
 #[test]
 fn ctrl_c_twice_stops_at_once() {
     let (server, p, gate, terminal) = held(6, 40);
-    send(Signal::INT, &terminal.child);
-    terminal.wait_for(|screen| screen.replace('\n', "").contains("Ctrl-C again stops at once"));
-    send(Signal::INT, &terminal.child);
+    terminal.wait_for(|screen| screen.contains("of 7 ·"));
+    terminal.ctrl_c();
+    terminal.wait_for(|screen| {
+        screen.replace('\n', "").contains("Ctrl-C again stops at once") && screen.contains("ending ·")
+    });
+    terminal.ctrl_c();
     let ended = terminal.ends();
     assert_eq!(ended.signal(), Some(Signal::INT.as_raw()));
     assert!(ended.screen.contains("interrupted: 2 generated"), "{}", ended.screen);
+    assert!(!ended.screen.contains("of 7 ·") && !ended.screen.contains("ending ·"), "{}", ended.screen);
     assert_eq!(server.count(), 2);
     assert!(p.read("Genfile.lock").contains("docs/e1.md "), "what is there stands in the lock");
     drop(gate);
