@@ -9,7 +9,7 @@ use std::path::Path;
 use serde::Serialize;
 
 use super::args::Format;
-use super::verdicts::Row;
+use super::verdicts::{Row, mistakes as mistakes_of, to_do};
 use crate::digest::Framed;
 use crate::error::{Error, Errors, Place};
 use crate::packs;
@@ -65,13 +65,9 @@ pub(super) fn verdicts(format: Format, planned: &Planned, rows: &[Row], list: &s
     let location = planned.location();
     let prefix = prefix(&location.root);
     let mut findings = rules(planned, rows, &prefix, &location.name);
-    let mut failed = Vec::new();
-    for row in rows {
-        match planned.plan.tasks[row.task].as_ref() {
-            Some(Err(error)) => failed.push(of_error(error, &prefix)),
-            _ => findings.extend(row.outputs.iter().map(|output| of_output(row, output, &prefix))),
-        }
-    }
+    let made = rows.iter().filter(|row| row.status != "failed");
+    findings.extend(made.flat_map(|row| row.outputs.iter().map(|output| of_output(row, output, &prefix))));
+    let mut failed: Vec<Finding> = mistakes_of(planned).into_iter().map(|error| of_error(error, &prefix)).collect();
     findings.extend(planned.plan.orphans.iter().map(|orphan| Finding {
         kind: "orphan".to_owned(),
         title: "genmake: orphan".to_owned(),
@@ -82,7 +78,8 @@ pub(super) fn verdicts(format: Format, planned: &Planned, rows: &[Row], list: &s
     }));
     failed.extend(findings);
     let count = rows.len() + planned.plan.orphans.len();
-    let summary = format!("{} not up to date: run `genmake` and commit what it writes", is_or_are(count));
+    let summary =
+        format!("{} not up to date: {}", is_or_are(count), to_do(rows, "run `genmake` and commit what it writes"));
     print(format, &failed, (count > 0).then_some((summary.as_str(), list)));
 }
 

@@ -6,7 +6,7 @@ use serde_json::json;
 
 use super::args::Format;
 use super::hook::quoted;
-use super::verdicts::{orphan_json, rows, table};
+use super::verdicts::{Row, mistakes, orphan_json, rows, table, to_do};
 use super::{Context, Exit, annotations, here, targets};
 use crate::error::{Error, Errors};
 use crate::graph::TaskId;
@@ -25,7 +25,8 @@ pub(super) fn run(context: &Context, names: &[String]) -> Result<Exit, Errors> {
     if let Some(glance) = glance.as_ref().filter(|glance| glance.is_fresh()) {
         return Ok(all_fresh(context, glance.tasks()));
     }
-    Ok(say(context, &judged(context, names, glance)?).0)
+    let planned = judged(context, names, glance)?;
+    Ok(say(context, &planned, &open(&planned)))
 }
 
 /// `--staged`: the same of what a commit would record, with what is to be done where that is not up to date.
@@ -50,14 +51,22 @@ pub(super) fn staged(context: &Context, names: &[String]) -> Result<Exit, Errors
     let targets = targets(names, &location)?;
     let project = context.assume(Project::open_staged(&location, &context.env, staged)?, &location)?;
     let planned = project.plan_as(&targets, context.wish(), &context.jobs)?;
-    let (exit, tasks) = say(context, &planned);
+    let is_missing = |row: &Row| {
+        let has = |output: &String| missing.iter().flatten().any(|path| path.as_str() == output);
+        row.status == "edited" && row.outputs.iter().any(has)
+    };
+    let rows = open(&planned).into_iter().map(|row| if is_missing(&row) { row.unstaged() } else { row });
+    // Nothing is to be made, so nothing waits for it.
+    let rows: Vec<Row> = rows.filter(|row| missing.is_none() || row.status != "waiting").collect();
+    let exit = say(context, &planned, &rows);
     if exit != Exit(0) {
         let is_built = missing.is_some();
+        let tasks: Vec<TaskId> = rows.iter().map(|row| row.task).collect();
         let files = missing.unwrap_or_else(|| planned.unstaged(&tasks));
         let add = add(files.iter().map(|file| from(&stands, &location.root.join(file.as_str()))).collect());
         let of = if folder.is_empty() { String::new() } else { format!(" in `{folder}`") };
         let what = format!("what is staged{of} is not up to date: ");
-        let then = if is_built { add } else { format!("run `genmake`, then {add}") };
+        let then = if is_built { add } else { to_do(&rows, &format!("run `genmake`, then {add}")) };
         ui::say(&ui::sanitize(&(what + &then)));
     }
     Ok(exit)
@@ -102,9 +111,13 @@ fn all_fresh(context: &Context, count: usize) -> Exit {
     Exit(0)
 }
 
-/// Prints what is not up to date, and gives those tasks.
-fn say(context: &Context, planned: &Planned) -> (Exit, Vec<TaskId>) {
-    let rows: Vec<_> = rows(planned).into_iter().filter(|row| row.status != "fresh").collect();
+/// What is not up to date.
+fn open(planned: &Planned) -> Vec<Row> {
+    rows(planned).into_iter().filter(|row| row.status != "fresh").collect()
+}
+
+/// Prints what is not up to date.
+fn say(context: &Context, planned: &Planned, rows: &[Row]) -> Exit {
     let orphans = &planned.plan.orphans;
     let failed = planned.plan.tasks.iter().flatten().any(Result::is_err);
     match context.options.format {
@@ -123,10 +136,10 @@ fn say(context: &Context, planned: &Planned) -> (Exit, Vec<TaskId>) {
                     .map(|orphan| ["orphan".to_owned(), orphan.path.to_string(), wording::orphan(orphan).to_owned()]),
             );
             match format.is_of_ci() {
-                true => annotations::verdicts(format, planned, &rows, &table(&lines)),
+                true => annotations::verdicts(format, planned, rows, &table(&lines)),
                 false => ui::out(&table(&lines)),
             }
-            planned.plan.tasks.iter().flatten().filter_map(|judged| judged.as_ref().err()).for_each(ui::complain);
+            mistakes(planned).into_iter().for_each(ui::complain);
             if lines.is_empty() {
                 let judged = planned.needed.iter().filter(|needed| **needed).count();
                 let others = if context.options.is_narrowed() { 0 } else { planned.untouched() };
@@ -134,12 +147,11 @@ fn say(context: &Context, planned: &Planned) -> (Exit, Vec<TaskId>) {
             }
         }
     }
-    let exit = match (failed, rows.is_empty() && orphans.is_empty()) {
+    Exit(match (failed, rows.is_empty() && orphans.is_empty()) {
         (true, _) => 2,
         (_, true) => 0,
         _ => 1,
-    };
-    (Exit(exit), rows.into_iter().map(|row| row.task).collect())
+    })
 }
 
 /// `-q`: the answer is the exit status; only what failed is said.
@@ -149,11 +161,9 @@ pub(super) fn question(context: &Context, names: &[String]) -> Result<Exit, Erro
         return Ok(Exit(0));
     }
     let planned = judged(context, names, glance)?;
-    let mut failed = false;
-    for error in planned.plan.tasks.iter().flatten().filter_map(|judged| judged.as_ref().err()) {
-        failed = true;
-        ui::complain(error);
-    }
+    let mistakes = mistakes(&planned);
+    let failed = !mistakes.is_empty();
+    mistakes.into_iter().for_each(ui::complain);
     let fresh = rows(&planned).iter().all(|row| row.status == "fresh") && planned.plan.orphans.is_empty();
     Ok(Exit(match (failed, fresh) {
         (true, _) => 2,

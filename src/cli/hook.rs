@@ -22,15 +22,7 @@ pub(super) fn run(context: &Context, action: HookAction) -> Result<Exit, Errors>
     };
     let repository = Repository::of(&location.root, &*context.env)?;
     let file = repository.hooks()?.join("pre-commit");
-    let name = (location.name != "Genfile").then_some(location.name.as_str());
-    let line = project_line(repository.prefix(), name);
-    // The lines of its Genfile, and of those that it had by other names.
-    let lines = || {
-        let former = GENFILES.iter().filter(|name| !location.root.join(name).is_file());
-        let former =
-            former.map(|name| project_line(repository.prefix(), Some(*name).filter(|name| *name != "Genfile")));
-        former.chain([line.clone()]).collect::<Vec<_>>()
-    };
+    let line = project_line(repository.prefix(), &location.name);
     let there = read(&file)?;
     let is_ours = there.as_ref().is_some_and(|text| text.lines().nth(1) == Some(MARK));
     let (shown, dry_run) = (file.display().to_string(), context.options.dry_run);
@@ -51,7 +43,7 @@ pub(super) fn run(context: &Context, action: HookAction) -> Result<Exit, Errors>
             ui::say(&format!("    write  {shown}"));
             ui::say("from now on `git commit` refuses what is not up to date; `git commit --no-verify` asks nobody");
         }
-        (HookAction::Remove, Some(there)) if is_ours => match removed(&there, &lines()) {
+        (HookAction::Remove, Some(there)) if is_ours => match removed(&there, &line) {
             None => {
                 if !dry_run {
                     store::forget(&file)?;
@@ -103,16 +95,18 @@ fn head() -> String {
     )
 }
 
-/// The line of a project that lies so far below the top, with its Genfile's name where that is not the usual one. A branch may be
-/// without it.
-fn project_line(prefix: &str, name: Option<&str>) -> String {
-    let name_of = quoted(name.unwrap_or("Genfile"));
-    let named = name.map(|_| format!(" -f {name_of}")).unwrap_or_default();
-    let (file, stands) = match prefix.trim_end_matches('/') {
-        "" => (name_of, String::new()),
-        folder => (format!("{}/{name_of}", quoted(folder)), format!(" -C {}", quoted(folder))),
+/// The line of a project that lies so far below the top, with its Genfile's name where that is none of those that are sought. A branch
+/// may be without it.
+fn project_line(prefix: &str, name: &str) -> String {
+    let is_sought = GENFILES.contains(&name);
+    let names = if is_sought { GENFILES.to_vec() } else { vec![name] };
+    let (below, stands) = match prefix.trim_end_matches('/') {
+        "" => (String::new(), String::new()),
+        folder => (format!("{}/", quoted(folder)), format!(" -C {}", quoted(folder))),
     };
-    format!("[ ! -f {file} ] || \"$genmake\"{stands}{named} -s check --staged || exit 1")
+    let named = if is_sought { String::new() } else { format!(" -f {}", quoted(name)) };
+    let is_absent: String = names.iter().map(|name| format!("[ ! -f {below}{} ] && ", quoted(name))).collect();
+    format!("{{ {}; }} || \"$genmake\"{stands}{named} -s check --staged || exit 1", is_absent.trim_end_matches(" && "))
 }
 
 /// A word of the shell.
@@ -136,9 +130,9 @@ fn installed(there: Option<&str>, line: &str) -> String {
     }
 }
 
-/// The hook without these lines; none if nothing is left.
-fn removed(there: &str, lines: &[String]) -> Option<String> {
-    let rest: Vec<&str> = there.lines().filter(|known| !lines.iter().any(|line| line == known)).collect();
+/// The hook without this line; none if nothing is left.
+fn removed(there: &str, line: &str) -> Option<String> {
+    let rest: Vec<&str> = there.lines().filter(|known| *known != line).collect();
     let is_empty = rest.len() <= head().lines().count();
     (!is_empty).then(|| rest.join("\n") + "\n")
 }
@@ -168,15 +162,19 @@ mod tests {
 
     #[test]
     fn a_hook_has_a_line_for_each_project() {
-        let (first, second) = (project_line("", None), project_line("it's here/", Some("other.yaml")));
-        let expected = r#"[ ! -f 'it'\''s here'/other.yaml ] || "$genmake" -C 'it'\''s here' -f other.yaml -s check --staged || exit 1"#;
+        let (first, second) = (project_line("", "Genfile.yml"), project_line("it's here/", "other.yaml"));
+        let expected = r#"{ [ ! -f 'it'\''s here'/other.yaml ]; } || "$genmake" -C 'it'\''s here' -f other.yaml -s check --staged || exit 1"#;
         assert_eq!(second, expected);
+        // By whichever of its names it goes.
+        assert_eq!(first, project_line("", "Genfile"));
+        let expected = r#"{ [ ! -f Genfile ] && [ ! -f Genfile.yaml ] && [ ! -f Genfile.yml ]; } || "$genmake" -s check --staged || exit 1"#;
+        assert_eq!(first, expected);
         let one = installed(None, &first);
         assert_eq!(installed(Some(&one), &first), one);
         let both = installed(Some(&one), &second);
         assert_eq!(both, format!("{}{first}\n{second}\n", head()));
-        assert_eq!(removed(&both, std::slice::from_ref(&second)).unwrap(), one);
-        assert_eq!(removed(&one, &[first]), None);
-        assert_eq!(removed(&one, &[second]).unwrap(), one);
+        assert_eq!(removed(&both, &second).unwrap(), one);
+        assert_eq!(removed(&one, &first), None);
+        assert_eq!(removed(&one, &second).unwrap(), one);
     }
 }

@@ -6,8 +6,7 @@ use super::Context;
 use super::plan::{Costs, Estimate};
 use super::savings::savings_line;
 use super::spending::{Sum, price};
-use super::verdicts::{Row, rows, table};
-use crate::error::Error;
+use super::verdicts::{Row, mistakes, rows, table};
 use crate::project::Planned;
 use crate::ui;
 use crate::ui::columns::{self, Column};
@@ -32,14 +31,7 @@ pub(super) fn to_text(context: &Context, planned: &Planned, costs: &Costs, warni
         lines.push(["orphan".to_owned(), orphan.path.to_string(), wording::orphan(orphan).to_owned()]);
     }
     ui::out(&table(&lines));
-    // One mistake in a recipe is one mistake, however many tasks it fails.
-    let mut said: Vec<&Error> = Vec::new();
-    for error in planned.plan.tasks.iter().flatten().filter_map(|judged| judged.as_ref().err()) {
-        if !said.iter().any(|other| other.code == error.code && other.place == error.place) {
-            ui::complain(error);
-            said.push(error);
-        }
-    }
+    mistakes(planned).into_iter().for_each(ui::complain);
     if !costs.requests.is_empty() {
         ui::out(&requests(costs, is_verbose));
     }
@@ -152,6 +144,9 @@ fn in_words(rows: &[Row], requests: usize) -> String {
     let count = |action: &str| rows.iter().filter(|row| row.action == Some(action)).count();
     let fresh = rows.iter().filter(|row| row.status == "fresh").count();
     let waiting = rows.iter().filter(|row| row.status == "waiting").count();
+    // What nothing is done about before a person does something.
+    let held = |status: &str| rows.iter().filter(|row| row.status == status && row.action.is_none()).count();
+    let (edited, failed) = (held("edited"), held("failed"));
     let mut parts = vec![format!("{fresh} fresh")];
     for (n, word) in [
         (count("render"), "to render"),
@@ -160,6 +155,8 @@ fn in_words(rows: &[Row], requests: usize) -> String {
         (count("accept"), "to accept"),
         (count("generate"), "to generate"),
         (count("embed"), "to embed"),
+        (edited, "edited by hand"),
+        (failed, "failed"),
     ] {
         if n > 0 {
             parts.push(format!("{n} {word}"));

@@ -1,9 +1,10 @@
 //! Verdicts as text and as JSON: one form for `plan`, `check` and `explain`.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use serde_json::{Value, json};
 
+use crate::error::Error;
 use crate::graph::TaskId;
 use crate::manifest::Recipe;
 use crate::plan::{Edit, Fate, Orphan, Verdict};
@@ -111,10 +112,34 @@ impl Row {
         self.json.clone()
     }
 
+    /// The same of what stands there up to date, and is not staged so: nobody edited what was staged before.
+    pub fn unstaged(mut self) -> Row {
+        self.status = "stale";
+        self.json["status"] = self.status.into();
+        if let Some(json) = self.json.as_object_mut() {
+            json.remove("edited");
+        }
+        self.reasons = vec!["not staged as it stands there".to_owned()];
+        self
+    }
+
     /// The outputs, for people.
     pub fn name(&self) -> String {
         self.outputs.join(", ")
     }
+}
+
+/// What failed the tasks, each mistake once: one in a recipe is one, however many tasks it fails.
+pub(super) fn mistakes(planned: &Planned) -> Vec<&Error> {
+    let mut seen = HashSet::new();
+    let errors = planned.plan.tasks.iter().flatten().filter_map(|judged| judged.as_ref().err());
+    errors.filter(|error| identity(error).is_none_or(|identity| seen.insert(identity))).collect()
+}
+
+/// What tells a mistake from others, where it has a place.
+fn identity(error: &Error) -> Option<(&str, &str, usize)> {
+    let place = error.place.as_ref()?;
+    Some((error.code.as_str(), &place.source.name, place.span.start))
 }
 
 /// An orphan in JSON.
@@ -123,6 +148,22 @@ pub(super) fn orphan_json(orphan: &Orphan) -> Value {
         "rule": orphan.rule, "outputs": [orphan.path.as_str()], "status": "orphan", "reasons": [],
         "edited": orphan.edited == Some(true),
     })
+}
+
+/// What a person is to do about what is not up to date, in words: `run` is for what a build makes.
+pub(super) fn to_do(rows: &[Row], run: &str) -> String {
+    let of = |status: &str| rows.iter().find(|row| row.status == status).map(Row::name);
+    let mut steps = Vec::new();
+    if of("failed").is_some() {
+        steps.push("mend what is said to be wrong".to_owned());
+    }
+    if let Some(edited) = of("edited") {
+        steps.push(format!("`genmake accept {edited}` keeps an edit, `genmake --force` overwrites it"));
+    }
+    if steps.is_empty() || rows.iter().any(|row| !matches!(row.status, "failed" | "edited")) {
+        steps.push(run.to_owned());
+    }
+    steps.join("; ")
 }
 
 /// Verbs, names and reasons below each other, as wide as the terminal has room for.

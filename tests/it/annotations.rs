@@ -45,7 +45,7 @@ fn github_is_told_of_rules_and_outputs() {
         ::error file=sub/one.txt,line=1,title=genmake%3A edited::`one.txt` is edited by hand; `genmake diff` shows the edit, `genmake accept` keeps it
         ::error file=sub/out/a.txt,line=1,title=genmake%3A stale::`out/a.txt` is stale: recipe changed: t.hbs; run `genmake`
         ::error file=sub/out/b 50%25.txt,line=1,title=genmake%3A stale::`out/b 50%25.txt` is stale: recipe changed: t.hbs; run `genmake`
-        ::group::3 targets are not up to date: run `genmake` and commit what it writes
+        ::group::3 targets are not up to date: `genmake accept one.txt` keeps an edit, `genmake --force` overwrites it; run `genmake` and commit what it writes
         ::stop-commands::90e02cdedeca
         edited  one.txt        edited by hand; recipe changed: more/one.hbs
         stale   out/a.txt      recipe changed: t.hbs

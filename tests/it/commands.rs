@@ -278,7 +278,7 @@ fn plan_says_what_would_be_done_and_why() {
         in all           1 request                19    1  no bound  free
         without genmake  1 request                19    1            free
         saves about 33 tokens: store 26, templates 7
-        1 fresh, 1 to render, 1 to restore, 1 to generate; 1 request
+        1 fresh, 1 to render, 1 to restore, 1 to generate, 1 edited by hand; 1 request
     "#]];
     changes_nothing(&server, &p, &["plan"]).stdout(text).stderr(expect![[""]]).exits(0);
     let plan = p.run(["plan"]);

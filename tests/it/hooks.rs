@@ -339,24 +339,24 @@ fn a_part_of_a_file_can_be_committed() {
         &p,
         line,
         expect![[r#"
-        Auto-merging notes/b.md
-        CONFLICT (content): Merge conflict in notes/b.md
-        Automatic merge failed; fix conflicts and then commit the result.
-        failed   out/b.txt      Genfile:3:3: rule `pages`: `notes/b.md` is unmerged in git's index
-        waiting  out/index.txt  waits for out/b.txt
-        genmake::unreadable
+            Auto-merging notes/b.md
+            CONFLICT (content): Merge conflict in notes/b.md
+            Automatic merge failed; fix conflicts and then commit the result.
+            failed   out/b.txt      Genfile:3:3: rule `pages`: `notes/b.md` is unmerged in git's index
+            waiting  out/index.txt  waits for out/b.txt
+            genmake::unreadable
 
-          x rule `pages`: `notes/b.md` is unmerged in git's index
-           ,-[Genfile:3:3]
-         2 | rules:
-         3 |   pages:
-           :   ^^^^^
-         4 |     foreach: notes/*.md
-           `----
-          help: resolve the conflict and `git add` the file
-        what is staged is not up to date: run `genmake`, then `git add notes/b.md`
-        2
-    "#]],
+              x rule `pages`: `notes/b.md` is unmerged in git's index
+               ,-[Genfile:3:3]
+             2 | rules:
+             3 |   pages:
+               :   ^^^^^
+             4 |     foreach: notes/*.md
+               `----
+              help: resolve the conflict and `git add` the file
+            what is staged is not up to date: mend what is said to be wrong; run `genmake`, then `git add notes/b.md`
+            2
+        "#]],
     );
 }
 
@@ -376,6 +376,34 @@ fn the_hook_is_taken_away_also_when_the_genfile_is_gone() {
 }
 
 #[test]
+fn what_is_refused_is_told_with_what_helps() {
+    let p = committed();
+    shell(&p, "genmake hook install >/dev/null 2>&1", expect![]);
+    // An edit by hand is nothing that a build makes.
+    p.edit("out/a.txt", "by hand\n");
+    let said = p.shell("git commit -qam two; git checkout -q HEAD .");
+    assert!(said.contains("not up to date: `genmake accept out/a.txt` keeps an edit"), "{said}");
+    // A mistake is told once, however many files it is in the way of.
+    p.edit("t.hbs", "{{item.txet}}");
+    let said = p.shell("git commit -qam two; git checkout -q HEAD .");
+    assert_eq!(said.matches("genmake::undefined").count(), 1, "{said}");
+    assert!(said.contains("mend what is said to be wrong"), "{said}");
+    // What was staged before is nobody's edit.
+    p.edit("notes/a.md", "uno\n");
+    let said = p.shell("genmake -s; git add notes Genfile.lock out/index.txt; git commit -qm two; git reset -q --hard");
+    assert!(
+        said.contains("stale  out/a.txt  not staged as it stands there\nwhat is staged is") && !said.contains("edited"),
+        "{said}"
+    );
+    // By another of its names it is the same project.
+    let said = p.shell(
+        "git mv Genfile Genfile.yaml; git commit -qam three; git mv Genfile.lock Genfile.yaml.lock; genmake -s; git add -A; \
+         git commit -qm three; echo stale >> notes/a.md; git commit -qam four; echo $?",
+    );
+    assert!(said.ends_with("\n1\n") && said.contains("stale  out/a.txt"), "{said}");
+}
+
+#[test]
 fn a_hook_of_somebody_elses_is_left_alone() {
     let p = committed();
     let hook = "#!/bin/sh\nexit 0\n";
@@ -387,7 +415,7 @@ fn a_hook_of_somebody_elses_is_left_alone() {
             genmake::usage
 
               x `[ROOT]/.git/hooks/pre-commit` is there already, and genmake did not write it
-              help: add this line to it: [ ! -f Genfile ] || genmake check --staged || exit 1
+              help: add this line to it: { [ ! -f Genfile ] && [ ! -f Genfile.yaml ] && [ ! -f Genfile.yml ]; } || genmake check --staged || exit 1
                     if it is pre-commit's: add the hook `genmake-check` to `.pre-commit-config.yaml`, see docs/hooks.md
             2
             `[ROOT]/.git/hooks/pre-commit` is not of genmake's making: it stays
@@ -415,7 +443,7 @@ fn a_hook_of_somebody_elses_is_left_alone() {
 
               x `core.hooksPath` is `~/hooks` for all your repositories: a hook there would run in each
               help: `git config core.hooksPath .git/hooks` gives this repository hooks of its own
-                    or add this line to your own hook: [ ! -f Genfile ] || genmake check --staged || exit 1
+                    or add this line to your own hook: { [ ! -f Genfile ] && [ ! -f Genfile.yaml ] && [ ! -f Genfile.yml ]; } || genmake check --staged || exit 1
             2
         "#]],
     );
@@ -450,8 +478,8 @@ fn several_projects_work_trees_and_submodules_have_hooks() {
             from now on `git commit` refuses what is not up to date; `git commit --no-verify` asks nobody
                 write  [ROOT]/.git/hooks/pre-commit
             from now on `git commit` refuses what is not up to date; `git commit --no-verify` asks nobody
-            [ ! -f Genfile ] || "$genmake" -s check --staged || exit 1
-            [ ! -f 'it'\''s one'/Genfile ] || "$genmake" -C 'it'\''s one' -s check --staged || exit 1
+            { [ ! -f Genfile ] && [ ! -f Genfile.yaml ] && [ ! -f Genfile.yml ]; } || "$genmake" -s check --staged || exit 1
+            { [ ! -f 'it'\''s one'/Genfile ] && [ ! -f 'it'\''s one'/Genfile.yaml ] && [ ! -f 'it'\''s one'/Genfile.yml ]; } || "$genmake" -C 'it'\''s one' -s check --staged || exit 1
         "#]],
     );
     shell(
@@ -492,7 +520,7 @@ fn several_projects_work_trees_and_submodules_have_hooks() {
         "git checkout -q . && genmake hook remove && tail -n1 .git/hooks/pre-commit",
         expect![[r#"
                 write  [ROOT]/.git/hooks/pre-commit, which has more than this project in it
-            [ ! -f 'it'\''s one'/Genfile ] || "$genmake" -C 'it'\''s one' -s check --staged || exit 1
+            { [ ! -f 'it'\''s one'/Genfile ] && [ ! -f 'it'\''s one'/Genfile.yaml ] && [ ! -f 'it'\''s one'/Genfile.yml ]; } || "$genmake" -C 'it'\''s one' -s check --staged || exit 1
         "#]],
     );
     // Another work tree of the same repository, in which git names the repository to its hook.
