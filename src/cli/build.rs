@@ -61,13 +61,16 @@ pub(super) fn run_targets(
     if let Some(unfinished) = unfinished {
         display.show(&resume::resumed(unfinished, &planned));
     }
-    let is_noted = resume::note(context, location, targets, &planned)?;
+    let is_noted = resume::note(context, location, targets, &planned, unfinished)?;
     display.planned(&planned);
+    let to_do = resume::open(&planned);
     // The report's path is relative to where one stands, not to the root.
     let mut summary = planned.run(&context.run_options()?, &mut |event| display.show(&event))?;
     summary.is_part = context.options.is_narrowed();
-    summary.is_resumable = summary.interrupted && is_noted;
-    if !summary.interrupted {
+    // Who ends a run that has just done all there was to do has nothing to go on with.
+    let is_ended = !summary.interrupted || summary.done() >= to_do;
+    summary.is_resumable = is_noted && !is_ended;
+    if is_ended {
         resume::forget(location, targets)?;
     }
     display.end(&summary);

@@ -19,7 +19,9 @@ pub(super) fn run(context: &Context, names: &[String]) -> Result<Exit, Errors> {
     let options = &context.options;
     if !names.is_empty() || is_other(options) {
         let error = Error::new(Code::Usage, "`--resume` goes with the targets of the run that was cut short");
-        return Err(error.hint("leave out the targets, `-B`, `-W`, `--since` and `--files`, or `--resume`").into());
+        return Err(error
+            .hint("leave out the targets, `-B`, `-W`, `--frozen`, `--since` and `--files`, or `--resume`")
+            .into());
     }
     let Unfinished { no_batch, force, keep_going, .. } = unfinished;
     let options = Options {
@@ -39,23 +41,28 @@ pub(super) fn run(context: &Context, names: &[String]) -> Result<Exit, Errors> {
 
 /// Whether a run is asked for otherwise than it could be gone on with: what was done already would be done again.
 fn is_other(options: &Options) -> bool {
-    options.always_make || !options.what_if.is_empty() || options.since.is_some() || !options.files.is_empty()
+    options.always_make
+        || options.frozen
+        || !options.what_if.is_empty()
+        || options.since.is_some()
+        || !options.files.is_empty()
 }
 
-/// Notes a run that is about to ask models; whether it was noted.
+/// Notes a run that is about to ask models, perhaps as what is left of an `unfinished` one; whether it was noted.
 pub(super) fn note(
     context: &Context,
     location: &Location,
     targets: &[Target],
     planned: &Planned,
+    unfinished: Option<&Unfinished>,
 ) -> Result<bool, Error> {
     let options = &context.options;
-    if planned.plan.batches.is_empty() || is_other(options) || options.frozen {
+    if planned.plan.batches.is_empty() || is_other(options) {
         return Ok(false);
     }
     let unfinished = Unfinished {
-        began: now().as_secs(),
-        tasks: open(planned),
+        began: unfinished.map_or_else(|| now().as_secs(), |unfinished| unfinished.began),
+        tasks: open(planned).max(unfinished.map_or(0, |unfinished| unfinished.tasks)),
         targets: targets.iter().map(|target| (target.text.clone(), target.path.clone())).collect(),
         provider: options.provider.clone(),
         no_batch: options.no_batch,
@@ -96,7 +103,7 @@ pub(super) fn resumed(unfinished: &Unfinished, planned: &Planned) -> Event {
 }
 
 /// How many tasks there are to do.
-fn open(planned: &Planned) -> usize {
+pub(super) fn open(planned: &Planned) -> usize {
     let is_open = |judged: &Result<Judged, Error>| !matches!(judged, Ok(judged) if judged.verdict == Verdict::Fresh);
     planned.plan.tasks.iter().flatten().filter(|judged| is_open(judged)).count()
 }
