@@ -133,6 +133,8 @@ pub enum Event {
         good: usize,
         /// What it took.
         usage: Usage,
+        /// Whether the provider did not say that, or not all of it.
+        is_uncounted: bool,
         /// What its tasks would have taken in a request each, without the provider's cache: an estimate, where they are several.
         alone: Usage,
         /// What that costs, if it is known.

@@ -97,6 +97,13 @@ pub struct Tokens {
     pub reasoning: u64,
 }
 
+impl Tokens {
+    /// Whether a provider did not say what an answer with so many good results took, or not all of it.
+    pub fn is_silent_on(&self, good: usize) -> bool {
+        self.input == 0 || (self.output == 0 && good > 0)
+    }
+}
+
 impl Price {
     /// What nothing costs.
     pub const FREE: Price =

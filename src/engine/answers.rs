@@ -363,7 +363,18 @@ impl Run<'_> {
         let from = Origin { provider: provider.clone(), id: answered.id, usage: answered.usage };
         let (usage, alone, price) = (answered.usage, answered.alone, answered.price);
         let (tasks, good) = (together, count);
-        (self.emit)(Event::Answered { request: number, provider, tasks, good, usage, alone, price, took });
+        let is_uncounted = usage.is_silent_on(good);
+        (self.emit)(Event::Answered {
+            request: number,
+            provider,
+            tasks,
+            good,
+            usage,
+            is_uncounted,
+            alone,
+            price,
+            took,
+        });
         let cost = price.map_or(0.0, |price| price.cost(usage));
         match usage.input == 0 || usage.output == 0 {
             true => self.budget.settle_unsaid(first, usage.input + usage.output, cost),

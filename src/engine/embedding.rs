@@ -188,7 +188,20 @@ impl Run<'_> {
         let price = self.shared.model(first, &model).unwrap_or_default().price;
         let number = request.unwrap_or_default();
         let tasks = batch.tasks.len();
-        (self.emit)(Event::Answered { request: number, provider, tasks, good, usage, alone: usage, price, took });
+        // Vectors have no tokens of their own.
+        let is_uncounted = usage.input == 0;
+        let alone = usage;
+        (self.emit)(Event::Answered {
+            request: number,
+            provider,
+            tasks,
+            good,
+            usage,
+            is_uncounted,
+            alone,
+            price,
+            took,
+        });
         let cost = price.map_or(0.0, |price| price.cost(usage));
         match usage.input {
             0 => self.budget.settle_unsaid(first, 0, cost),

@@ -430,6 +430,7 @@ impl<'a> Fetching<'a> {
             tasks,
             good: count,
             usage,
+            is_uncounted: usage.is_silent_on(count),
             alone,
             price,
             took: Duration::ZERO,

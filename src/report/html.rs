@@ -81,7 +81,8 @@ impl Report {
     fn totals(&self) -> Vec<Value> {
         let llm = &self.llm;
         let named = |name: &str, figure: Value| json!({"name": name, "figure": figure});
-        vec![
+        let uncounted = named("not counted", count("/llm/uncounted", llm.uncounted));
+        let mut totals = vec![
             named("took", time("/duration_ms", self.duration_ms)),
             named("targets", count("/targets/total", self.targets.total)),
             named("cost", money("/llm/cost_usd", llm.cost_usd)),
@@ -92,7 +93,9 @@ impl Report {
             named("of those in, cached", count("/llm/cached_input_tokens", llm.cached_input_tokens)),
             named("retries", count("/llm/retries", llm.retries)),
             named("fallbacks", count("/llm/fallbacks", llm.fallbacks)),
-        ]
+        ];
+        totals.extend((llm.uncounted > 0).then_some(uncounted));
+        totals
     }
 
     /// The dearest first; where nothing has a cost, those of most tokens.

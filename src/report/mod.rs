@@ -166,6 +166,17 @@ pub struct Saved {
     pub context: u64,
 }
 
+impl Llm {
+    /// How many tokens there were, as people read it; a program that answers need not count them.
+    pub fn tokens_in_words(&self) -> String {
+        match (self.input_tokens + self.output_tokens, self.uncounted) {
+            (0, 1..) => "tokens not counted".to_owned(),
+            (_, 0) => format!("{} tokens in, {} out", self.input_tokens, self.output_tokens),
+            (_, n) => format!("{} tokens in, {} out, {n} not counted", self.input_tokens, self.output_tokens),
+        }
+    }
+}
+
 impl Saved {
     /// Tokens by why, as people read it.
     pub fn by_why(&self) -> [(&'static str, u64); 5] {
@@ -251,7 +262,7 @@ impl Summary {
                 llm.prefixes.insert(*request, prefix_saved / (*tasks as u64).saturating_sub(1).max(1));
                 llm.tokens_saved.context += context_saved;
             }
-            Event::Answered { request, provider, tasks, good, usage, alone, price, .. } => {
+            Event::Answered { request, provider, tasks, good, usage, is_uncounted, alone, price, .. } => {
                 // What did not come is asked for again, with its prefix.
                 let prefix = llm.prefixes.remove(request).unwrap_or(0) * (*good as u64).saturating_sub(1);
                 llm.tokens_saved.batching += prefix;
@@ -274,7 +285,7 @@ impl Summary {
                 llm.output_tokens += usage.output;
                 llm.cached_input_tokens += usage.cached;
                 llm.cache_write_tokens += usage.cache_write;
-                llm.uncounted += u64::from(usage.input == 0 || (usage.output == 0 && *good > 0));
+                llm.uncounted += u64::from(*is_uncounted);
                 llm.tokens_saved.prompt_cache += usage.cached;
                 if *tasks > 1 {
                     llm.batch_successes += u64::from(good == tasks);
@@ -317,6 +328,14 @@ impl Summary {
     pub fn count(&self, status: Status) -> usize {
         let untouched = if status == Status::Fresh { self.untouched } else { 0 };
         self.tasks.iter().filter(|end| end.status == status).count() + untouched
+    }
+
+    /// How many tasks came to what they were to come to in this run.
+    pub fn done(&self) -> usize {
+        let is_open = |status: Status| {
+            matches!(status, Status::Fresh | Status::Skipped | Status::Failed | Status::Edited | Status::Submitted)
+        };
+        self.tasks.iter().filter(|end| !is_open(end.status)).count()
     }
 
     /// How many tasks were asked for.

@@ -19,16 +19,13 @@ impl Report {
         let ended: Vec<String> = ended.map(|(status, n)| format!("{n} {status}")).collect();
         let _ = writeln!(text, "{}: {}", counted(targets.total, "target"), ended.join(", "));
         if llm.requests > 0 {
-            let _ = writeln!(
-                text,
-                "{}: {} tokens in, {} of them cached, {} out; {}, {} saved",
-                counted(llm.requests, "request"),
-                llm.input_tokens,
-                llm.cached_input_tokens,
-                llm.output_tokens,
-                cost(llm.cost_usd),
-                cost(llm.cost_saved_usd),
-            );
+            let cached = match llm.cached_input_tokens {
+                0 => String::new(),
+                cached => format!(", {cached} from the provider's cache"),
+            };
+            let saved = llm.cost_saved_usd.map(|saved| format!(", {} USD saved", usd(saved))).unwrap_or_default();
+            let (requests, tokens) = (counted(llm.requests, "request"), llm.tokens_in_words());
+            let _ = writeln!(text, "{requests}: {tokens}{cached}; {}{saved}", cost(llm.cost_usd));
         }
         if let Some(saved) = llm.tokens_saved.words() {
             let _ = writeln!(text, "saved {saved}");

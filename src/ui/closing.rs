@@ -84,8 +84,7 @@ pub(super) fn closing(summary: &Summary) -> String {
     };
     let requests = match llm.requests {
         0 => String::new(),
-        1 => format!(" · 1 request, {} tokens in, {} out{cost}", llm.input_tokens, llm.output_tokens),
-        n => format!(" · {n} requests, {} tokens in, {} out{cost}", llm.input_tokens, llm.output_tokens),
+        n => format!(" · {}, {}{cost}", count(n, "request"), llm.tokens_in_words()),
     };
     let what = match (summary.is_success(), total) {
         _ if summary.interrupted => "interrupted",

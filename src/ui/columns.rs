@@ -130,7 +130,9 @@ fn wrapped(text: &str, from: usize, columns: Option<usize>) -> String {
     let Some(room) = columns.map(|columns| columns.saturating_sub(from).max(LEAST)) else { return text.to_owned() };
     let (mut lines, mut taken) = (String::new(), 0);
     for word in text.split(' ') {
-        let wide = width(word);
+        // A path that is wider than the room would be broken at the edge of the screen.
+        let word = cut_front(word, room);
+        let wide = width(&word);
         if taken > 0 && taken + 1 + wide > room {
             lines += &format!("\n{}", " ".repeat(from));
             taken = 0;
@@ -138,7 +140,7 @@ fn wrapped(text: &str, from: usize, columns: Option<usize>) -> String {
             lines.push(' ');
             taken += 1;
         }
-        lines += word;
+        lines += &word;
         taken += wide;
     }
     lines

@@ -106,15 +106,11 @@ impl Display {
             Event::Arrived { path } if self.verbose => self.line("arrive", path.as_str()),
             Event::Arrived { .. } => {}
             Event::Answered { request, tasks, good, usage, took, .. } => {
-                self.line(
-                    "answer",
-                    &format!(
-                        "request {request}: {good} of {tasks} in {}, {} tokens in, {} out",
-                        time(*took),
-                        usage.input,
-                        usage.output
-                    ),
-                );
+                let counts = match usage.input + usage.output {
+                    0 => String::new(),
+                    _ => format!(", {} tokens in, {} out", usage.input, usage.output),
+                };
+                self.line("answer", &format!("request {request}: {good} of {tasks} in {}{counts}", time(*took)));
             }
             Event::Warned { what, .. } => self.line("warning", what),
             Event::Unread { request, provider, counted, sent } if self.unread.insert(provider.clone()) => self.line(

@@ -225,6 +225,7 @@ mod tests {
             tasks: 2,
             good: 2,
             usage: Usage { input: 12_000, cached: 3000, output: 900, ..Usage::default() },
+            is_uncounted: false,
             alone: Usage::default(),
             price: Some(Price { input: 3.0, output: 15.0, ..Price::FREE }),
             took: Duration::from_secs(8),

@@ -301,7 +301,7 @@ fn a_web_page_is_given_up_where_the_rule_says_so() {
         expect![[r#"
                render  docs/index.md
                   ask  p for docs/e1.md, docs/e2.md, docs/e3.md, docs/e4.md, docs/e5.md (request 1)
-               answer  request 1: 0 of 5 in [TIME], 0 tokens in, 0 out
+               answer  request 1: 0 of 5 in [TIME]
                  fail  docs/e1.md
             genmake::malformed
 
@@ -332,7 +332,7 @@ fn a_web_page_is_given_up_where_the_rule_says_so() {
               x rule `pages`: no usable answer of provider `p` (request req-1) for `docs/e5.md`: the provider sent something that is no answer (text/html): "<!DOCTYPE html><html><body>Please sign in.</body></html>"
               help: run again, or try another model
                     `fallback_on_failure: false` says not to ask again
-            failed: 1 rendered, 5 failed in [TIME] · 1 request, 0 tokens in, 0 out
+            failed: 1 rendered, 5 failed in [TIME] · 1 request, tokens not counted
         "#]],
     );
 }
@@ -553,16 +553,16 @@ fn a_web_page_that_stays_is_asked_past_once() {
         expect![[r#"
                render  docs/index.md
                   ask  p for docs/e1.md (request 1)
-               answer  request 1: 0 of 1 in [TIME], 0 tokens in, 0 out
+               answer  request 1: 0 of 1 in [TIME]
               correct  docs/e1.md: the provider sent something that is no answer (text/html): "<!DOCTYPE html><html><body>Please sign in.</body></html>"
                   ask  p for docs/e1.md (request 2)
-               answer  request 2: 0 of 1 in [TIME], 0 tokens in, 0 out
+               answer  request 2: 0 of 1 in [TIME]
                  fail  docs/e1.md
             genmake::malformed
 
               x rule `pages`: no usable answer of provider `p` (request req-2) for `docs/e1.md`: the provider sent something that is no answer (text/html): "<!DOCTYPE html><html><body>Please sign in.</body></html>"
               help: run again, or try another model
-            failed: 1 rendered, 1 failed in [TIME] · 2 requests, 0 tokens in, 0 out
+            failed: 1 rendered, 1 failed in [TIME] · 2 requests, tokens not counted
         "#]],
     );
 }
