@@ -190,6 +190,12 @@ fn a_makefile_includes_what_genmake_rested_on() {
     project.remove("spec/c$d.txt");
     check("# a\nONE\n\n# b\ntwo\n\n");
     project.edit("templates/page.md.hbs", "{{item.text}}");
+    // What make only asks, or says, makes nothing: not even what it includes.
+    for (flag, exit) in [("-n", 0), ("-q", 1)] {
+        let called = call(&project, &make, &[flag]);
+        assert!(called.exits(exit).stdout.contains("render  docs/a.md") == (flag == "-n"), "{}", called.stdout);
+        assert_eq!(project.read("docs/a.md"), "# a\nONE\n\n");
+    }
     check("ONE\ntwo\n");
     assert_eq!(project.read("generated.d"), depfile);
 }
