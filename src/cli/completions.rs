@@ -56,6 +56,10 @@ pub(super) fn run(args: &Completions) -> Result<Exit, Errors> {
     shell
         .write_registration(ASKED_BY, "genmake", "genmake", "genmake", &mut script)
         .map_err(|e| Error::new(Code::Bug, e.to_string()))?;
+    if let Shell::Bash = args.shell {
+        // bash writes blanks and the like of file names so that they stay one word.
+        script = String::from_utf8_lossy(&script).replace("complete -o ", "complete -o filenames -o ").into_bytes();
+    }
     ui::out_exactly(&script);
     Ok(Exit(0))
 }
@@ -101,7 +105,17 @@ fn with_names(words: &[OsString], env: &Env) -> clap::Command {
     let command = command.mut_subcommand("search", |search| {
         search.mut_arg("rule", |arg| arg.add(among(|names, typed| starting(&names.embeds, typed))))
     });
-    command.mut_subcommand("init", |init| init.mut_arg("pack", |arg| arg.add(among(|_, typed| packs_like(typed)))))
+    let command =
+        command.mut_subcommand("init", |init| init.mut_arg("pack", |arg| arg.add(among(|_, typed| packs_like(typed)))));
+    let page =
+        |command: clap::Command| command.mut_arg("command", |arg| arg.add(among(|_, typed| commands_like(typed))));
+    command.mut_subcommand("man", page).mut_subcommand("help", page)
+}
+
+fn commands_like(typed: &str) -> Vec<CompletionCandidate> {
+    let command = Cli::command();
+    let like = command.get_subcommands().filter(|command| command.get_name().starts_with(typed));
+    like.map(|command| CompletionCandidate::new(command.get_name()).help(command.get_about().cloned())).collect()
 }
 
 /// What a project's names are.

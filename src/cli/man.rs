@@ -13,9 +13,9 @@ use crate::ui::columns::{self, Column};
 /// Arguments of `man` and of `help`.
 #[derive(Debug, Args)]
 pub struct Page {
-    /// A command; genmake itself, if there is none
+    /// A command, such as `plan` or `hook install`; genmake itself, if there is none
     #[arg(value_name = "COMMAND")]
-    pub command: Option<String>,
+    pub command: Vec<String>,
 }
 
 /// Sections that a page of options does not have.
@@ -51,17 +51,11 @@ const SECTIONS: [(&str, &[(&str, &str)]); 3] = [
 pub(super) fn run(page: &Page) -> Result<Exit, Errors> {
     let mut command = Cli::command();
     command.build();
-    let is_main = page.command.is_none();
-    let command = match &page.command {
-        None => command,
-        Some(name) => {
-            let names = || command.get_subcommands().map(clap::Command::get_name);
-            let found = command.find_subcommand(name).cloned();
-            found.ok_or_else(|| unknown(name, names()))?.display_name(format!("genmake-{name}"))
-        }
-    };
-    let title = command.get_display_name().unwrap_or("genmake").to_uppercase();
-    let man = Man::new(command).title(title).manual("genmake");
+    let is_main = page.command.is_empty();
+    let name = ["genmake"].into_iter().chain(page.command.iter().map(String::as_str)).collect::<Vec<_>>().join("-");
+    let command = found(command, &page.command)?.display_name(name.clone());
+    let source = concat!("genmake ", env!("CARGO_PKG_VERSION"));
+    let man = Man::new(command).title(name.to_uppercase()).source(source).manual("genmake");
     let mut text = Vec::new();
     let mut more = Roff::new();
     if is_main {
@@ -105,17 +99,22 @@ fn first_day() -> String {
 
 /// `help`: the first commands, or what there is to say of one.
 pub(super) fn help(page: &Page) -> Result<Exit, Errors> {
-    let Some(name) = &page.command else {
+    if page.command.is_empty() {
         ui::out(&first_day());
         return Ok(Exit(0));
-    };
+    }
     let mut command = Cli::command();
     command.build();
-    let names: Vec<String> = command.get_subcommands().map(|command| command.get_name().to_owned()).collect();
-    let found = command.find_subcommand_mut(name);
-    let found = found.ok_or_else(|| unknown(name, names.iter().map(String::as_str)))?;
-    ui::out(&found.render_long_help().ansi().to_string());
+    ui::out(&found(command, &page.command)?.render_long_help().ansi().to_string());
     Ok(Exit(0))
+}
+
+/// The command below `command` that is called so.
+fn found(command: clap::Command, names: &[String]) -> Result<clap::Command, Error> {
+    names.iter().try_fold(command, |command, name| {
+        let below = command.find_subcommand(name).cloned();
+        below.ok_or_else(|| unknown(name, command.get_subcommands().map(clap::Command::get_name)))
+    })
 }
 
 fn unknown<'a>(name: &str, names: impl Iterator<Item = &'a str>) -> Error {

@@ -186,7 +186,7 @@ impl Watch<'_> {
             for (provider, targets) in &to_do.waits {
                 let (count, first) = (ui::count(targets.len(), "target"), targets.join(", "));
                 self.say(&format!(
-                    "     wait  {count}: {first}: `{provider}` is not on this machine; `--yes` lets it be asked"
+                    "     wait  {count}: {first}: `{provider}` may cost something; `--yes` lets it be asked"
                 ));
             }
             self.last.waits = to_do.waits;

@@ -256,7 +256,7 @@ fn a_model_elsewhere_is_asked_with_a_person_s_yes_only() {
     let server = Server::start();
     let p = elsewhere(&server);
     let (watching, said) = Watching::begin(&p, &[]);
-    let wait = "     wait  2 targets: docs/e1.md, docs/e2.md: `p` is not on this machine; `--yes` lets it be asked";
+    let wait = "     wait  2 targets: docs/e1.md, docs/e2.md: `p` may cost something; `--yes` lets it be asked";
     assert_eq!(said.iter().filter(|line| *line == wait).count(), 1, "{said:?}");
     assert!(p.exists("docs/index.md"), "what costs nothing is built");
     p.edit("templates/index.hbs", "other");
@@ -265,7 +265,7 @@ fn a_model_elsewhere_is_asked_with_a_person_s_yes_only() {
     // What another run pays for is up to date here, too.
     p.run(["--yes"]).exits(0);
     replace(&p, "spec.yaml", &spec(2, &[("e1", "new")]));
-    watching.until("1 target: docs/e1.md: `p` is not on this machine");
+    watching.until("1 target: docs/e1.md: `p` may cost something");
     assert_eq!(server.count(), 1);
     watching.end();
     let (watching, _) = Watching::begin(&p, &["--yes"]);
