@@ -8,11 +8,12 @@ use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use clap::{ArgMatches, Args, CommandFactory};
+use clap::builder::{PossibleValue, PossibleValuesParser};
+use clap::{ArgMatches, Args, CommandFactory, ValueEnum};
 use clap_complete::engine::{ArgValueCompleter, CompletionCandidate};
 use clap_complete::env::Shells;
 
-use super::args::Cli;
+use super::args::{Cli, Format};
 use super::{Exit, here};
 use crate::engine::Env;
 use crate::error::{Code, Error, Errors};
@@ -107,9 +108,27 @@ fn with_names(words: &[OsString], env: &Env) -> clap::Command {
     });
     let command =
         command.mut_subcommand("init", |init| init.mut_arg("pack", |arg| arg.add(among(|_, typed| packs_like(typed)))));
+    // Only `graph` prints as these, and only `check` as those.
+    let of_graph = |format: Format| matches!(format, Format::Dot | Format::Mermaid | Format::Html);
+    let fits = |format: Format, name: &str| match name {
+        "graph" => !format.is_of_ci(),
+        "check" => !of_graph(format),
+        _ => !of_graph(format) && !format.is_of_ci(),
+    };
+    let name = typed_command(words);
+    let formats = Format::value_variants().iter().filter(|format| fits(**format, &name));
+    let formats: Vec<PossibleValue> = formats.filter_map(ValueEnum::to_possible_value).collect();
+    let command = command.mut_arg("format", |arg| arg.value_parser(PossibleValuesParser::new(formats)));
     let page =
         |command: clap::Command| command.mut_arg("command", |arg| arg.add(among(|_, typed| commands_like(typed))));
     command.mut_subcommand("man", page).mut_subcommand("help", page)
+}
+
+/// The first of the words that is a command.
+fn typed_command(words: &[OsString]) -> String {
+    let command = Cli::command();
+    let mut names = words.iter().filter_map(|word| word.to_str());
+    names.find(|word| command.find_subcommand(word).is_some()).unwrap_or_default().to_owned()
 }
 
 fn commands_like(typed: &str) -> Vec<CompletionCandidate> {

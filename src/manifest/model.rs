@@ -129,10 +129,13 @@ pub fn known_names(why: &Why, scope: &Value) -> Option<String> {
                 "only data files have `data`: .yaml, .yml, .json, .toml, .jsonl, .ndjson, .csv and .tsv".to_owned(),
             );
         }
-        if let Some(hint) = did_you_mean(part, map.keys().map(String::as_str)) {
+        // A file's text is read where a template names it, so it is not among what is there.
+        let text = map.contains_key("ext").then_some("text").filter(|text| !map.contains_key(*text));
+        let there = || map.keys().map(String::as_str).chain(text);
+        if let Some(hint) = did_you_mean(part, there()) {
             return Some(hint.replacen('`', &format!("`{before}"), 1));
         }
-        let names: Vec<String> = map.keys().take(12).map(|key| format!("`{before}{key}`")).collect();
+        let names: Vec<String> = there().take(12).map(|key| format!("`{before}{key}`")).collect();
         return Some(match names.is_empty() {
             true => format!("`{}` has no names here", before.trim_end_matches('.')),
             false => format!("there is {}", names.join(", ")),

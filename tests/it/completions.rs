@@ -56,6 +56,9 @@ fn bash_offers_commands_rules_groups_targets_and_providers() {
         ask genmake plan --froz
         (cd sub && ask genmake ../docs/in)
         ask genmake -C sub build ../docs/in
+        ask genmake check --format g
+        ask genmake graph --format g
+        ask genmake help expl
         "#,
     );
     expect![[r#"
@@ -70,8 +73,34 @@ fn bash_offers_commands_rules_groups_targets_and_providers() {
         genmake plan --froz -> --frozen
         genmake ../docs/in -> ../docs/index.md
         genmake -C sub build ../docs/in -> ../docs/index.md
+        genmake check --format g -> github gitlab
+        genmake graph --format g -> 
+        genmake help expl -> explain
     "#]]
     .assert_eq(&p.shell("bash --norc ask.bash"));
+}
+
+#[test]
+fn bash_keeps_a_path_with_a_blank_one_word() {
+    let (Some(_), Some(_)) = (client("bash"), client("zsh")) else { return };
+    let genfile = "version: 1\nrules:\n  a: {output: 'docs/one two.md', template: t.hbs}\n";
+    // zsh's module is the keyboard of bash's terminal.
+    let p = Project::new().file("Genfile", genfile).file("t.hbs", "x\n").file(
+        "ask.zsh",
+        r#"
+        zmodload zsh/zpty
+        zpty shell bash --norc -i
+        zpty -w shell 'PS1=; source <(genmake completions bash); echo ready-"now"'
+        zpty -r shell line '*ready-now*'
+        zpty -w -n shell $'genmake --color never check docs/on\t > seen; echo all-"done"\n'
+        zpty -r shell line '*all-done*'
+        cat seen
+        "#,
+    );
+    expect![[r#"
+        stale  docs/one two.md  new
+    "#]]
+    .assert_eq(&p.shell("timeout 50 zsh -f ask.zsh"));
 }
 
 #[test]
@@ -128,6 +157,10 @@ fn there_is_a_page_for_genmake_and_one_for_each_command() {
     main.exits(0);
     p.run(["man", "plan"]).stdout_has("genmake\\-plan").exits(0);
     p.run(["man", "hook"]).stdout_has(".TH GENMAKE-HOOK 1").exits(0);
+    let version = concat!("\"genmake ", env!("CARGO_PKG_VERSION"), "\"");
+    p.run(["man", "hook", "install"]).stdout_has(".TH GENMAKE-HOOK-INSTALL 1").stdout_has(version).exits(0);
+    p.run(["help", "hook", "install"]).stdout_has("Usage: genmake hook install").exits(0);
+    p.run(["man", "hook", "instal"]).stderr_has("did you mean `install`").exits(2);
     p.run(["man", "plam"]).stderr_has("did you mean `plan`?").exits(2);
     if client("man").is_some() {
         // No warning of the formatter, and the words are there.
