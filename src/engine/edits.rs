@@ -9,13 +9,15 @@ use super::making::Made;
 use crate::digest::Digest;
 use crate::error::{Code, Error, Errors};
 use crate::event::Status;
+use crate::files::Files;
 use crate::graph::TaskId;
 use crate::lock::Entry;
 use crate::manifest::OnEdit;
 use crate::merge::{self, Merged};
 use crate::path::RelPath;
-use crate::plan::{self, Edit, Fate, Judged, Making, Plan, Stored, Verdict, no_base};
+use crate::plan::{self, Edit, Fate, Judged, Making, Plan, Reason, Stored, Verdict, no_base};
 use crate::store;
+use crate::wording;
 
 /// What is to stand in the place of an output.
 pub(super) struct Place {
@@ -52,7 +54,7 @@ pub(super) fn place(
         let base = edit.base.or(Some(generated)).filter(|base| *base != edit.content);
         return Ok(Place { base, bytes: None, ..written(edit.content, Arc::clone(bytes)) });
     }
-    let again = || edited(shared, task, std::slice::from_ref(path));
+    let again = || edited(shared, task, &[], std::slice::from_ref(path));
     let base = edit.base.and_then(|base| shared.store.base(path, &base)).ok_or_else(again)?;
     // The base of the next merge.
     shared.store.put(bytes)?;
@@ -74,7 +76,7 @@ fn of_a_person(shared: &Shared, task: TaskId, edit: &Edit) -> Result<Vec<u8>, Er
             keep(shared, &bytes)?;
             Ok(bytes)
         }
-        _ => Err(edited(shared, task, std::slice::from_ref(&edit.path))),
+        _ => Err(edited(shared, task, &[], std::slice::from_ref(&edit.path))),
     }
 }
 
@@ -226,7 +228,7 @@ pub(super) fn is_ours(shared: &Shared, path: &RelPath, digest: Digest) -> bool {
 }
 
 /// The error for outputs that a person changed, and what can be done.
-pub(super) fn edited(shared: &Shared, task: TaskId, paths: &[RelPath]) -> Error {
+pub(super) fn edited(shared: &Shared, task: TaskId, why: &[Reason], paths: &[RelPath]) -> Error {
     let is_conflicted = |path: &&RelPath| {
         let bytes = shared.files.look(path).ok().flatten();
         bytes.is_some_and(|bytes| merge::is_conflicted(&bytes))
@@ -239,7 +241,19 @@ pub(super) fn edited(shared: &Shared, task: TaskId, paths: &[RelPath]) -> Error 
     }
     let names: Vec<String> = paths.iter().map(|path| format!("`{path}`")).collect();
     let known = paths.iter().any(|path| shared.lock.get(path, None).is_some());
-    let what = if known { "edited by hand" } else { "there before genmake, and not what it would write" };
+    let is_accepted = |path: &&RelPath| {
+        let entry = shared.lock.get(path, None).filter(|entry| entry.base.is_some());
+        entry.is_some_and(|entry| shared.files.digest(path).ok().flatten() == Some(entry.content))
+    };
+    let was_accepted = !why.is_empty() && paths.iter().all(|path| is_accepted(&path));
+    let what = match (known, was_accepted) {
+        (true, true) => {
+            let why: Vec<String> = why.iter().map(wording::reason).collect();
+            format!("edited by hand and accepted, for what it was made from before: {}", why.join("; "))
+        }
+        (true, false) => "edited by hand".to_owned(),
+        (false, _) => "there before genmake, and not what it would write".to_owned(),
+    };
     let were = if paths.len() == 1 { "was" } else { "were" };
     let (recipe, on_line) = (super::making::made_by(shared, task), on_line(paths));
     let error = Error::new(Code::Edited, format!("{} {were} {what}", names.join(", "))).hint(format!(

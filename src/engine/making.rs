@@ -264,7 +264,7 @@ fn write_all(shared: &Shared, group: &[&Ready]) -> Vec<Result<Made, Error>> {
                 // Somebody has saved there this very moment.
                 Err(error) if error.code == Code::Edited => {
                     store::clear_temporary(&shared.root, &shared.store, path);
-                    failed = failed.or_else(|| Some(edits::edited(shared, *task, std::slice::from_ref(*path))));
+                    failed = failed.or_else(|| Some(edits::edited(shared, *task, &[], std::slice::from_ref(*path))));
                 }
                 Err(error) => failed = failed.or(Some(error)),
             }
@@ -329,7 +329,7 @@ impl<'a> Planned<'a> {
             }
             // Somebody may have changed it since it was judged, for instance while a model was writing.
             if now_digest != shared.files.digest(path)? {
-                return Err(edits::edited(shared, *task, std::slice::from_ref(path)));
+                return Err(edits::edited(shared, *task, &[], std::slice::from_ref(path)));
             }
             // Whatever made it be overwritten: bytes that genmake did not write are kept.
             if let (Some(bytes), Some(digest)) = (&now, now_digest)

@@ -479,7 +479,9 @@ impl Run<'_> {
                 self.spawn_local(task, move || Report::Made(task, making::as_rendered(&shared, task, key)));
             }
             (Verdict::Fresh, _) => self.fresh(task, key),
-            (Verdict::Edited(_, paths), _) => self.fail(task, Status::Edited, edits::edited(&shared, task, &paths)),
+            (Verdict::Edited(why, paths), _) => {
+                self.fail(task, Status::Edited, edits::edited(&shared, task, &why, &paths))
+            }
             (Verdict::Kept(_), making) => self
                 .spawn_local(task, move || Report::Made(task, edits::accept(&shared, task, &edits, making.as_ref()))),
             (Verdict::Restorable(_, digests), _) => {

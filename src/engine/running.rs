@@ -231,7 +231,7 @@ pub(super) fn run(shared: &Shared, task: TaskId, key: Digest, line: &str, edits:
         let now = shared.files.look(path)?;
         let digest = now.as_deref().map(Digest::of);
         if digest != shared.files.digest(path)? {
-            return Err(edits::edited(shared, task, std::slice::from_ref(path)));
+            return Err(edits::edited(shared, task, &[], std::slice::from_ref(path)));
         }
         let is_half = shared.memory.half.contains(path);
         if let (Some(bytes), Some(digest)) = (&now, digest)
@@ -255,7 +255,7 @@ pub(super) fn run(shared: &Shared, task: TaskId, key: Digest, line: &str, edits:
         for (n, output) in outputs.iter().enumerate() {
             let path = &output.path;
             if !store::make_way(&shared.root, path, &aside(n)?, shared.files.digest_now(path))? {
-                return Err(edits::edited(shared, task, std::slice::from_ref(path)));
+                return Err(edits::edited(shared, task, &[], std::slice::from_ref(path)));
             }
             shared.files.removed(path);
             taken += 1;

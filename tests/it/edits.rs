@@ -1001,3 +1001,19 @@ fn nothing_that_a_person_wrote_is_lost_over_random_steps() {
         }
     }
 }
+
+/// What was accepted counts for what it was made from then.
+#[test]
+fn an_accepted_edit_that_is_held_up_again_says_so() {
+    let p = Project::new()
+        .file("Genfile", "version: 1\nrules:\n  page: {inputs: [note.txt], template: t.hbs, output: page.md}\n")
+        .file("t.hbs", "{{inputs.[0].text}}")
+        .file("note.txt", "one\n");
+    p.run(["-s"]).exits(0);
+    p.edit("page.md", "mine\n").run(["accept", "page.md"]).exits(0);
+    p.edit("note.txt", "two\n");
+    p.run(["check"]).stdout_has("edited  page.md  edited by hand; input changed: note.txt\n").exits(1);
+    let why = "`page.md` was edited by hand and accepted, for what it was made from before: input changed: note.txt";
+    p.run([]).stderr_has(why).stderr_has("`genmake accept page.md` keeps it").exits(2);
+    assert_eq!(p.read("page.md"), "mine\n");
+}
