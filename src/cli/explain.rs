@@ -21,7 +21,7 @@ use crate::ui::columns::{self, Column};
 const MOST_UPSTREAM: usize = 20;
 
 /// In fewer columns than these there is no room for the digests.
-const NARROW: usize = 64;
+const NARROW: usize = 56;
 
 pub(super) fn run(context: &Context, names: &[String]) -> Result<Exit, Errors> {
     if names.is_empty() {
@@ -300,7 +300,12 @@ fn section(head: [String; 2], rows: &[Vec<String>]) -> String {
         return head + &columns::table(&kinds, rows, columns);
     }
     // What is otherwise says more than a digest.
-    let left: Vec<Vec<String>> = rows.iter().map(|row| [0, 1, 3].map(|at| row[at].clone()).to_vec()).collect();
+    let short = |change: &str| match change.split_once(", was ") {
+        Some((changed, _)) => changed.to_owned(),
+        None if change.starts_with("in the lock ") => "another in the lock".to_owned(),
+        None => change.to_owned(),
+    };
+    let left: Vec<Vec<String>> = rows.iter().map(|row| vec![row[0].clone(), row[1].clone(), short(&row[3])]).collect();
     head + &columns::table(&[0, 1, 3].map(|at| kinds[at]), &left, columns)
 }
 

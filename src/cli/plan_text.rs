@@ -41,7 +41,8 @@ pub(super) fn to_text(context: &Context, planned: &Planned, costs: &Costs, warni
     if let Some(line) = savings_line(planned, costs) {
         ui::out(&line);
     }
-    ui::out(&in_words(&rows, costs.requests.len()));
+    let sum = in_words(&rows, costs.requests.len());
+    ui::out(&columns::table(&[Column::Rest], &[vec![sum]], columns::of_stdout()));
 }
 
 /// What becomes of one task, and why.
@@ -167,5 +168,5 @@ fn in_words(rows: &[Row], requests: usize) -> String {
         1 => " and what 1 waiting task turns out to need".to_owned(),
         n => format!(" and what {n} waiting tasks turn out to need"),
     };
-    format!("{}; {}{open}\n", parts.join(", "), ui::count(requests, "request"))
+    format!("{}; {}{open}", parts.join(", "), ui::count(requests, "request"))
 }

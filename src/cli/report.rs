@@ -24,7 +24,7 @@ pub(super) fn run(context: &Context, html: Option<&Path>) -> Result<Exit, Errors
     match html {
         Some(path) => put(path, page(&location, &report)?.as_bytes())?,
         None if context.options.format == Format::Json => ui::out(&report.to_json()),
-        None => ui::out(&ui::sanitize(&report.to_text())),
+        None => ui::out(&ui::sanitize(&report.to_text(ui::columns::of_stdout()))),
     }
     Ok(Exit(0))
 }

@@ -9,9 +9,13 @@ use crate::wording::{time, usd};
 /// So many tasks are named where the slowest, the dearest and those that failed are listed.
 const NAMED: usize = 5;
 
+/// In fewer columns than these there is no room for the tokens of each rule.
+const WIDE: usize = 79;
+
 impl Report {
-    /// The report as text for people. What comes from outside stands in it as it is.
-    pub fn to_text(&self) -> String {
+    /// The report as text for people, in a terminal of so many `columns` if it is one. What comes from outside stands in it as it is.
+    pub fn to_text(&self, columns: Option<usize>) -> String {
+        let is_narrow = columns.is_some_and(|columns| columns < WIDE);
         let mut text = String::new();
         let Report { targets, llm, caches, .. } = self;
         let _ = writeln!(text, "run of {}: exit {} after {}", self.began, self.exit, seconds(self.duration_ms));
@@ -38,6 +42,9 @@ impl Report {
         if !self.rules.is_empty() {
             let row = |rule: &str, cells: [String; 5]| {
                 let [tasks, requests, input, output, cost] = cells;
+                if is_narrow {
+                    return format!("{rule:<16} {tasks:>6} {cost:>13}\n");
+                }
                 format!("{rule:<24} {tasks:>8} {requests:>9} {input:>10} {output:>10} {cost:>12}\n")
             };
             text += "\n";
