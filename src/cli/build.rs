@@ -25,8 +25,21 @@ pub(super) fn run(context: &Context, names: &[String]) -> Result<Exit, Errors> {
     run_targets(context, &location, &targets, None)
 }
 
-/// As [`run`], perhaps to go on with a run that was cut short.
+/// As [`run`], perhaps to go on with a run that was cut short. Where it comes to none, its report says why.
 pub(super) fn run_targets(
+    context: &Context,
+    location: &Location,
+    targets: &[Target],
+    unfinished: Option<&Unfinished>,
+) -> Result<Exit, Errors> {
+    bring_up(context, location, targets, unfinished).inspect_err(|errors| {
+        let failures = errors.0.clone();
+        // What went wrong is said in any case; this is for who reads only the files.
+        let _ = super::report::write(context, location, &Summary { failures, ..Summary::default() });
+    })
+}
+
+fn bring_up(
     context: &Context,
     location: &Location,
     targets: &[Target],

@@ -75,8 +75,8 @@ fn submit(context: &Context, location: &Location, names: &[String], summary: &mu
 
 /// What a summary says of requests, with what is noted now; the tasks are another run's.
 fn take(summary: &mut Summary, note: &mut dyn FnMut(&mut Summary) -> Result<(), Error>) -> Result<Summary, Error> {
-    let Summary { begun, llm, exchanges, other_failures, .. } = std::mem::take(summary);
-    let mut next = Summary { begun, llm, exchanges, other_failures, ..Summary::default() };
+    let Summary { begun, llm, exchanges, failures, .. } = std::mem::take(summary);
+    let mut next = Summary { begun, llm, exchanges, failures, ..Summary::default() };
     note(&mut next)?;
     Ok(next)
 }

@@ -9,7 +9,7 @@ use handlebars::Handlebars;
 use serde_json::{Value, json};
 
 use super::changes::{self, Change, Unit};
-use super::json::{Cache, Report, RequestLine, RuleLine, TaskLine};
+use super::json::{Cache, ErrorLine, Report, RequestLine, RuleLine, TaskLine};
 use super::text::{cost, seconds};
 use super::timeline::Timeline;
 use crate::error::{Code, Error};
@@ -233,12 +233,13 @@ impl Report {
     }
 
     fn failure_rows(&self) -> Value {
-        let failed = self.tasks.iter().filter_map(|task| Some((task, task.error.as_ref()?)));
-        let rows: Vec<Value> = failed
-            .clone()
-            .take(FAILED)
-            .map(|(task, error)| json!({"name": task.name(), "rule": task.rule, "code": error.code, "message": cut(&error.message, MESSAGE)}))
-            .collect();
+        let tasks = self.tasks.iter().filter_map(|task| Some((Some(task), task.error.as_ref()?)));
+        let failed = self.errors.iter().map(|error| (None, error)).chain(tasks);
+        let row = |(task, error): (Option<&TaskLine>, &ErrorLine)| {
+            let (name, rule) = task.map(|task| (task.name(), task.rule.as_str())).unzip();
+            json!({"name": name, "rule": rule, "code": error.code, "message": cut(&error.message, MESSAGE)})
+        };
+        let rows: Vec<Value> = failed.clone().take(FAILED).map(row).collect();
         json!({"left": failed.count().saturating_sub(rows.len()), "rows": rows})
     }
 

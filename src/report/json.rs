@@ -7,6 +7,7 @@ use std::time::{Duration, SystemTime};
 use serde::{Deserialize, Serialize};
 
 use super::{Advice, Exchange, Llm, Summary, add, amount};
+use crate::error::Error;
 use crate::event::{Status, TaskEnd};
 use crate::wording;
 
@@ -38,6 +39,9 @@ pub struct Report {
     pub requests: Vec<RequestLine>,
     /// How each task ended, in the order in which they did.
     pub tasks: Vec<TaskLine>,
+    /// What went wrong beside the tasks: mistakes for which there was no run, and what no task is to blame for.
+    #[serde(default)]
+    pub errors: Vec<ErrorLine>,
     /// What could be cheaper, by what the run saw.
     pub advice: Vec<AdviceLine>,
 }
@@ -307,6 +311,12 @@ pub struct ErrorLine {
     pub message: String,
 }
 
+impl ErrorLine {
+    fn of(error: &Error) -> ErrorLine {
+        ErrorLine { code: error.code.as_str().to_owned(), message: error.to_string() }
+    }
+}
+
 impl Summary {
     /// The report, as published.
     pub fn report(&self) -> Report {
@@ -351,6 +361,7 @@ impl Summary {
             rules: rules(&self.tasks),
             requests: self.exchanges.iter().map(RequestLine::of).collect(),
             tasks,
+            errors: self.failures.iter().map(ErrorLine::of).collect(),
             advice: self.advice().iter().map(AdviceLine::of).collect(),
         }
     }
@@ -509,7 +520,7 @@ impl TaskLine {
                 cached: counts.cached as u64,
                 newly_embedded: counts.new as u64,
             }),
-            error: end.error.as_ref().map(|e| ErrorLine { code: e.code.as_str().to_owned(), message: e.to_string() }),
+            error: end.error.as_ref().map(ErrorLine::of),
         }
     }
 }

@@ -16,6 +16,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use serde::{Deserialize, Serialize};
 
+use crate::error::Error;
 use crate::event::{Event, Status, TaskEnd};
 use crate::llm::{Unkept, Usage};
 
@@ -43,8 +44,8 @@ pub struct Summary {
     pub untouched: usize,
     /// Requests and what they took.
     pub llm: Llm,
-    /// Things that failed beside tasks.
-    pub other_failures: usize,
+    /// What failed beside tasks: also mistakes for which there was no run.
+    pub failures: Vec<Error>,
     /// Whether a signal cut it short.
     pub interrupted: bool,
     /// Whether it was about nothing but what depends on some files.
@@ -319,7 +320,7 @@ impl Summary {
                 self.tasks.push(end.clone());
                 self.ends.push(at);
             }
-            Event::Failed(_) => self.other_failures += 1,
+            Event::Failed(error) => self.failures.push(error.clone()),
             _ => {}
         }
     }
@@ -347,7 +348,7 @@ impl Summary {
     pub fn is_success(&self) -> bool {
         // What was skipped waits for something that failed, unless its rule lets that pass.
         let bad = self.count(Status::Failed) + self.count(Status::Edited);
-        bad == 0 && self.other_failures == 0 && !self.interrupted
+        bad == 0 && self.failures.is_empty() && !self.interrupted
     }
 
     /// The exit status that this makes.

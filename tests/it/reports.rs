@@ -401,3 +401,16 @@ const CONTRAST: &str = "
     }
     return least;
 ";
+
+#[test]
+fn where_there_is_no_run_the_report_says_why() {
+    let p = Project::new().file("Genfile", "version: 1\nrulez: {}\n").file("run.prom", "genmake_run_success 1\n");
+    p.run(["--report", "r.json", "--metrics", "run.prom"]).stderr_has("genmake::unknown_key").exits(2);
+    p.run(["--report", "r.html"]).exits(2);
+    let report: Value = serde_json::from_str(&p.read("r.json")).expect("JSON");
+    assert_eq!((&report["exit"], &report["targets"]["total"]), (&2.into(), &0.into()));
+    let mut codes = report["errors"].as_array().expect("errors").iter().map(|error| &error["code"]);
+    assert!(codes.any(|code| code == "genmake::unknown_key"), "{report:#}");
+    assert!(p.read("run.prom").contains("genmake_run_success 0\n"), "{}", p.read("run.prom"));
+    assert!(p.read("r.html").contains("unknown key `rulez`"));
+}
