@@ -5,7 +5,6 @@
 use std::collections::HashMap;
 use std::sync::OnceLock;
 
-use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::yaml;
@@ -24,7 +23,8 @@ pub struct Model {
 }
 
 /// What tokens cost, in USD per million.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq)]
+#[cfg_attr(feature = "run", derive(serde::Serialize, serde::Deserialize))]
 pub struct Price {
     /// Tokens sent.
     pub input: f64,
@@ -41,7 +41,8 @@ pub struct Price {
 }
 
 /// What tokens cost where a prompt is longer than so many.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq)]
+#[cfg_attr(feature = "run", derive(serde::Serialize, serde::Deserialize))]
 pub struct Tier {
     /// A prompt of more tokens than these.
     pub prompt: u64,
@@ -166,29 +167,43 @@ pub fn as_of() -> &'static str {
 
 const TABLE: &str = include_str!("models.yaml");
 
-/// A row of the table.
-#[derive(Deserialize)]
-struct Row {
-    #[serde(flatten)]
-    price: Price,
-    context: Option<u64>,
-    max_output: Option<u64>,
-    cache_minimum: Option<u64>,
-}
-
 fn shipped() -> &'static List {
     static SHIPPED: OnceLock<List> = OnceLock::new();
     SHIPPED.get_or_init(|| {
         // A test reads every row.
-        let rows = |table: Value| serde_json::from_value::<HashMap<String, Row>>(table.get("models")?.clone()).ok();
-        let rows = yaml::data(TABLE).ok().and_then(rows).unwrap_or_default();
-        let model = |row: Row| Model {
-            context: row.context,
-            max_output: row.max_output,
-            price: Some(row.price),
-            cache: row.cache_minimum.map(|minimum| Cache { minimum }),
-        };
-        List { models: rows.into_iter().map(|(name, row)| (spelled(&name), model(row))).collect() }
+        let table = yaml::data(TABLE).ok();
+        let rows = table.as_ref().and_then(|table| table.get("models")?.as_object());
+        let row = |(name, row): (&String, &Value)| Some((spelled(name), row_model(row)?));
+        List { models: rows.into_iter().flatten().filter_map(row).collect() }
+    })
+}
+
+/// A row of the table.
+fn row_model(row: &Value) -> Option<Model> {
+    let (amount, tokens) = (|of: &Value, key: &str| of.get(key)?.as_f64(), |key: &str| row.get(key)?.as_u64());
+    let tier = |of: &Value| {
+        Some(Tier {
+            prompt: of.get("prompt")?.as_u64()?,
+            input: amount(of, "input")?,
+            output: amount(of, "output")?,
+            cache_read: amount(of, "cache_read"),
+            cache_write: amount(of, "cache_write"),
+            cache_write_1h: amount(of, "cache_write_1h"),
+        })
+    };
+    let price = Price {
+        input: amount(row, "input")?,
+        output: amount(row, "output")?,
+        cache_read: amount(row, "cache_read"),
+        cache_write: amount(row, "cache_write"),
+        cache_write_1h: amount(row, "cache_write_1h"),
+        above: row.get("above").and_then(tier),
+    };
+    Some(Model {
+        context: tokens("context"),
+        max_output: tokens("max_output"),
+        price: Some(price),
+        cache: tokens("cache_minimum").map(|minimum| Cache { minimum }),
     })
 }
 

@@ -15,6 +15,18 @@ use crate::yaml;
 /// A helper that turns its parameters into a value.
 type Function = fn(&Call) -> Result<Value, String>;
 
+/// An English word as it stands with a number.
+#[cfg(feature = "plural")]
+fn for_so_many(word: &str, count: isize) -> Result<Value, String> {
+    Ok(pluralizer::pluralize(word, count, false).into())
+}
+
+/// This build was made without the feature `plural`.
+#[cfg(not(feature = "plural"))]
+fn for_so_many(_: &str, _: isize) -> Result<Value, String> {
+    Err("this build of genmake knows no plurals (the feature `plural` is off)".to_owned())
+}
+
 /// Name, how many parameters it takes at least and at most, and what it does.
 const FUNCTIONS: &[(&str, usize, usize, Function)] = &[
     ("snake_case", 1, 1, |c| Ok(c.text(0)?.to_snake_case().into())),
@@ -23,8 +35,8 @@ const FUNCTIONS: &[(&str, usize, usize, Function)] = &[
     ("kebab_case", 1, 1, |c| Ok(c.text(0)?.to_kebab_case().into())),
     ("upper", 1, 1, |c| Ok(c.text(0)?.to_uppercase().into())),
     ("lower", 1, 1, |c| Ok(c.text(0)?.to_lowercase().into())),
-    ("plural", 1, 1, |c| Ok(pluralizer::pluralize(&c.text(0)?, 2, false).into())),
-    ("singular", 1, 1, |c| Ok(pluralizer::pluralize(&c.text(0)?, 1, false).into())),
+    ("plural", 1, 1, |c| for_so_many(&c.text(0)?, 2)),
+    ("singular", 1, 1, |c| for_so_many(&c.text(0)?, 1)),
     ("json", 1, 1, json),
     ("yaml", 1, 1, |c| Ok(yaml::write(c.value(0)).trim_end().into())),
     ("indent", 2, 2, indent),

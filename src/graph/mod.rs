@@ -10,6 +10,7 @@ mod context;
 mod expand;
 mod items;
 #[cfg(feature = "run")]
+#[cfg(feature = "run")]
 mod kept;
 mod order;
 mod target;
@@ -32,6 +33,7 @@ pub use changed::{Changed, Concerned};
 pub use collection::{ItemAxis, ItemSource, TaskItems, combined};
 pub use context::TaskContext;
 pub(crate) use expand::{env_of, file_names};
+#[cfg(feature = "run")]
 #[cfg(feature = "run")]
 pub use kept::{FileId, Kept, KeptTask};
 pub use target::Target;

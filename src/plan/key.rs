@@ -27,7 +27,8 @@ use crate::manifest::Recipe;
 use crate::path::RelPath;
 
 /// Something that a task is made from.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[cfg_attr(feature = "run", derive(serde::Serialize, serde::Deserialize))]
 pub struct Part {
     /// What kind of thing.
     pub kind: PartKind,
@@ -38,8 +39,9 @@ pub struct Part {
 }
 
 /// The kinds of things that a task is made from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[cfg_attr(feature = "run", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "run", serde(rename_all = "snake_case"))]
 pub enum PartKind {
     /// The recipe's file or a partial beside it.
     Recipe,

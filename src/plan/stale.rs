@@ -72,7 +72,8 @@ pub struct Memory {
 }
 
 /// What is remembered of a task.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[cfg_attr(feature = "run", derive(serde::Serialize, serde::Deserialize))]
 pub struct Remembered {
     /// What it was made from.
     pub parts: Vec<Part>,

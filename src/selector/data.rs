@@ -1,5 +1,7 @@
 //! Data files: text into values, by the file's extension.
 
+use std::ops::Range;
+
 use serde_json::{Map, Value};
 
 use super::Keys;
@@ -38,9 +40,7 @@ pub fn parse(path: &RelPath, text: &str) -> Result<Value, Error> {
             wrong(format!("`{path}` is not JSON: {what}"), at..at)
         }),
         "toml" => {
-            let mut value = toml::from_str(text).map_err(|e: toml::de::Error| {
-                wrong(format!("`{path}` is not TOML: {}", e.message()), e.span().unwrap_or(0..0))
-            })?;
+            let mut value = of_toml(text).map_err(|(e, at)| wrong(format!("`{path}` {e}"), at))?;
             match plain(&mut value) {
                 true => Ok(value),
                 false => Err(wrong(format!("`{path}` holds `inf` or `nan`, which data cannot be"), 0..0)),
@@ -56,13 +56,38 @@ pub fn parse(path: &RelPath, text: &str) -> Result<Value, Error> {
     }
 }
 
+/// A value, or what is wrong and where.
+#[cfg(feature = "toml")]
+fn of_toml(text: &str) -> Result<Value, (String, Range<usize>)> {
+    toml::from_str(text)
+        .map_err(|e: toml::de::Error| (format!("is not TOML: {}", e.message()), e.span().unwrap_or(0..0)))
+}
+
+/// This build was made without the feature `toml`.
+#[cfg(not(feature = "toml"))]
+fn of_toml(_: &str) -> Result<Value, (String, Range<usize>)> {
+    Err(("cannot be read: this build of genmake reads no TOML (the feature `toml` is off)".to_owned(), 0..0))
+}
+
+/// The text of a value; `None` of what TOML cannot hold.
+#[cfg(feature = "toml")]
+fn to_toml(value: &Value) -> Option<String> {
+    toml::to_string(value).ok()
+}
+
+/// This build was made without the feature `toml`.
+#[cfg(not(feature = "toml"))]
+fn to_toml(_: &Value) -> Option<String> {
+    None
+}
+
 /// A value as the text of a data file: YAML and TOML by the extension, any other as JSON with two spaces. What TOML cannot hold
 /// stays JSON, which [`parse`] then refuses with its place.
 pub fn write(path: &RelPath, value: &Value) -> String {
     let json = || format!("{value:#}\n");
     match path.ext() {
         "yaml" | "yml" => yaml::write(value),
-        "toml" => toml::to_string(value).unwrap_or_else(|_| json()),
+        "toml" => to_toml(value).unwrap_or_else(json),
         _ => json(),
     }
 }

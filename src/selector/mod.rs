@@ -25,7 +25,8 @@ pub use data::{is_data, parse as parse_data, read_back as read_data_back, write 
 pub use pointer::Step;
 
 /// A parsed selector: which file or files, and which part of each.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[cfg_attr(feature = "run", derive(serde::Serialize, serde::Deserialize))]
 pub struct Selector {
     /// The file's path or a glob, as written.
     pub file: String,
@@ -34,7 +35,8 @@ pub struct Selector {
 }
 
 /// Which part of a file is meant.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[cfg_attr(feature = "run", derive(serde::Serialize, serde::Deserialize))]
 pub enum What {
     /// Of a data file: what a pointer's steps lead to.
     Pointer(Vec<Step>),

@@ -5,7 +5,8 @@ use serde_json::{Map, Value};
 use super::Part;
 
 /// One step of a pointer.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[cfg_attr(feature = "run", derive(serde::Serialize, serde::Deserialize))]
 pub enum Step {
     /// A key of a map, or an index of a list.
     Key(String),

@@ -21,7 +21,8 @@ pub(super) struct Tree {
 }
 
 /// A folder's names as they were.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(feature = "run", derive(serde::Serialize, serde::Deserialize))]
 pub struct Listed {
     /// The folder's own stamp, from before its names were read.
     pub stamp: Stamp,
